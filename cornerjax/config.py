@@ -1,0 +1,185 @@
+"""The configuration: frozen dataclasses, the recipes that fill them, and their form on disk.
+
+A recipe is a file in `configs/` with a function `config() -> Config`. The command line of `train.py` is made
+from these same dataclasses, so every field below is an option (`--optim.peak-lr`) and its comment is its help.
+"""
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave; the message is one sentence, the commands print it and exit with 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The network; the defaults are the Hourglass-104 of CornerNet."""
+
+    detector: str = "cornernet"  # a name in cornerjax.detectors.DETECTORS
+    num_classes: int = 0  # 0: as many as the data set has
+    stacks: int = 2  # hourglass modules, one after the other, each with heads of its own
+    stem_dim: int = 128  # channels of the first convolution
+    stem_kernel: int = 7  # its side
+    dims: tuple[int, ...] = (256, 256, 384, 384, 384, 512)  # channels at each level of the hourglass, outermost first
+    blocks: tuple[int, ...] = (2, 2, 2, 2, 2, 4)  # residual or fire blocks at each level
+    head_dim: int = 256  # channels between the hourglass and the heads
+    head_kernel: int = 3  # side of the first convolution of each head
+    pool_dim: int = 128  # channels that corner pooling scans
+    pooling_implementation: str = "auto"  # a name in cornerjax.ops.IMPLEMENTATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The data set and what is done to an example before the network sees it."""
+
+    root: str = "shapes:0"  # a folder with a COCO-format set, or shapes:SEED for the generated set
+    train: str = "train"  # split to train on: annotations/instances_<split>.json, or a path to a JSON file
+    val: str = "val"  # split to evaluate on
+    images: str = ""  # folder of the images; empty: looked for in the usual places
+    batch: int = 8  # images a step, over all devices and hosts
+    crop_px: tuple[int, int] = (511, 511)  # height and width of a training example
+    random_crop: bool = True  # crop at a random scale and place; otherwise stretch the whole image to crop_px
+    crop_scales: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)  # crop side / crop_px, drawn uniformly
+    crop_border_px: int = 128  # crop centres keep this distance to the image border, halved until it fits
+    flip: bool = True  # mirror half of the examples
+    colour_jitter: float = 0.4  # brightness, contrast and saturation change by a factor 1 +- this
+    lighting: float = 0.1  # standard deviation of the PCA lighting noise
+    max_objects: int = 128  # objects an example has room for; more are counted and left out, with a warning
+    crowd: bool = False  # True: crowd boxes count as ordinary boxes, as in the originals
+    empty_images: bool = True  # False: leave out images without boxes
+    gaussian_iou: float = 0.3  # least overlap with the true box of a box whose corners lie within the radius
+    gaussian_radius: Literal["exact", "legacy"] = "exact"  # legacy: the formula of the first repositories
+    render: Literal["host", "device"] = "host"  # where pixels are jittered and heat maps drawn
+    workers: int = 2  # examples made at the same time
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """Weights of the loss parts; the focal loss has weight 1."""
+
+    pull: float = 0.1  # corners of one object to the same tag
+    push: float = 0.1  # tags of different objects apart
+    offset: float = 1.0
+    # The originals sum pull and push over the images of one GPU; here they are means over images times this number,
+    # so that the batch size does not change them. 1: a plain mean. The papers' values stand in their recipes.
+    group: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """Adam and its learning rate."""
+
+    peak_lr: float = 2.5e-4
+    schedule: Literal["step", "cosine"] = "step"  # step: times decay_factor at each of decay_steps; cosine: to zero
+    decay_steps: tuple[int, ...] = ()
+    decay_factor: float = 0.1
+    warmup_steps: int = 0  # linear rise from a tenth of peak_lr
+    clip_norm: float = 0.0  # largest norm of the gradient; 0: not clipped
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class Test:
+    """From the network's maps to boxes."""
+
+    __test__ = False  # not a class of tests for pytest
+
+    batch: int = 16  # images at a time
+    top_k: int = 100  # corners taken from each heat map
+    max_pairs: int = 1000  # pairs kept before non-maximum suppression
+    peak_window: int = 3  # a corner is the maximum of this window
+    tag_distance: float = 0.5  # largest difference of the tags of a pair
+    nms: Literal["gaussian", "linear", "hard", "none"] = "gaussian"
+    nms_sigma: float = 0.5  # of gaussian
+    nms_iou: float = 0.5  # of linear and hard
+    nms_floor: float = 0.001  # boxes whose score falls below are dropped
+    max_detections: int = 100  # boxes an image
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: Model = Model()
+    data: Data = Data()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    test: Test = Test()
+    seed: int = 0  # of the initial weights, the order of the data and its random draws
+    steps: int = 500_000
+    log_steps: int = 100
+    save_steps: int = 5000
+    eval_steps: int = 0  # evaluate every so many steps and at the end; 0: at the end only
+    keep: int = 2  # newest checkpoints kept, besides the best one
+
+
+def load_recipe(path: str | Path) -> Config:
+    """Run a recipe file and return its configuration.
+
+    Raises: InputError: there is no such file, or it has no function `config` that returns a Config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        there = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none in that folder"
+        raise InputError(f"no recipe {path}; there are: {there}")
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.config() if hasattr(module, "config") else None
+    if not isinstance(made, Config):
+        raise InputError(f"recipe {path} needs a function config() that returns a cornerjax.config.Config")
+    return made
+
+
+def to_json(config: Config) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_json(path: str | Path) -> Config:
+    """Read a `config.json` back into the dataclasses that wrote it.
+
+    Raises: InputError: the file is not there, is no JSON, or has a field that Config lacks.
+    """
+    path = Path(path)
+    try:
+        fields = json.loads(path.read_text())
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected the config.json that training writes") from None
+    except json.JSONDecodeError as e:
+        raise InputError(f"{path} is not JSON: {e}") from None
+    return _fill(Config, fields, path)
+
+
+def _fill(cls: type, fields: dict[str, Any], path: Path) -> Any:
+    types = {f.name: f.type for f in dataclasses.fields(cls)}
+    if unknown := sorted(set(fields) - set(types)):
+        raise InputError(f"{path}: unknown {cls.__name__} field {unknown[0]!r}; known are {', '.join(types)}")
+    made = {
+        name: _fill(types[name], value, path)
+        if dataclasses.is_dataclass(types[name])
+        else tuple(value)
+        if isinstance(value, list)
+        else value
+        for name, value in fields.items()
+    }
+    return cls(**made)
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """The fields in which two configurations differ, as `name: value in a, value in b`."""
+
+    def flat(prefix: str, node: Any) -> dict[str, Any]:
+        if not isinstance(node, dict):
+            return {prefix: node}
+        parts = (flat(f"{prefix}.{k}" if prefix else k, v) for k, v in node.items())
+        return {k: v for part in parts for k, v in part.items()}
+
+    first, second = flat("", dataclasses.asdict(a)), flat("", dataclasses.asdict(b))
+    return [f"{name}: {first[name]!r}, {second[name]!r}" for name in first if first[name] != second[name]]

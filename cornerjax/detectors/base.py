@@ -1,0 +1,90 @@
+"""The contract: what one detector is to the rest of the package, and the box results that all of them give."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from flax import nnx
+
+from cornerjax.config import Config, Model
+
+Outputs = list[dict[str, Any]]  # one dict of named maps a stack, (b, h, w, ...), raw: heat maps are logits
+
+
+class Candidates(NamedTuple):
+    """Boxes before non-maximum suppression, best first, in map cells; rejected ones have score -1."""
+
+    boxes: Any  # (b, k, 4) x1 y1 x2 y2
+    scores: Any  # (b, k)
+    classes: Any  # (b, k) int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """The boxes found in one image.
+
+    Attributes:
+        boxes: (n, 4) float32, x1 y1 x2 y2 in pixels of the image.
+        scores: (n,) float32, best first.
+        classes: (n,) int32, from 0.
+        class_names: name of each class.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def above(self, score: float) -> "Detections":
+        """Those with at least this score."""
+        keep = self.scores >= score
+        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep], self.class_names)
+
+
+class Detector(Protocol):
+    """Everything in which detectors differ. An object of this kind holds no state; DETECTORS has one of each.
+
+    `encode` runs on the host for one example, `render` for one example on either side (`xp` is numpy or jax.numpy,
+    shapes are static), `loss` and `decode` on the device for a batch. Where a detector has a training crop of its
+    own it also has `crop`, where it has a test procedure of its own `detect`; the others leave them out.
+    """
+
+    defaults: Model  # the published network
+    crop: Callable | None
+    detect: Callable | None
+
+    def build(self, model: Model, rngs: np.random.Generator | None) -> nnx.Module:
+        """The network: `model(images, train=) -> Outputs`; without `rngs` all weights are zero, to be filled."""
+        ...
+
+    def stride(self, model: Model) -> int:
+        """Image pixels a cell of the output maps."""
+        ...
+
+    def input_size(self, height: int, width: int, model: Model) -> tuple[int, int]:
+        """The legal size, at least the given one, to pad an image to."""
+        ...
+
+    def encode(self, objects: dict[str, np.ndarray], config: Config) -> dict[str, np.ndarray]:
+        """Objects of one crop -> every integer and mask of its targets, in fixed shapes, decided once, on the host."""
+        ...
+
+    def render(self, encoded: dict[str, Any], config: Config, xp: Any) -> dict[str, Any]:
+        """Draw the heat maps of one encoded example."""
+        ...
+
+    def loss(self, outputs: Outputs, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+        """Scalars by name, with "total"."""
+        ...
+
+    def decode(self, outputs: Outputs, config: Config) -> Candidates:
+        """Raw maps of the last stack -> candidate boxes in cells."""
+        ...
+
+    def torch_names(self, model: Model) -> dict[str, str]:
+        """Key of a released checkpoint -> dotted path of our variable."""
+        ...

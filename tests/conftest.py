@@ -1,0 +1,27 @@
+"""Fixtures that all tests share, and the strictness they run under."""
+
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """golden("losses/cornernet.npz") -> the recorded arrays of the original, by name."""
+    return lambda name: dict(np.load(GOLDEN / name))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the real data sets and photos; tests on it are skipped where there is none."""
+    folder = os.environ.get("CORNERJAX_REAL_DATA", "")
+    if not Path(folder, "data").is_dir():
+        pytest.skip("CORNERJAX_REAL_DATA does not name a folder with data/ and photos/")
+    return Path(folder)
