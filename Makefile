@@ -1,0 +1,39 @@
+# One command each; all of them work on a fresh machine with Python 3.11 to 3.13.
+PYTHON ?= python3
+SEED ?= 0
+VENV := .venv
+RUN := $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest --durations=10
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
+	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED)
+	$(RUN) eval.py --workdir runs/shapes-$(SEED)
+
+test: $(VENV)/installed-dev
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/installed-dev
+	$(PYTEST) -m slow
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy cornerjax configs train.py eval.py predict.py
+
+bench: $(VENV)/installed
+	for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache

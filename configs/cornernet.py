@@ -1,0 +1,21 @@
+"""CornerNet, Hourglass-104, COCO. Paper: 40.5 AP on test-dev, one scale. Here: not trained yet.
+
+    python train.py --config configs/cornernet.py --data.root data/coco --workdir runs/cornernet
+
+Hyper-parameters of the paper and its repository, except the global batch: 48 here, 49 there (4 + 9 x 5 on ten GPUs),
+which divides over no usual mesh. 201 million parameters; the paper took ten 12 GB GPUs. `group` 5: pull and push are
+summed over the images of one GPU there.
+"""
+
+from cornerjax.config import Config, Data, Loss, Model, Optim
+
+
+def config() -> Config:
+    return Config(
+        model=Model(detector="cornernet"),
+        data=Data(root="data/coco", train="train2017", val="val2017", batch=48, render="device", workers=8),
+        loss=Loss(group=5),
+        optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
+        steps=500_000,
+        eval_steps=50_000,
+    )

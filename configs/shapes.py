@@ -1,0 +1,35 @@
+"""A small CornerNet on the generated shapes: 127x127 px, three classes. The default of train.py.
+
+    python train.py --config configs/shapes.py --workdir runs/shapes
+    python eval.py --workdir runs/shapes
+
+0.5 million parameters.
+"""
+
+from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+
+
+def config() -> Config:
+    return Config(
+        model=Model(
+            detector="cornernet",
+            stacks=1,
+            stem_dim=16,
+            stem_kernel=3,
+            dims=(32, 32, 48, 64),
+            blocks=(1, 1, 1, 1),
+            head_dim=32,
+            head_kernel=1,
+            pool_dim=32,
+        ),
+        data=Data(
+            root="shapes:0", batch=8, crop_px=(127, 127), random_crop=False, colour_jitter=0.3, lighting=0.0, max_objects=8
+        ),
+        loss=Loss(pull=0.25, push=0.25, group=8),
+        optim=Optim(peak_lr=3e-3, schedule="cosine", warmup_steps=400),
+        test=Test(batch=40, top_k=30, max_pairs=50),
+        steps=3000,
+        log_steps=100,
+        save_steps=500,
+        eval_steps=1000,
+    )

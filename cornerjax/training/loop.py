@@ -1,0 +1,126 @@
+"""A run from start to end: data, model, steps, checkpoints, evaluations."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir
+from cornerjax.config import Config, InputError
+from cornerjax.data.coco import CocoSource, open_source
+from cornerjax.data.finish import finish_batch
+from cornerjax.data.pipeline import make_batches
+from cornerjax.detectors import get_detector
+from cornerjax.evaluation.coco import Evaluator
+from cornerjax.nn.functional import functional
+from cornerjax.training.log import TrainLog
+from cornerjax.training.mesh import check_batch, data_mesh, to_devices, whole
+from cornerjax.training.optimiser import learning_rate, make_optimiser
+from cornerjax.training.step import TrainState, make_train_step
+
+PROFILED_STEPS = 10
+PICTURES = 8  # validation images that TensorBoard gets at each evaluation
+
+
+def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: bool = False) -> Workdir:
+    """Train a detector, or go on where the run in `workdir` stopped.
+
+    Args:
+        config: the recipe with what the command line changed.
+        workdir: made if missing; `checkpoint.py` says what is in it.
+        recipe: name of the recipe, for the record.
+        profile: write a trace of ten steps to `workdir/profile`.
+    Raises: InputError: the data, the configuration or the work directory cannot be used.
+    """
+    mesh = data_mesh()
+    check_batch(config.data.batch, mesh)
+    source, val_source = open_source(config.data, config.data.train), open_source(config.data, config.data.val)
+    config = resolve(config, source, val_source)
+    detector = get_detector(config.model.detector)
+    detector.check(config)
+    tx = make_optimiser(config)
+    run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe)
+
+    apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(config.seed)))
+    state = TrainState.create(params, model_state, tx, mesh)
+    train_step = make_train_step(
+        apply,
+        lambda batch: finish_batch(batch, config, detector.render),
+        lambda outputs, batch: detector.loss(outputs, batch, config),
+        tx,
+        mesh,
+    )
+    evaluator = Evaluator(detector, apply, config, val_source)
+
+    with Checkpoints(run.path, keep=config.keep) as checkpoints:
+        state = resume(state, checkpoints)
+        first = int(state.step)
+        with contextlib.closing(TrainLog(run.path, first_step=first, config=config)) as log:
+            if first:
+                log.say(f"resuming {run.path} at step {first} of {config.steps}")
+            batches = make_batches(source, config, encode=detector.encode, render=detector.render, first_step=first)
+            for step in range(first + 1, config.steps + 1):
+                with trace(run.path / "profile", step - first, state) if profile else contextlib.nullcontext():
+                    state, losses = train_step(state, to_devices(next(batches), mesh))
+                log.step(losses)
+                last = step == config.steps
+                if last or step % config.log_steps == 0:
+                    log.report(step, float(learning_rate(config)(step - 1)))
+                ap = None
+                if last or (config.eval_steps and step % config.eval_steps == 0):
+                    result = evaluator(state.params, state.model_state)
+                    ap = result.metrics["AP"]
+                    log.evaluation(step, result.metrics, evaluator.pictures(result, PICTURES))
+                if ap is not None or step % config.save_steps == 0:
+                    save(state, checkpoints, ap=ap)
+    return run
+
+
+def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Config:
+    """Fill in what the data set decides and make its place absolute, so that the record stands for itself."""
+    if val_source.class_names != source.class_names:
+        raise InputError(
+            f"{config.data.val} has the classes {list(val_source.class_names)}, "
+            f"{config.data.train} has {list(source.class_names)}; they must be the same"
+        )
+    num_classes = len(source.class_names)
+    if config.model.num_classes not in (0, num_classes):
+        raise InputError(f"model.num_classes is {config.model.num_classes}, the data set has {num_classes}; leave it 0")
+    root = config.data.root if config.data.root.startswith("shapes:") else str(Path(config.data.root).absolute())
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_classes=num_classes),
+        data=dataclasses.replace(config.data, root=root),
+    )
+
+
+def save(state: TrainState, checkpoints: Checkpoints, *, ap: float | None) -> None:
+    weights = {"params": state.params, "model_state": state.model_state}
+    checkpoints.save(int(state.step), weights, {"opt_state": state.opt_state, "step": state.step}, ap=ap)
+
+
+def resume(state: TrainState, checkpoints: Checkpoints) -> TrainState:
+    """The newest checkpoint in place of a fresh state, if there is one."""
+    step = checkpoints.latest()
+    if step is None:
+        return state
+    weights, optimiser = checkpoints.restore(
+        step,
+        {"params": state.params, "model_state": state.model_state},
+        {"opt_state": state.opt_state, "step": state.step},
+    )
+    return TrainState(optimiser["step"], weights["params"], weights["model_state"], optimiser["opt_state"])
+
+
+@contextlib.contextmanager
+def trace(folder: Path, steps_done: int, state: TrainState) -> Iterator[None]:
+    """Record ten steps, after as many in which everything has been compiled and warmed up."""
+    if steps_done == PROFILED_STEPS + 1:
+        jax.block_until_ready(state)
+        jax.profiler.start_trace(str(folder))
+    yield
+    if steps_done == 2 * PROFILED_STEPS:
+        jax.profiler.stop_trace()

@@ -1,0 +1,118 @@
+"""The rules of the house: who may import whom, one recipe and one test file a detector, recipes that load."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from cornerjax.config import Config, InputError, differences, from_json, load_recipe, to_json
+from cornerjax.detectors import DETECTORS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "cornerjax"
+RECIPES = sorted((ROOT / "configs").glob("*.py"))
+
+# Each room may import from the rooms of the rows above its own, and from itself.
+ROWS = [
+    {"config", "ops", "drawing"},
+    {"losses", "targets", "data", "nn", "checkpoint", "cli"},
+    {"detectors"},
+    {"weights", "inference"},
+    {"evaluation"},
+    {"training"},
+    {"check"},
+]
+ONLY_IN = {
+    "tensorflow": ("data/pipeline.py",),
+    "tensorflow_datasets": ("data/",),
+    "orbax": ("checkpoint.py",),
+    "jax.experimental.pallas": ("ops/running_max/pallas",),
+    "torch": ("weights.py",),
+}
+
+
+def imports_of(path: Path) -> list[str]:
+    """Every module that a file imports, wherever in it the import stands."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if room_of(path) != "__init__"]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    room = room_of(path)
+    row = next((i for i, rooms in enumerate(ROWS) if room in rooms), None)
+    assert row is not None, f"{room} stands in no row of the house"
+    allowed = set().union(*ROWS[:row], {room})
+    for name in imports_of(path):
+        if name.startswith("cornerjax."):
+            assert name.split(".")[1] in allowed, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_has_its_place(library):
+    for path in [*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]:
+        if any(name == library or name.startswith(f"{library}.") for name in imports_of(path)):
+            here = str(path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else ROOT))
+            assert here.startswith(ONLY_IN[library]), f"{here} imports {library}"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_survives_json(path, tmp_path):
+    config = load_recipe(path)
+    (tmp_path / "config.json").write_text(to_json(config))
+    assert from_json(tmp_path / "config.json") == config
+    assert config.model.detector in DETECTORS
+
+
+def test_every_detector_has_a_recipe_and_a_test():
+    trained = {load_recipe(path).model.detector for path in RECIPES}
+    for name in DETECTORS:
+        assert name in trained
+        assert (ROOT / "tests" / "detectors" / f"test_{name}.py").is_file()
+
+
+def test_no_file_is_named_after_nothing():
+    vague = {"utils.py", "common.py", "misc.py", "helpers.py"}
+    assert not [path for path in PACKAGE.rglob("*.py") if path.name in vague]
+
+
+def test_differences_name_the_fields():
+    a = Config()
+    b = dataclasses.replace(a, optim=dataclasses.replace(a.optim, peak_lr=1.0))
+    assert differences(a, b) == ["optim.peak_lr: 0.00025, 1.0"]
+    assert differences(a, a) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "config.json is not JSON"),
+        ('{"optim": {"lr": 1}}', "unknown Optim field 'lr'; known are peak_lr"),
+    ],
+)
+def test_a_bad_config_json_is_one_sentence(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        from_json(tmp_path / "config.json")
+
+
+def test_a_missing_recipe_lists_the_others(tmp_path):
+    (tmp_path / "there.py").write_text("")
+    with pytest.raises(InputError, match=r"no recipe .*here\.py; there are: .*there\.py"):
+        load_recipe(tmp_path / "here.py")
+    with pytest.raises(InputError, match=r"needs a function config"):
+        load_recipe(tmp_path / "there.py")

@@ -1,0 +1,34 @@
+"""The learning rate at the steps where it changes."""
+
+import numpy as np
+import pytest
+
+from cornerjax.config import Config, InputError, Optim
+from cornerjax.training.optimiser import learning_rate
+
+
+def rates(steps, at, **optim):
+    schedule = learning_rate(Config(steps=steps, optim=Optim(peak_lr=1.0, **optim)))
+    return [float(schedule(i)) for i in at]
+
+
+def test_step_schedule_falls_after_the_named_step():
+    """Update number n (from 1) uses schedule(n - 1): the originals lower the rate once update 5 is done."""
+    np.testing.assert_allclose(rates(10, [0, 4, 5, 7, 8], decay_steps=(5, 8)), [1, 1, 0.1, 0.1, 0.01], rtol=1e-6)
+
+
+def test_step_schedule_with_warm_up_falls_at_the_same_step():
+    np.testing.assert_allclose(
+        rates(10, [0, 1, 2, 4, 5], decay_steps=(5,), warmup_steps=2), [0.1, 0.55, 1, 1, 0.1], rtol=1e-6
+    )
+
+
+def test_cosine_rises_and_ends_at_zero():
+    np.testing.assert_allclose(
+        rates(12, [0, 2, 7, 12], schedule="cosine", warmup_steps=2), [0.1, 1, 0.5, 0], atol=1e-6
+    )
+
+
+def test_a_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(InputError, match="optim.warmup_steps is 10; accepted is 0 to steps - 1 = 9"):
+        rates(10, [], warmup_steps=10)

@@ -1,0 +1,38 @@
+"""Train a detector: `python train.py --config configs/shapes.py --workdir runs/shapes`.
+
+The same command again goes on where the run stopped. Every field of the recipe is an option: see --help.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cornerjax import cli
+from cornerjax.config import Config, load_recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    config: str = "configs/shapes.py"  # the recipe
+    workdir: str = ""  # where the run is kept; runs/<recipe> if not given
+    profile: bool = False  # write a trace of ten steps to <workdir>/profile
+    recipe: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+
+
+def main() -> None:
+    # The recipe gives the defaults of all the other options, so it has to be known first.
+    config, _ = tyro.cli(Train, args=[a for a in sys.argv[1:] if a not in ("-h", "--help")], return_unknown_args=True)
+    args = tyro.cli(Train, description=__doc__, default=Train(recipe=load_recipe(config.config)))
+
+    from cornerjax.training.loop import train  # not before the options are right: imports take seconds
+
+    name = Path(args.config).stem
+    run = train(args.recipe, args.workdir or f"runs/{name}", recipe=name, profile=args.profile)
+    print(f"{run.path}; next: python eval.py --workdir {run.path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
