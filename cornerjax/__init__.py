@@ -1,0 +1,58 @@
+"""Keypoint-based object detectors in JAX.
+
+    predictor = cornerjax.load("runs/shapes")
+    detections = predictor("photo.jpg")
+
+Dimension letters, the same in every file:
+
+    b    images of a batch            c    classes or channels
+    H W  rows and columns of an image k    candidates
+    h w  rows and columns of a map    n    objects
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test, load_recipe
+
+if TYPE_CHECKING:
+    from cornerjax import ops
+    from cornerjax.detectors import DETECTORS
+    from cornerjax.detectors.base import Detections
+    from cornerjax.inference.predictor import Predictor, load
+
+__all__ = [
+    "DETECTORS",
+    "Config",
+    "Data",
+    "Detections",
+    "InputError",
+    "Loss",
+    "Model",
+    "Optim",
+    "Predictor",
+    "Test",
+    "load",
+    "load_recipe",
+    "ops",
+]
+
+# Imported when they are first asked for, so that `import cornerjax` stays a matter of milliseconds.
+_LATER = {
+    "DETECTORS": "cornerjax.detectors",
+    "Detections": "cornerjax.detectors.base",
+    "Predictor": "cornerjax.inference.predictor",
+    "load": "cornerjax.inference.predictor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return importlib.import_module("cornerjax.ops")
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'cornerjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

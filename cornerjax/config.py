@@ -92,6 +92,7 @@ class Test:
     __test__ = False  # not a class of tests for pytest
 
     batch: int = 16  # images at a time
+    scale: float = 1.0  # images are resized by this factor before the network sees them
     top_k: int = 100  # corners taken from each heat map
     max_pairs: int = 1000  # pairs kept before non-maximum suppression
     peak_window: int = 3  # a corner is the maximum of this window
@@ -127,8 +128,8 @@ def load_recipe(path: str | Path) -> Config:
     """
     path = Path(path)
     if not path.is_file():
-        there = ", ".join(sorted(str(p) for p in path.parent.glob("*.py"))) or "none in that folder"
-        raise InputError(f"no recipe {path}; there are: {there}")
+        there = sorted(Path("configs").glob("*.py"))
+        raise InputError(f"no recipe {path}; there are: {', '.join(map(str, there)) or 'none'}")
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -110,9 +110,10 @@ def test_a_bad_config_json_is_one_sentence(tmp_path, text, message):
         from_json(tmp_path / "config.json")
 
 
-def test_a_missing_recipe_lists_the_others(tmp_path):
+def test_a_missing_recipe_lists_those_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     (tmp_path / "there.py").write_text("")
-    with pytest.raises(InputError, match=r"no recipe .*here\.py; there are: .*there\.py"):
+    with pytest.raises(InputError, match=r"no recipe .*here\.py; there are: .*configs/shapes\.py"):
         load_recipe(tmp_path / "here.py")
     with pytest.raises(InputError, match=r"needs a function config"):
         load_recipe(tmp_path / "there.py")

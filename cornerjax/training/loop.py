@@ -11,7 +11,7 @@ import numpy as np
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir
 from cornerjax.config import Config, InputError
 from cornerjax.data.coco import CocoSource, open_source
-from cornerjax.data.finish import finish_batch
+from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.detectors import get_detector
 from cornerjax.evaluation.coco import Evaluator

@@ -1,0 +1,37 @@
+"""A narrow CornerNet-Squeeze for small data sets of your own: crops of 255x255 px, images at half their size.
+
+    python train.py --config configs/squeeze_small.py --data.root PATH/TO/FOLDER --workdir runs/mine
+    python eval.py --workdir runs/mine
+"""
+
+from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+
+
+def config() -> Config:
+    return Config(
+        model=Model(
+            detector="cornernet_squeeze",
+            stacks=1,
+            stem_dim=16,
+            stem_kernel=3,
+            dims=(48, 48, 64, 96),
+            blocks=(1, 1, 1, 2),
+            head_dim=48,
+            head_kernel=1,
+            pool_dim=32,
+        ),
+        data=Data(
+            root="data/mine",
+            batch=8,
+            crop_px=(255, 255),
+            crop_scales=(1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4),
+            max_objects=64,
+        ),
+        loss=Loss(pull=0.25, push=0.25, group=8),
+        optim=Optim(peak_lr=2e-3, schedule="cosine", warmup_steps=200),
+        test=Test(batch=8, scale=0.5, top_k=50, max_pairs=200),
+        steps=2000,
+        log_steps=50,
+        save_steps=500,
+        eval_steps=1000,
+    )

@@ -1,0 +1,110 @@
+"""A detector over a whole data set: its boxes, their COCO AP, pictures of both."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cornerjax import drawing
+from cornerjax.cli import progress
+from cornerjax.config import Config, InputError
+from cornerjax.data.coco import CocoSource, read_image
+from cornerjax.detectors.base import Detections
+from cornerjax.evaluation.average_precision import average_precision
+from cornerjax.inference.procedure import Procedure
+
+SHOWN_SCORE = 0.3  # boxes below are left out of pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        metrics: COCO's twelve numbers by name; nan where the data set has nothing of that size.
+        per_class: {class name: {"AP", "AP50"}}.
+        detections: of every image, in the order of the source's records.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    detections: list[Detections]
+
+
+class Evaluator:
+    """Evaluates given weights on one data set, as often as wanted; the network is compiled by the first call.
+
+    Args:
+        detector: one of DETECTORS.
+        apply: of `nn.functional`, for the network of `config.model`.
+        config: `model` and `test` are used.
+        source: images and true boxes; every record counts, with or without boxes.
+    Raises: InputError: an image of the source is smaller than a cell of the network's map.
+    """
+
+    def __init__(self, detector: Any, apply: Callable, config: Config, source: CocoSource):
+        self.source = source
+        self._procedure = Procedure(detector, apply, config, source.class_names)
+        for record in source.records:
+            try:
+                self._procedure.bucket(record.height, record.width)
+            except InputError as e:
+                raise InputError(f"{record.path}: {e}") from None
+        self._batches = self._procedure.plan([(record.height, record.width) for record in source.records])
+
+    def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
+        """Find the boxes of all images and compare them with the true ones.
+
+        Raises: InputError: an image cannot be read.
+        """
+        records = self.source.records
+        found = self._procedure(params, model_state, self._batches, lambda i: read_image(records[i]))
+        by_index = dict(progress(found, total=len(records), what="evaluating"))
+        detections = [by_index[i] for i in range(len(records))]
+        ground_truth = json.loads(self.source.annotation_file.read_bytes())
+        results = coco_results(detections, self.source)
+        metrics, per_class = average_precision(ground_truth, results, [record.image_id for record in records])
+        return Result(metrics, per_class, detections)
+
+    def pictures(self, result: Result, count: int) -> list[np.ndarray]:
+        """Pictures of `count` images, evenly over the data set: (H, W, 3) uint8 BGR, true boxes left, found right."""
+        return [self.picture(result, i) for i in self.shown(count)]
+
+    def shown(self, count: int) -> list[int]:
+        """Which records `pictures` shows: their indices, always the same ones."""
+        total = len(self.source.records)
+        return sorted({i * total // count for i in range(count)}) if count > 0 else []
+
+    def picture(self, result: Result, index: int) -> np.ndarray:
+        """The picture of one record."""
+        record, names = self.source.records[index], self.source.class_names
+        image, found = read_image(record), result.detections[index].above(SHOWN_SCORE)
+        true = drawing.draw_boxes(image, record.boxes, record.classes, class_names=names, title="true")
+        mine = drawing.draw_boxes(
+            image,
+            found.boxes,
+            found.classes,
+            class_names=names,
+            scores=found.scores,
+            title=f"found, {SHOWN_SCORE} and more",
+        )
+        return drawing.sheet([true, mine], columns=2)
+
+
+def coco_results(detections: list[Detections], source: CocoSource) -> list[dict[str, Any]]:
+    """COCO's result format, with the file's own image and category ids; nothing is rounded."""
+    # Differs from CornerNet: there, coordinates and scores are rounded to two decimals.
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": source.category_ids[label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for record, found in zip(source.records, detections, strict=True)
+        for (x1, y1, x2, y2), score, label in zip(
+            found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
+        )
+    ]

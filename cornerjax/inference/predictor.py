@@ -1,0 +1,156 @@
+"""Photos in, boxes out: a trained network behind one call."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import cv2
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from cornerjax.checkpoint import open_workdir, restore_weights
+from cornerjax.config import Config, InputError, Test
+from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import Detections
+from cornerjax.inference.procedure import THREADS, Procedure
+from cornerjax.nn.functional import functional
+
+Photo = str | os.PathLike[str] | np.ndarray
+
+
+class Predictor:
+    """A detector with its weights; `predictor(photo)` finds the boxes in it.
+
+    Args:
+        detector: one of DETECTORS.
+        apply, params, model_state: of `nn.functional`, or restored.
+        config: `model` and `test` are used.
+        class_names: name of each class.
+    """
+
+    def __init__(
+        self,
+        detector: Any,
+        apply: Callable,
+        params: dict[str, Any],
+        model_state: dict[str, Any],
+        config: Config,
+        class_names: Sequence[str],
+    ):
+        self.config, self.class_names = config, tuple(class_names)
+        self._detector = detector
+        self._weights = jax.device_put((params, model_state))
+        self._procedure = Procedure(detector, apply, config, class_names)
+        self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
+
+    @overload
+    def __call__(self, photos: Photo) -> Detections: ...
+    @overload
+    def __call__(self, photos: list[Photo] | tuple[Photo, ...]) -> list[Detections]: ...
+    def __call__(self, photos):
+        """Find the boxes in a photo, or in each of a list.
+
+        Args:
+            photos: a path, an (H, W, 3) uint8 RGB array, or a list of these. A file is turned as its EXIF data says
+                and may be grey or have an alpha channel, which is left out.
+        Returns: Detections, in pixels of the (turned) photo; for a list, a list in the same order.
+        Raises: InputError: a file is missing or no image, an array has another form, a photo is smaller than a cell
+            of the network's map.
+        """
+        if not isinstance(photos, (list, tuple)):
+            return self([photos])[0]
+        with ThreadPoolExecutor(THREADS) as pool:
+            images = list(pool.map(as_bgr, photos))
+        for photo, image in zip(photos, images, strict=True):
+            self.check_size(image, photo)
+        batches = self._procedure.plan([image.shape[:2] for image in images])
+        found = dict(self._procedure(*self._weights, batches, images.__getitem__))
+        return [found[i] for i in range(len(images))]
+
+    def forward(self, images: jax.Array | np.ndarray) -> dict[str, Any]:
+        """The network alone: the raw maps of its last stack, heat maps as logits.
+
+        Args:
+            images: normalised (`ops.pixels.normalise`), BGR, of a size that the network takes, as the detector's
+                input_size gives it.
+        Returns: (b, h, w, c) arrays by name: "tl_heat", "br_heat", "tl_tag", "br_tag", "tl_off" and "br_off" for
+            detectors of corners, others have names of their own.
+        Raises: ValueError: the network does not take images of this size, shape or type.
+        """
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.float32:
+            raise ValueError(
+                f"images must have the shape (b, H, W, 3) and type float32, got {images.shape}, {images.dtype}"
+            )
+        try:
+            return self._forward(*self._weights, images)
+        except TypeError as e:  # maps of an hourglass that do not meet
+            height, width = images.shape[1:3]
+            legal = self._detector.input_size(height, width, self.config.model)
+            if (height, width) == tuple(legal):
+                raise
+            raise ValueError(
+                f"the network takes no images of {width}x{height} pixels; {legal[1]}x{legal[0]} would fit"
+            ) from e
+
+    def check_size(self, image: np.ndarray, photo: Photo) -> None:
+        """Raises: InputError: the image of the photo is smaller than a cell of the network's map."""
+        try:
+            self._procedure.bucket(*image.shape[:2])
+        except InputError as e:
+            raise InputError(f"{e} ({photo})" if not isinstance(photo, np.ndarray) else str(e)) from None
+
+
+def load(
+    workdir: str | os.PathLike[str], *, checkpoint: Literal["best", "latest"] = "best", test: Test | None = None
+) -> Predictor:
+    """Open a training run as a Predictor.
+
+    Args:
+        workdir: a folder that train.py wrote.
+        checkpoint: the one with the highest AP, or the newest.
+        test: the way from maps to boxes; None: that of the run.
+    Raises: InputError: the folder is not there, is no work directory or has no checkpoint.
+    """
+    run = open_workdir(Path(workdir))
+    config = run.config if test is None else dataclasses.replace(run.config, test=test)
+    detector = get_detector(config.model.detector)
+    apply, *_ = functional(detector.build(config.model, None))
+    params, model_state, _ = restore_weights(run.path, checkpoint)
+    return Predictor(detector, apply, params, model_state, config, run.class_names)
+
+
+def as_bgr(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
+    """The image of a path or an RGB array.
+
+    Raises: InputError: see Predictor.
+    """
+    if isinstance(photo, (str, os.PathLike)):
+        return read_photo(photo)
+    image = np.asarray(photo)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(
+            f"expected a path or an RGB image of shape (H, W, 3) and type uint8, got shape {image.shape}, {image.dtype}"
+        )
+    return image[..., ::-1]
+
+
+def read_photo(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode a file, BGR, turned as its EXIF data says.
+
+    Raises: InputError: it is not there, or is no image.
+    """
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected an image file") from None
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    except cv2.error:  # more pixels than OpenCV allows, say
+        image = None
+    if image is None:
+        raise InputError(f"cannot read {path} as an image; expected an intact JPEG, PNG or the like")
+    return image

@@ -1,0 +1,53 @@
+"""The one place where NNX ends: from a module to a pure function and plain dicts of arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, traverse_util
+
+Tree = dict[str, Any]
+
+
+def functional(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Tree, Tree]:
+    """Split a model into (apply, params, model_state); both trees are nested dicts of arrays with names as keys.
+
+    apply(params, model_state, *args, train) -> (outputs, new model_state) is pure.
+    """
+    graphdef, params, model_state = nnx.split(model, nnx.Param, ...)
+
+    def apply(params: Tree, model_state: Tree, *args: Any, train: bool) -> tuple[Any, Tree]:
+        model = nnx.merge(graphdef, _for_nnx(params), _for_nnx(model_state))
+        outputs = model(*args, train=train)
+        return outputs, _plain(nnx.state(model, nnx.Not(nnx.Param)))
+
+    return apply, _plain(params), _plain(model_state)
+
+
+def parameter_count(params: Tree) -> int:
+    return sum(value.size for value in jax.tree.leaves(params))
+
+
+def by_path(tree: Tree) -> dict[str, Any]:
+    """A nested dict as a flat one whose keys are dotted paths."""
+    return traverse_util.flatten_dict(tree, sep=".")
+
+
+def nested(flat: dict[str, Any]) -> Tree:
+    """The inverse of by_path."""
+    return traverse_util.unflatten_dict(flat, sep=".")
+
+
+# NNX has numbers as keys for the elements of a list. A checkpoint brings keys back as strings, so that is what ours are.
+def _plain(state: Any) -> Tree:
+    return _with_keys(str, nnx.to_pure_dict(state))
+
+
+def _for_nnx(tree: Tree) -> dict[Any, Any]:
+    # Modules work on JAX's arrays only; the caller's may be NumPy's.
+    return _with_keys(lambda key: int(key) if key.isdigit() else key, jax.tree.map(jnp.asarray, tree))
+
+
+def _with_keys(change: Callable[[Any], Any], tree: dict[Any, Any]) -> dict[Any, Any]:
+    return {change(key): _with_keys(change, v) if isinstance(v, dict) else v for key, v in tree.items()}

@@ -1,0 +1,59 @@
+"""The heads that make a detector's maps."""
+
+import numpy as np
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from cornerjax.nn.layers import Conv, Rngs
+from cornerjax.nn.pooling import CornerPool
+
+HEAT_BIAS = -2.19  # sigmoid(-2.19) = 0.1: most cells are no corner
+
+
+class Head(nnx.Module):
+    """A convolution with ReLU and a 1x1 convolution, both with a bias and without normalisation.
+
+    Args:
+        kernel: side of the first convolution.
+        bias: initial bias of the output; None: as any other.
+    """
+
+    def __init__(self, dim: int, cout: int, *, kernel: int, bias: float | None = None, rngs: Rngs):
+        self.hidden = Conv(dim, dim, kernel, bias=True, rngs=rngs)
+        self.out = Conv(dim, cout, 1, bias=True, rngs=rngs)
+        if bias is not None:
+            self.out.bias.set_value(np.full(cout, bias, np.float32))
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        return self.out(nnx.relu(self.hidden(x)))
+
+
+class CornerHeads(nnx.Module):
+    """Corner pooling and the three maps of one corner.
+
+    Args:
+        dim, pool_dim, corner, implementation: of the corner pooling module.
+        kernel: side of the first convolution of each head.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        *,
+        pool_dim: int,
+        kernel: int,
+        corner: str,
+        implementation: str,
+        rngs: Rngs,
+    ):
+        self.pool = CornerPool(dim, pool_dim, corner=corner, implementation=implementation, rngs=rngs)
+        self.heat = Head(dim, num_classes, kernel=kernel, bias=HEAT_BIAS, rngs=rngs)
+        self.tag = Head(dim, 1, kernel=kernel, rngs=rngs)
+        self.off = Head(dim, 2, kernel=kernel, rngs=rngs)
+        self.corner = corner
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w _"]]:
+        x = self.pool(x, train=train)
+        return {f"{self.corner}_{name}": getattr(self, name)(x) for name in ("heat", "tag", "off")}

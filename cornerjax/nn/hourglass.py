@@ -1,0 +1,116 @@
+"""Hourglass modules, and several of them one after the other."""
+
+from collections.abc import Callable, Iterable
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from cornerjax.nn.layers import ConvBN, ConvBNReLU, ResidualBlock, Rngs
+
+
+class Nearest(nnx.Module):
+    """Up-sampling by 2 without parameters: every cell becomes four equal ones."""
+
+    def __init__(self, dim: int, *, rngs: Rngs):
+        del dim, rngs  # made like ConvTranspose
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+        b, h, w, c = x.shape
+        return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+
+
+def through(layers: Iterable[nnx.Module], x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
+    """Apply layers one after the other."""
+    for layer in layers:
+        x = layer(x, train=train)
+    return x
+
+
+class Hourglass(nnx.Module):
+    """One level: blocks at full resolution plus blocks at half, between which the next level lies.
+
+    Args:
+        dims: channels of this level and of those inside, at least two.
+        blocks: blocks of each.
+        block, upsampling: their classes.
+    Source: CornerNet (Law and Deng 2018), section 3.5; core/models/py_utils/modules.py, hg_module.
+    """
+
+    def __init__(
+        self, dims: tuple[int, ...], blocks: tuple[int, ...], *, block: Callable, upsampling: Callable, rngs: Rngs
+    ):
+        dim, inner, n = dims[0], dims[1], blocks[0]
+
+        def row(*sizes: tuple[int, int], **first: int) -> nnx.List:
+            return nnx.List([block(*size, rngs=rngs, **(first if i == 0 else {})) for i, size in enumerate(sizes)])
+
+        self.up1 = row(*[(dim, dim)] * n)
+        self.low1 = row((dim, inner), *[(inner, inner)] * (n - 1), stride=2)
+        if len(dims) > 2:
+            self.low2 = Hourglass(dims[1:], blocks[1:], block=block, upsampling=upsampling, rngs=rngs)
+        else:
+            self.low2 = row(*[(inner, inner)] * blocks[1])
+        self.low3 = row(*[(inner, inner)] * (n - 1), (inner, dim))
+        self.up2 = upsampling(dim, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        inside = [self.low2] if isinstance(self.low2, Hourglass) else self.low2
+        low = through([*self.low1, *inside, *self.low3], x, train=train)
+        return through(self.up1, x, train=train) + self.up2(low)
+
+
+class StackedHourglass(nnx.Module):
+    """A stem, then hourglasses one after the other, each seeing what those before it made.
+
+    Args:
+        stem_dim, stem_kernel: of the first convolution, which has stride 2.
+        stride: of all the stem, a power of 2, at least 4: residual blocks of stride 2 do the rest.
+        dims, blocks, block, upsampling: of each hourglass.
+        dim: channels of the outputs.
+    Source: CornerNet (Law and Deng 2018), section 3.5; core/models/py_utils/modules.py, hg.
+    """
+
+    def __init__(
+        self,
+        *,
+        stacks: int,
+        stem_dim: int,
+        stem_kernel: int,
+        stride: int,
+        dims: tuple[int, ...],
+        blocks: tuple[int, ...],
+        dim: int,
+        block: Callable,
+        upsampling: Callable,
+        rngs: Rngs,
+    ):
+        first, last = dims[0], stacks - 1
+        halvings = stride.bit_length() - 2  # those left to the residual blocks
+        widths = [stem_dim, *[first] * halvings]
+        self.stem = nnx.List(
+            [
+                ConvBNReLU(3, stem_dim, stem_kernel, stride=2, rngs=rngs),
+                *(ResidualBlock(widths[i], first, stride=2, rngs=rngs) for i in range(halvings)),
+            ]
+        )
+        self.hourglasses = nnx.List(
+            [Hourglass(dims, blocks, block=block, upsampling=upsampling, rngs=rngs) for _ in range(stacks)]
+        )
+        self.outs = nnx.List([ConvBNReLU(first, dim, 3, rngs=rngs) for _ in range(stacks)])
+        # From one hourglass to the next: its input and its output are projected, added and passed through a block.
+        self.from_input = nnx.List([ConvBN(first, first, 1, rngs=rngs) for _ in range(last)])
+        self.from_output = nnx.List([ConvBN(dim, first, 1, rngs=rngs) for _ in range(last)])
+        self.between = nnx.List([ResidualBlock(first, first, rngs=rngs) for _ in range(last)])
+
+    def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Float[Array, "b h w c"]]:
+        """The output of every hourglass."""
+        x = through(self.stem, images, train=train)
+        features = []
+        for i, (hourglass, out) in enumerate(zip(self.hourglasses, self.outs, strict=True)):
+            features.append(out(hourglass(x, train=train), train=train))
+            if i < len(self.between):
+                both = self.from_input[i](x, train=train) + self.from_output[i](features[i], train=train)
+                x = self.between[i](nnx.relu(both), train=train)
+        return features

@@ -1,0 +1,136 @@
+"""Convolutions, batch normalisation and the residual block, with PyTorch's initial values and padding.
+
+Weights are made as NumPy arrays, so that building a network compiles and computes nothing. `rngs` is a NumPy generator,
+or None for zeros that a checkpoint is going to replace.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, lax
+from jaxtyping import Float, Float32
+
+from cornerjax.ops.convolution import conv_transpose, depthwise_conv
+
+Rngs = np.random.Generator | None
+
+
+def initial(rngs: Rngs, shape: tuple[int, ...], fan_in: int) -> nnx.Param:
+    """PyTorch's default for weights and biases: uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in)."""
+    if rngs is None:
+        return nnx.Param(np.zeros(shape, np.float32))
+    return nnx.Param((rngs.random(shape, np.float32) * 2 - 1) / np.float32(np.sqrt(fan_in)))
+
+
+def kernel_from_torch(value: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """A parameter of PyTorch in our layout: kernels of convolutions of all kinds get their two sides first."""
+    return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value
+
+
+class Conv(nnx.Module):
+    """Convolution with an odd square kernel and (kernel - 1) / 2 zeros on every side.
+
+    "SAME" would be wrong: with stride 2 and an even number of rows it pads below only.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, bias: bool = False, rngs: Rngs):
+        fan_in = cin * kernel**2
+        self.kernel = initial(rngs, (kernel, kernel, cin, cout), fan_in)
+        self.bias = initial(rngs, (cout,), fan_in) if bias else None
+        self.stride = stride
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
+        kernel = self.kernel[...]
+        pad = (kernel.shape[0] - 1) // 2
+        y = lax.conv_general_dilated(
+            x, kernel, (self.stride,) * 2, ((pad, pad),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y if self.bias is None else y + self.bias[...]
+
+
+class DepthwiseConv(nnx.Module):
+    """A 3x3 kernel for each channel; no bias."""
+
+    def __init__(self, dim: int, *, stride: int = 1, rngs: Rngs):
+        self.kernel = initial(rngs, (3, 3, 1, dim), 9)
+        self.stride = stride
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        return depthwise_conv(x, self.kernel[...], stride=self.stride)
+
+
+class ConvTranspose(nnx.Module):
+    """Learned up-sampling by 2: transposed 4x4 convolution with a bias."""
+
+    def __init__(self, dim: int, *, rngs: Rngs):
+        self.kernel = initial(rngs, (4, 4, dim, dim), dim * 16)
+        self.bias = initial(rngs, (dim,), dim * 16)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+        return conv_transpose(x, self.kernel[...]) + self.bias[...]
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation as in PyTorch: the running variance is the unbiased one, momentum 0.1.
+
+    In training the statistics are those of the whole batch, over all devices.
+    """
+
+    momentum, eps = 0.1, 1e-5
+
+    def __init__(self, dim: int):
+        self.scale = nnx.Param(np.ones(dim, np.float32))
+        self.bias = nnx.Param(np.zeros(dim, np.float32))
+        self.mean = nnx.BatchStat(np.zeros(dim, np.float32))
+        self.var = nnx.BatchStat(np.ones(dim, np.float32))
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        if train:
+            mean, var = self._statistics(x)
+        else:
+            mean, var = self.mean[...], self.var[...]
+        factor = self.scale[...] * lax.rsqrt(var + self.eps)
+        return (x - mean) * factor + self.bias[...]
+
+    def _statistics(self, x: Float[Array, "b h w c"]) -> tuple[Float32[Array, "c"], Float32[Array, "c"]]:
+        """Of this batch; they also enter the running ones."""
+        x = x.astype(jnp.float32)
+        mean = x.mean((0, 1, 2))
+        var = jnp.square(x - mean).mean((0, 1, 2))  # E[x^2] - E[x]^2 would cancel
+        n = x.size // x.shape[3]
+        old, new = 1 - self.momentum, self.momentum
+        self.mean.set_value(old * self.mean[...] + new * lax.stop_gradient(mean))
+        self.var.set_value(old * self.var[...] + new * n / max(n - 1, 1) * lax.stop_gradient(var))
+        return mean, var
+
+
+class ConvBN(nnx.Module):
+    """Convolution and batch normalisation."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, rngs: Rngs):
+        self.conv = Conv(cin, cout, kernel, stride=stride, rngs=rngs)
+        self.bn = BatchNorm(cout)
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
+        return self.bn(self.conv(x), train=train)
+
+
+class ConvBNReLU(ConvBN):
+    """Convolution, batch normalisation and ReLU."""
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
+        return nnx.relu(super().__call__(x, train=train))
+
+
+class ResidualBlock(nnx.Module):
+    """Two 3x3 convolutions and a skip; the skip is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, cin: int, cout: int, *, stride: int = 1, rngs: Rngs):
+        self.conv1, self.bn1 = Conv(cin, cout, 3, stride=stride, rngs=rngs), BatchNorm(cout)
+        self.conv2, self.bn2 = Conv(cout, cout, 3, rngs=rngs), BatchNorm(cout)
+        self.skip = ConvBN(cin, cout, 1, stride=stride, rngs=rngs) if stride > 1 or cin != cout else None
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
+        y = nnx.relu(self.bn1(self.conv1(x), train=train))
+        y = self.bn2(self.conv2(y), train=train)
+        return nnx.relu(y + (x if self.skip is None else self.skip(x, train=train)))

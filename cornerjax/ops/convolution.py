@@ -1,0 +1,121 @@
+"""Two convolutions that XLA runs slowly on CPUs, each in two forms: one for CPUs, one for everything else."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def depthwise_conv(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], *, stride: int = 1
+) -> Float[Array, "b h2 w2 c"]:
+    """Convolve each channel with a 3x3 kernel of its own, padding 1, without a bias.
+
+    Args:
+        stride: 1 or 2; the output has ceil(h / stride) rows.
+    """
+    return _depthwise(x, kernel, stride)
+
+
+def conv_transpose(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "b 2*h 2*w k"]:
+    """Transposed 4x4 convolution, stride 2, padding 1, without a bias: twice as many rows and columns.
+
+    Args:
+        kernel: that of the convolution from the output to the input, as PyTorch keeps it too, in HWIO order.
+    """
+    return _transpose(x, kernel, 2)
+
+
+def depthwise_by_shifts(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], stride: int
+) -> Float[Array, "..."]:
+    """Nine shifted multiply-adds: on a CPU 13 times as fast as XLA's grouped convolution (128 channels, 64x64)."""
+    h, w = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return sum(padded[:, i : i + h : stride, j : j + w : stride] * kernel[i, j, 0] for i in range(3) for j in range(3))
+
+
+def depthwise_by_groups(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], stride: int
+) -> Float[Array, "..."]:
+    pad = ((1, 1), (1, 1))
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pad, dimension_numbers=NHWC, feature_group_count=x.shape[3]
+    )
+
+
+def transpose_by_phases(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], stride: int
+) -> Float[Array, "..."]:
+    """Four 2x2 convolutions, each giving every other row and column.
+
+    An even output row 2i sees the input rows i-1 and i through kernel rows 3 and 1, an odd one the input rows i and i+1
+    through kernel rows 2 and 0; columns likewise. With its gradient 46 times as fast on a CPU as the dilated form.
+    """
+    b, h, w, _ = x.shape
+    phases = (((3, 1), (1, 0)), ((2, 0), (0, 1)))  # kernel rows, padding
+    rows = [
+        jnp.stack(
+            [
+                lax.conv_general_dilated(
+                    x,
+                    kernel[jnp.array(of_rows)][:, jnp.array(of_columns)],
+                    (1, 1),
+                    (above_below, left_right),
+                    dimension_numbers=("NHWC", "HWOI", "NHWC"),
+                )
+                for of_columns, left_right in phases
+            ],
+            axis=3,
+        )
+        for of_rows, above_below in phases
+    ]
+    return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, kernel.shape[2])
+
+
+def transpose_by_dilation(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], stride: int
+) -> Float[Array, "..."]:
+    return lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(stride, stride),
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+    )
+
+
+def _by_platform(cpu: Callable, default: Callable) -> Callable:
+    """A convolution (x, kernel, stride) that is `cpu` on CPUs and `default` elsewhere.
+
+    Decided when the computation is lowered, so that one compiled ahead for another platform gets that platform's form.
+    The gradient chooses for itself: differentiating through the choice would keep the residuals of both forms.
+    """
+
+    @partial(jax.custom_vjp, nondiff_argnums=(2,))
+    def conv(x, kernel, stride):
+        return lax.platform_dependent(
+            x, kernel, cpu=partial(cpu, stride=stride), default=partial(default, stride=stride)
+        )
+
+    def forward(x, kernel, stride):
+        return conv(x, kernel, stride), (x, kernel)
+
+    def backward(stride, inputs, g):
+        def gradient(form):
+            return lambda x, kernel, g: jax.vjp(partial(form, stride=stride), x, kernel)[1](g)
+
+        return lax.platform_dependent(*inputs, g, cpu=gradient(cpu), default=gradient(default))
+
+    conv.defvjp(forward, backward)
+    return conv
+
+
+_depthwise = _by_platform(cpu=depthwise_by_shifts, default=depthwise_by_groups)
+_transpose = _by_platform(cpu=transpose_by_phases, default=transpose_by_dilation)

@@ -1,0 +1,44 @@
+"""From the maps of a corner detector to candidate boxes."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from cornerjax.ops.gather import gather_cells
+from cornerjax.ops.pairs import Corners, Pairs, pair_corners
+from cornerjax.ops.peaks import keep_peaks
+from cornerjax.ops.top_k import top_cells
+
+
+def decode_corners(
+    maps: dict[str, Array], *, top_k: int, max_pairs: int, window: int = 3, tag_distance: float = 0.5
+) -> Pairs:
+    """Find the best peaks of both heat maps and join them to boxes.
+
+    Args:
+        maps: "tl_heat", "br_heat" (b, h, w, c) logits; "tl_tag", "br_tag" (b, h, w, 1); "tl_off", "br_off"
+            (b, h, w, 2) as x, y in cells; other names are ignored.
+        top_k: corners taken from each heat map, over all classes jointly.
+        max_pairs: boxes returned; fewer where top_k corners have fewer pairs.
+        window: side of the neighbourhood that a peak dominates, in cells, odd.
+        tag_distance: largest difference of the tags of a pair.
+    Returns: boxes in cells, best first, rejected ones with score -1.
+    Raises: ValueError: window is even.
+    Source: CornerNet, models/py_utils/kp_utils.py, _decode.
+    """
+    tl, br = (_corners(maps, side, top_k, window) for side in ("tl", "br"))
+    return pair_corners(tl, br, num=max_pairs, tag_distance=tag_distance)
+
+
+def _corners(maps: dict[str, Array], side: str, top_k: int, window: int) -> Corners:
+    # The sigmoid keeps the order, so it is taken of the winners only.
+    found = top_cells(keep_peaks(maps[f"{side}_heat"], window=window), top_k)
+    tags: Float[Array, "b k 1"] = gather_cells(maps[f"{side}_tag"], found.cells)
+    offsets: Float[Array, "b k 2"] = gather_cells(maps[f"{side}_off"], found.cells)
+    return Corners(
+        points=found.cells.astype(jnp.float32) + offsets.astype(jnp.float32),
+        scores=jax.nn.sigmoid(found.scores.astype(jnp.float32)),
+        classes=found.classes,
+        tags=tags[..., 0].astype(jnp.float32),
+    )

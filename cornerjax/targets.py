@@ -1,0 +1,159 @@
+"""Training targets: from the boxes of a crop to cells, radii and offsets, and from these to heat maps.
+
+Everything that ends in an integer is decided once, on the host, in NumPy; the drawing serves host and device.
+"""
+
+import logging
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
+
+log = logging.getLogger("cornerjax")
+Array = jax.Array | np.ndarray
+
+
+def gaussian_radius(
+    height: Float[np.ndarray, "*n"], width: Float[np.ndarray, "*n"], iou: float, kind: str = "exact"
+) -> Float[np.ndarray, "*n"]:
+    """How far both corners of a box may move until its overlap with the true box can fall below iou.
+
+    Three cases: both corners move inwards, both outwards, or the box is shifted; the smallest radius counts.
+
+    Args:
+        height, width: of the boxes, in cells.
+        iou: in (0, 1).
+        kind: "exact", or "legacy": (b + root) / 2 for the root of every equation, about three times as large.
+    Returns: cells, float64, not rounded.
+    Raises: ValueError: kind is another word.
+    Source: CornerNet-Lite, core/sample/utils.py, and for legacy ExtremeNet, utils/image.py; gaussian_radius.
+    """
+    if kind not in ("exact", "legacy"):
+        raise ValueError(f"kind must be 'exact' or 'legacy', got {kind!r}")
+    total, area = np.asarray(height + width, np.float64), np.asarray(height * width, np.float64)
+    shifted = (1.0, total, area * (1 - iou) / (1 + iou), -1)
+    inwards = (4.0, 2 * total, area * (1 - iou), -1)
+    outwards = (4 * iou, -2 * iou * total, area * (iou - 1), 1)
+    radii = []
+    for a, b, c, sign in (shifted, inwards, outwards):
+        root = np.sqrt(b**2 - 4 * a * c)
+        radii.append((b + root) / 2 if kind == "legacy" else (b + sign * root) / (2 * a))
+    return np.minimum.reduce(radii)
+
+
+@lru_cache(maxsize=512)
+def _patch(radius: int) -> Float32[np.ndarray, "side side"]:
+    """A gaussian of 1 at the centre, of standard deviation a sixth of the patch's side."""
+    square = np.arange(-radius, radius + 1) ** 2
+    sigma = (2 * radius + 1) / 6
+    return np.exp(-(square + square[:, None]) / (2 * sigma**2)).astype(np.float32)
+
+
+def draw_gaussians(
+    cells: Int[Array, "n 2"],
+    radii: Int[Array, "n"],
+    classes: Int[Array, "n"],
+    valid: Bool[Array, "n"],
+    *,
+    num_classes: int,
+    map_size: tuple[int, int],
+    xp: ModuleType,
+) -> Float32[Array, "h w c"]:
+    """One heat map a class, with a gaussian at each valid cell; where gaussians meet, the larger value counts.
+
+    Args:
+        cells: x, y of the peaks, inside the map; the value there is exactly 1.
+        radii: in cells, at least 0; a gaussian ends at this distance in x and in y.
+        classes: from 0.
+        valid: False for the rows that only fill up.
+        map_size: h, w.
+    Source: CornerNet-Lite, core/sample/utils.py, draw_gaussian.
+    """
+    draw = _draw_on_host if xp is np else _draw_on_device
+    return draw(cells, radii, classes, valid, (*map_size, num_classes))
+
+
+def _draw_on_host(cells, radii, classes, valid, shape):
+    h, w, _ = shape
+    heat = np.zeros(shape, np.float32)
+    objects = np.column_stack([cells, radii, classes])[valid]
+    for x, y, r, c in objects.tolist():
+        left, top, right, bottom = max(x - r, 0), max(y - r, 0), min(x + r + 1, w), min(y + r + 1, h)
+        patch = _patch(r)[top - y + r : bottom - y + r, left - x + r : right - x + r]
+        part = heat[top:bottom, left:right, c]
+        np.maximum(part, patch, out=part)
+    return heat
+
+
+def _draw_on_device(cells, radii, classes, valid, shape):
+    h, w, _ = shape
+    sigmas = (2 * radii + 1).astype(np.float32) / 6
+
+    def draw(i, heat):
+        dx, dy = jax.numpy.arange(w) - cells[i, 0], jax.numpy.arange(h) - cells[i, 1]
+        near = (abs(dx) <= radii[i])[None, :] & (abs(dy) <= radii[i])[:, None]
+        square = (dx**2)[None, :] + (dy**2)[:, None]
+        gaussian = jax.numpy.exp(-square.astype(np.float32) / (2 * sigmas[i] ** 2))
+        return heat.at[:, :, classes[i]].max(jax.numpy.where(near & valid[i], gaussian, 0))
+
+    return jax.lax.fori_loop(0, len(classes), draw, jax.numpy.zeros(shape, np.float32))
+
+
+def encode_corners(
+    objects: dict[str, np.ndarray],
+    *,
+    map_size: tuple[int, int],
+    crop_px: tuple[int, int],
+    max_objects: int,
+    iou: float,
+    kind: str = "exact",
+) -> dict[str, np.ndarray]:
+    """Cells, offsets and radii of the corners of an example's boxes, filled up to max_objects rows (n).
+
+    Args:
+        objects: "boxes" (m, 4) float32 x1 y1 x2 y2 in crop pixels, inside the crop, and "classes" (m,) from 0.
+        map_size: h, w of the heat maps.
+        crop_px: H, W of the crop.
+        max_objects: n; objects beyond it are left out, with one warning a run.
+        iou, kind: see gaussian_radius.
+    Returns: "classes" (n,) int32; "tl_cells", "br_cells" (n, 2) int32 x, y; "radii" (n,) int32, in cells;
+        "tl_off", "br_off" (n, 2) float32 in [0, 1), from the cell to the corner; "valid" (n,) bool.
+    Source: CornerNet-Lite, core/sample/cornernet.py.
+    """
+    if len(objects["boxes"]) > max_objects:
+        _warn_of_overflow(max_objects)
+    boxes, classes = objects["boxes"][:max_objects], objects["classes"][:max_objects]
+    h, w = map_size
+    ratio = np.array([w / crop_px[1], h / crop_px[0]], np.float32)  # 128 / 511, not 1 / 4
+    width, height = np.ceil((boxes[:, 2:] - boxes[:, :2]) * ratio).T.astype(np.float64)
+    radii = np.maximum(gaussian_radius(height, width, iou, kind), 0).astype(np.int32)
+    encoded = {"classes": classes.astype(np.int32), "radii": radii, "valid": np.ones(len(boxes), bool)}
+    for corner, points in (("tl", boxes[:, :2] * ratio), ("br", boxes[:, 2:] * ratio)):
+        cells = points.astype(np.int32)
+        encoded |= {f"{corner}_cells": cells, f"{corner}_off": points - cells.astype(np.float32)}
+    return {name: _fill_up(values, max_objects) for name, values in encoded.items()}
+
+
+def _fill_up(values: np.ndarray, rows: int) -> np.ndarray:
+    """Add rows of zeros."""
+    filled = np.zeros((rows, *values.shape[1:]), values.dtype)
+    filled[: len(values)] = values
+    return filled
+
+
+@cache
+def _warn_of_overflow(max_objects: int) -> None:
+    """Once for each limit."""
+    log.warning("an image has more than data.max_objects = %d objects; the first ones are used", max_objects)
+
+
+def render_corners(
+    encoded: dict[str, Any], *, num_classes: int, map_size: tuple[int, int], xp: ModuleType
+) -> dict[str, Any]:
+    """The heat maps "tl_heat" and "br_heat", (h, w, c) float32, of one example from encode_corners."""
+    draw = {"num_classes": num_classes, "map_size": map_size, "xp": xp}
+    shared = (encoded["radii"], encoded["classes"], encoded["valid"])
+    return {f"{corner}_heat": draw_gaussians(encoded[f"{corner}_cells"], *shared, **draw) for corner in ("tl", "br")}

@@ -1,0 +1,220 @@
+"""Training batches: the same bytes whatever the workers, hosts and resumed steps; host and device rendering agree."""
+
+import dataclasses
+import subprocess
+import sys
+from itertools import islice
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from cornerjax import targets
+from cornerjax.config import Config, Data, InputError, Model
+from cornerjax.data.coco import open_source
+from cornerjax.data.device import DRAWS, finish_batch
+from cornerjax.data.pipeline import make_batches
+from cornerjax.data.shapes import write_shapes
+
+CONFIG = Config(
+    model=Model(num_classes=3),
+    data=Data(batch=4, crop_px=(95, 127), crop_border_px=32, max_objects=6, workers=1),
+    seed=7,
+)
+
+
+def map_size(config):
+    return tuple((side + 1) // 4 for side in config.data.crop_px)
+
+
+def encode(objects, config):
+    data = config.data
+    sizes = {"map_size": map_size(config), "crop_px": data.crop_px, "max_objects": data.max_objects}
+    return targets.encode_corners(objects, **sizes, iou=data.gaussian_iou, kind=data.gaussian_radius)
+
+
+def render(encoded, config, xp):
+    return targets.render_corners(encoded, num_classes=config.model.num_classes, map_size=map_size(config), xp=xp)
+
+
+def with_data(config=CONFIG, **changes):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=18, val=2)
+
+
+@pytest.fixture(scope="module")
+def source(folder):
+    return open_source(Data(root=str(folder)), "train")
+
+
+def take(source, config, count, **options):
+    batches = make_batches(source, config, encode=encode, render=render, **options)
+    taken = list(islice(batches, count))
+    batches.close()
+    return taken
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.keys() == b.keys()
+        assert all(a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+@pytest.fixture(scope="module")
+def batches(source):
+    return take(source, CONFIG, 8)
+
+
+def test_form(batches):
+    b, H, W, h, w, n, c = 4, 95, 127, 24, 32, 6, 3
+    forms = {
+        "image": ((b, H, W, 3), np.float32),
+        "image_id": ((b,), np.int64),
+        "classes": ((b, n), np.int32),
+        "radii": ((b, n), np.int32),
+        "valid": ((b, n), np.bool_),
+    }
+    for corner in ("tl", "br"):
+        forms[f"{corner}_cells"] = ((b, n, 2), np.int32)
+        forms[f"{corner}_off"] = ((b, n, 2), np.float32)
+        forms[f"{corner}_heat"] = ((b, h, w, c), np.float32)
+    assert {name: (value.shape, value.dtype) for name, value in batches[0].items()} == forms
+
+
+def test_every_image_comes_once_an_epoch(batches):
+    seen = np.concatenate([batch["image_id"] for batch in batches])
+    assert sorted(seen[:18]) == list(range(1, 19))
+    assert len({batch["image"].tobytes() for batch in batches}) == len(batches)
+
+
+def test_workers_do_not_matter(source, batches):
+    assert_same(take(source, with_data(workers=4), 8), batches)
+
+
+def test_a_resumed_run_goes_on_where_it_stopped(source, batches):
+    assert_same(take(source, CONFIG, 4, first_step=4), batches[4:])
+
+
+def test_hosts_share_the_global_batch(source, batches):
+    halves = [take(source, CONFIG, 3, host=host, hosts=2) for host in range(2)]
+    whole = [{name: np.concatenate([a[name], b[name]]) for name in a} for a, b in zip(*halves, strict=True)]
+    assert_same(whole, batches[:3])
+    assert_same(take(source, CONFIG, 2, host=1, hosts=2, first_step=1), halves[1][1:])
+
+
+def test_the_seed_matters(source, batches):
+    other = take(source, dataclasses.replace(CONFIG, seed=8), 1)[0]
+    assert other["image_id"].tolist() != batches[0]["image_id"].tolist()
+
+
+@pytest.mark.parametrize("random_crop", [True, False])
+def test_device_rendering_is_host_rendering(source, random_crop):
+    config = with_data(render="device", random_crop=random_crop)
+    finish = jax.jit(lambda batch: finish_batch(batch, config, render))
+    hosts = take(source, with_data(random_crop=random_crop), 4)
+    flips = []
+    for host, sent in zip(hosts, take(source, config, 4), strict=True):
+        assert sent["image"].dtype == np.uint8
+        assert not any("heat" in name for name in sent)
+        assert set(DRAWS) <= set(sent)
+        flips += sent["flip"].tolist()
+        image_id = sent.pop("image_id")
+        device = finish({**sent, "image_id": image_id.astype(np.int32)})  # jax has 32 bits
+        assert device.keys() == host.keys()
+        for name, value in host.items():
+            if name.endswith("heat"):
+                np.testing.assert_allclose(device[name], value, atol=1e-6)
+                np.testing.assert_array_equal(device[name] == 1, value == 1)
+                assert (value == 1).any()
+            elif name == "image":
+                np.testing.assert_allclose(device[name], value, atol=1e-5)
+            else:
+                np.testing.assert_array_equal(device[name], value)
+    assert set(flips) == {False, True}
+
+
+def test_finish_batch_leaves_a_batch_of_the_host(batches):
+    assert finish_batch(batches[0], CONFIG, render) is batches[0]
+
+
+def test_heat_maps_and_images_are_mirrored_alike(folder, source):
+    """A picture whose only bright pixels are its box: wherever crop and flip put it, the corners are there."""
+    record = source.records[0]
+    path = folder / "white.png"
+    picture = np.zeros((127, 127, 3), np.uint8)
+    picture[40:80, 20:70] = 255
+    cv2.imwrite(str(path), picture)
+    box = np.array([[20, 40, 69, 79]], np.float32)  # its first and last pixel, as flipping and clipping count
+    record = dataclasses.replace(record, path=path, boxes=box, classes=np.array([1], np.int32))
+    config = with_data(colour_jitter=0.0, lighting=0.0, crop_scales=(1.0,), crop_px=(127, 127))
+    batches = take(dataclasses.replace(source, records=[record]), config, 6)
+    checked = 0
+    for image, heat, cells in ((b["image"][i], b["tl_heat"][i], b["tl_cells"][i]) for b in batches for i in range(4)):
+        ys, xs = np.nonzero(image[..., 0] > 0)
+        assert tuple(cells[0]) == (int(xs.min() * 32 / 127), int(ys.min() * 32 / 127))
+        assert heat[cells[0, 1], cells[0, 0], 1] == 1
+        checked += 1
+    assert checked == 24
+
+
+def test_a_crop_of_the_detector_s_own(source):
+    def corner(image, objects, draws, config):
+        return np.full((16, 16, 3), len(objects["boxes"]), np.uint8), objects
+
+    config = with_data(render="device", crop_px=(127, 127))
+    batch = take(source, config, 1, crop=corner)[0]
+    counts = {record.image_id: len(record.boxes) for record in source.records}
+    assert batch["image"][:, 0, 0, 0].tolist() == [counts[i] for i in batch["image_id"].tolist()]
+
+
+def test_an_unreadable_image_comes_out_as_the_sentence_itself(folder, source, capfd):
+    records = [dataclasses.replace(record, path=folder / f"gone{record.image_id}.png") for record in source.records]
+    first = take(source, CONFIG, 1)[0]["image_id"].tolist()
+    readable = [r if r.image_id in first else gone for r, gone in zip(source.records, records, strict=True)]
+    for workers in (1, 3):
+        batches = make_batches(
+            dataclasses.replace(source, records=readable), with_data(workers=workers), encode=encode, render=render
+        )
+        assert next(batches)["image_id"].tolist() == first
+        with pytest.raises(InputError, match=r"^cannot read .*gone\d+.png: No such file or directory$") as caught:
+            next(batches)
+        assert caught.value.__cause__ is None
+    assert capfd.readouterr().err == ""
+    with pytest.raises(InputError, match=r"^cannot read"):
+        take(dataclasses.replace(source, records=records), CONFIG, 1)
+
+
+def test_a_mistake_in_the_options(source):
+    with pytest.raises(InputError, match="multiple of the number of hosts, 3, got 4"):
+        take(source, CONFIG, 1, hosts=3)
+    with pytest.raises(InputError, match=r"data.workers must be at least 1, got 0"):
+        take(source, with_data(workers=0), 1)
+    with pytest.raises(InputError, match=r"data.crop_scales must be .*, got \(\)"):
+        take(source, with_data(crop_scales=()), 1)
+
+
+def test_only_the_pipeline_needs_tensorflow():
+    code = (
+        "import sys, cornerjax.data.coco, cornerjax.data.crop, cornerjax.data.device, cornerjax.data.order\n"
+        "import cornerjax.data.shapes, cornerjax.targets, cornerjax.ops.pixels\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["bccd", "coco_mini"])
+def test_real_data(real_data, name):
+    data = Data(root=str(real_data / "data" / name), batch=4, crop_px=(255, 255))
+    source = open_source(data, "train")
+    config = Config(data=data, model=Model(num_classes=len(source.class_names)))
+    for batch in take(source, config, 3):
+        assert batch["valid"].any()
+        assert np.isfinite(batch["image"]).all()
+        assert (batch["tl_heat"] == 1).sum() <= batch["valid"].sum()

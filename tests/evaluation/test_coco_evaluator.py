@@ -1,0 +1,111 @@
+"""An evaluation from images on disk to the files it leaves."""
+
+import json
+import math
+
+import colour_detector
+import cv2
+import numpy as np
+import pytest
+from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+
+from cornerjax.config import Config, Data, InputError, Test
+from cornerjax.data.coco import open_source
+from cornerjax.evaluation.coco import Evaluator, coco_results
+from cornerjax.evaluation.report import print_tables, write_report
+
+IDS = (7, 90)  # category ids with gaps
+SIZES = [(50, 61), (40, 40), (64, 50), (50, 61), (33, 47)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Five images with a blue and a green box each, the last one without boxes."""
+    root = tmp_path_factory.mktemp("colours")
+    (root / "annotations").mkdir()
+    (root / "images").mkdir()
+    images, annotations = [], []
+    for i, (height, width) in enumerate(SIZES):
+        boxes = [] if i == 4 else [(3 + i, 4, 15, 20), (20, 5 + i, width - i, 33)]
+        cv2.imwrite(str(root / "images" / f"{i}.png"), draw(height, width, *boxes))
+        images.append({"id": 1000 - i, "file_name": f"{i}.png", "height": height, "width": width})
+        annotations += [
+            {"image_id": 1000 - i, "category_id": IDS[k], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            for k, (x1, y1, x2, y2) in enumerate(boxes)
+        ]
+    categories = [{"id": id_, "name": name} for id_, name in zip(IDS, NAMES, strict=True)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    return open_source(Data(root=str(root)), "val")
+
+
+@pytest.fixture(scope="module")
+def evaluator(source):
+    return Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(batch=2)), source)
+
+
+@pytest.fixture(scope="module")
+def perfect(evaluator):
+    return evaluator(WEIGHTS, {})
+
+
+def test_true_boxes_found_give_ap_1(perfect):
+    assert perfect.metrics["AP"] == pytest.approx(1)
+    assert math.isnan(perfect.metrics["AP_large"])
+    assert perfect.per_class["green"]["AP50"] == pytest.approx(1)
+    assert [len(found) for found in perfect.detections] == [2, 2, 2, 2, 0]
+
+
+def test_results_have_the_ids_of_the_file(perfect, source):
+    results = coco_results(perfect.detections, source)
+    assert [entry["image_id"] for entry in results] == [1000, 1000, 999, 999, 998, 998, 997, 997]
+    assert [entry["category_id"] for entry in results[:2]] == [7, 90]
+    np.testing.assert_allclose(results[0]["bbox"], [3, 4, 12, 16], atol=1e-4)
+
+
+def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
+    compiled = evaluator._procedure.find._cache_size()
+    nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
+    assert nothing.metrics["AP"] == 0
+    assert evaluator._procedure.find._cache_size() == compiled
+
+
+def test_report_and_tables(evaluator, perfect, tmp_path, capsys):
+    folder = tmp_path / "eval"
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "pictures" / "old.jpg").write_text("")
+    write_report(folder, evaluator, perfect, pictures=3, step=12)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["AP"] == pytest.approx(1)
+    assert metrics["AP_large"] is None
+    assert metrics["step"] == 12
+    assert set(metrics["per_class"]) == set(NAMES)
+    assert json.loads((folder / "results.json").read_text()) == coco_results(perfect.detections, evaluator.source)
+    assert sorted(p.name for p in (folder / "pictures").iterdir()) == ["1000.jpg", "997.jpg", "999.jpg", "sheet.jpg"]
+    assert [p.name for p in tmp_path.iterdir()] == ["eval"]
+
+    print_tables(perfect, title="a run")
+    printed = capsys.readouterr().out
+    for text in ("a run", "AP small", "AR 100", "green", "1.000", "-"):
+        assert text in printed
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(evaluator, perfect, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        write_report(tmp_path / "file" / "eval", evaluator, perfect)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_pictures_are_spread_over_the_data_set(evaluator, perfect):
+    assert evaluator.shown(2) == [0, 2]
+    assert evaluator.shown(9) == [0, 1, 2, 3, 4]
+    assert evaluator.shown(0) == []
+    pictures = evaluator.pictures(perfect, 2)
+    assert len(pictures) == 2
+    assert all(picture.shape[1] > 2 * 400 for picture in pictures)  # enlarged, side by side
+
+
+def test_an_image_smaller_than_a_cell_is_named(source):
+    with pytest.raises(InputError, match=r"0\.png: image of 61x50 pixels: both sides must be at least 80"):
+        Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(scale=0.05)), source)

@@ -1,0 +1,167 @@
+"""The public face: photos in, boxes out."""
+
+import subprocess
+import sys
+
+import colour_detector
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+
+import cornerjax
+from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.config import Config, InputError, Model, Test
+from cornerjax.detectors import get_detector
+from cornerjax.inference.predictor import Predictor, load
+from cornerjax.nn.functional import functional
+
+BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)
+NARROW = Model(
+    num_classes=2,
+    stacks=1,
+    stem_dim=4,
+    stem_kernel=3,
+    dims=(4, 4),
+    blocks=(1, 1),
+    head_dim=4,
+    head_kernel=1,
+    pool_dim=4,
+)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A file with both boxes in an image of 48 x 55 pixels."""
+    cv2.imwrite(str(tmp_path / "photo.png"), draw(55, 48, BLUE, GREEN))
+    return tmp_path / "photo.png"
+
+
+def test_a_path_and_an_rgb_array_give_the_same(predictor, photo):
+    for given in (photo, str(photo), draw(55, 48, BLUE, GREEN)[..., ::-1]):
+        found = predictor(given)
+        np.testing.assert_allclose(found.boxes, [BLUE, GREEN], atol=1e-4)
+        assert [found.class_names[c] for c in found.classes] == ["blue", "green"]
+
+
+def test_a_list_keeps_its_order(predictor, photo):
+    images = [draw(40 + 9 * i, 80 - 9 * i, (i, i, i + 9, i + 7))[..., ::-1] for i in range(6)]
+    found = predictor([images[0], photo, *images[1:]])
+    np.testing.assert_allclose(found[1].boxes, [BLUE, GREEN], atol=1e-4)
+    for i, one in enumerate([found[0], *found[2:]]):
+        np.testing.assert_allclose(one.boxes, [(i, i, i + 9, i + 7)], atol=1e-4)
+    assert predictor([]) == []
+
+
+def test_files_may_be_grey_have_an_alpha_channel_or_be_turned_by_exif(predictor, tmp_path):
+    image = draw(55, 48, BLUE, GREEN)
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([image, np.full(image.shape[:2], 9, np.uint8)]))
+    np.testing.assert_allclose(predictor(tmp_path / "alpha.png").boxes, [BLUE, GREEN], atol=1e-4)
+    cv2.imwrite(str(tmp_path / "grey.png"), image[..., 0])
+    assert [predictor.class_names[c] for c in predictor(tmp_path / "grey.png").classes] == ["blue", "green"]
+
+    # Orientation 6: to be turned clockwise. A box x1 y1 x2 y2 of the stored image becomes H - y2, x1, H - y1, x2.
+    jpeg = cv2.imencode(".jpg", draw(56, 48, (8, 16, 24, 32)))[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    (tmp_path / "turned.jpg").write_bytes(jpeg[:2] + segment + jpeg[2:])
+    np.testing.assert_allclose(predictor(tmp_path / "turned.jpg").boxes, [(24, 8, 40, 24)], atol=1.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (np.zeros((40, 40, 3)), r"type uint8, got shape \(40, 40, 3\), float64"),
+        (np.zeros((40, 40), np.uint8), r"got shape \(40, 40\)"),
+        (np.zeros((40, 40, 4), np.uint8), r"got shape \(40, 40, 4\)"),
+        (np.zeros((1, 40, 40, 3), np.uint8), r"got shape \(1, 40, 40, 3\)"),
+        (np.zeros((3, 50, 3), np.uint8), "image of 50x3 pixels: both sides must be at least 4"),
+        ("gone.jpg", "cannot read gone.jpg: No such file"),
+        (".", "cannot read .: Is a directory"),
+    ],
+)
+def test_what_is_no_photo_is_refused(predictor, given, message):
+    with pytest.raises(InputError, match=message):
+        predictor(given)
+    with pytest.raises(InputError, match=message):
+        predictor([np.zeros((40, 40, 3), np.uint8), given])
+
+
+@pytest.mark.parametrize("content", [b"", b"no image"])
+def test_a_file_that_is_no_image_is_named(predictor, tmp_path, content):
+    (tmp_path / "text.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read .*text\.jpg as an image; expected"):
+        predictor(tmp_path / "text.jpg")
+
+
+def test_a_small_file_is_named(predictor, tmp_path):
+    cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(InputError, match=r"image of 2x2 pixels.*dot\.png"):
+        predictor(tmp_path / "dot.png")
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of a narrow CornerNet that was never trained."""
+    path = tmp_path_factory.mktemp("runs") / "narrow"
+    config = Config(model=NARROW, test=Test(top_k=5, max_pairs=10))
+    create_workdir(path, config, NAMES, (1, 2), recipe="")
+    _, params, model_state = functional(get_detector("cornernet").build(NARROW, np.random.default_rng(0)))
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(1, {"params": params, "model_state": model_state}, {"step": jnp.int32(1)})
+    return path
+
+
+def test_a_run_is_loaded_and_gives_the_maps_of_its_network(workdir):
+    predictor = cornerjax.load(workdir)
+    assert isinstance(predictor, cornerjax.Predictor)
+    assert predictor.class_names == NAMES
+    images = np.random.default_rng(0).standard_normal((2, 63, 71, 3)).astype(np.float32)
+    maps = predictor.forward(images)
+    assert {name: m.shape[1:] for name, m in maps.items()} == {
+        f"{corner}_{kind}": (16, 18, channels)
+        for corner in ("tl", "br")
+        for kind, channels in (("heat", 2), ("tag", 1), ("off", 2))
+    }
+    np.testing.assert_array_equal(predictor.forward(jnp.asarray(images))["tl_heat"], maps["tl_heat"])
+    apply, params, model_state = functional(get_detector("cornernet").build(NARROW, np.random.default_rng(0)))
+    expected = apply(params, model_state, jnp.asarray(images), train=False)[0][-1]
+    np.testing.assert_allclose(maps["br_heat"], expected["br_heat"], atol=1e-5)
+
+    found = predictor(np.zeros((60, 50, 3), np.uint8))
+    assert isinstance(found, cornerjax.Detections)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_test_options_of_a_run_can_be_replaced(workdir):
+    assert load(workdir).config.test.top_k == 5
+    assert load(workdir, test=Test(max_detections=3)).config.test == Test(max_detections=3)
+
+
+def test_forward_refuses_what_the_network_does_not_take(workdir):
+    predictor = load(workdir)
+    with pytest.raises(ValueError, match=r"no images of 50x60 pixels; 127x127 would fit"):
+        predictor.forward(np.zeros((1, 60, 50, 3), np.float32))
+    with pytest.raises(ValueError, match=r"shape \(b, H, W, 3\) and type float32, got \(60, 50, 3\), uint8"):
+        predictor.forward(np.zeros((60, 50, 3), np.uint8))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        load(tmp_path / "gone")
+
+
+def test_the_package_imports_fast_and_without_tensorflow():
+    code = (
+        "import sys, cornerjax; assert not {'jax', 'flax', 'cv2'} & set(sys.modules)\n"
+        "sys.modules['tensorflow'] = None\n"
+        "for name in cornerjax.__all__: getattr(cornerjax, name)\n"
+        "assert callable(cornerjax.ops.top_pool)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

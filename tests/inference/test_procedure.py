@@ -1,0 +1,144 @@
+"""Padding, batching and the way back from cells to pixels."""
+
+import dataclasses
+
+import colour_detector
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+
+from cornerjax.config import Config, InputError, Test
+from cornerjax.detectors.base import Candidates
+from cornerjax.inference.procedure import Batch, Loaded, Procedure, assemble, batch_rows, select
+
+CONFIG = Config(test=Test(batch=4))
+
+
+@pytest.fixture(scope="module")
+def procedure():
+    return Procedure(DETECTOR, colour_detector.apply, CONFIG, NAMES)
+
+
+def find(procedure, images):
+    batches = procedure.plan([image.shape[:2] for image in images])
+    return dict(procedure(WEIGHTS, {}, batches, images.__getitem__))
+
+
+@pytest.mark.parametrize(("height", "width"), [(31, 31), (32, 40), (45, 63), (64, 33), (95, 4)])
+def test_boxes_come_back_in_pixels_of_the_image(procedure, height, width):
+    blue, green = (0, 0, width, height // 2), (1, 2, 3, height)
+    found = find(procedure, [draw(height, width, blue, green)])[0]
+    np.testing.assert_allclose(found.boxes, [blue, green], atol=1e-4)
+    np.testing.assert_array_equal(found.classes, [0, 1])
+    np.testing.assert_allclose(found.scores, [0.9, 0.8])
+    assert found.class_names == NAMES
+    assert (found.boxes.dtype, found.scores.dtype, found.classes.dtype) == (np.float32, np.float32, np.int32)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_images_are_resized_for_the_network_and_boxes_back(scale):
+    config = Config(test=Test(batch=4, scale=scale))
+    procedure = Procedure(DETECTOR, colour_detector.apply, config, NAMES)
+    found = find(procedure, [draw(81, 60, (8, 10, 30, 40), (0, 0, 60, 4))])[0]
+    np.testing.assert_allclose(found.boxes, [(8, 10, 30, 40), (0, 0, 60, 4)], atol=1.6)
+    with pytest.raises(InputError, match=f"image of 9x1 pixels: both sides must be at least {4 / scale:.0f}"):
+        procedure.plan([(1, 9)])
+
+
+def test_images_of_many_sizes_keep_their_boxes(procedure):
+    rng = np.random.default_rng(0)
+    images, boxes = [], []
+    for _ in range(15):
+        height, width = (int(side) for side in rng.integers(20, 70, 2))
+        x1, y1 = int(rng.integers(0, width - 8)), int(rng.integers(0, height - 8))
+        boxes.append((x1, y1, x1 + 7, y1 + 5))
+        images.append(draw(height, width, blue=boxes[-1]))
+    found = find(procedure, images)
+    assert sorted(found) == list(range(15))
+    for i, box in enumerate(boxes):
+        np.testing.assert_allclose(found[i].boxes, [box], atol=1e-4)
+
+
+def test_an_image_without_objects_has_no_boxes(procedure):
+    found = find(procedure, [draw(40, 40)])[0]
+    assert len(found) == 0
+    assert found.boxes.shape == (0, 4)
+
+
+def test_a_shape_is_compiled_once():
+    procedure = Procedure(DETECTOR, colour_detector.apply, CONFIG, NAMES)
+    images = [draw(40, 40, blue=(0, 0, 5, 5))] * 11
+    find(procedure, images)  # three batches of four, the last one not full
+    assert procedure.find._cache_size() == 1
+    find(procedure, images[:7])
+    find(procedure, [draw(50, 33)] * 4)  # another size, the same bucket
+    assert procedure.find._cache_size() == 1
+    find(procedure, images[:1])
+    assert procedure.find._cache_size() == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "largest", "rows"),
+    [
+        (1, (127, 127), 16, 1),
+        (3, (127, 127), 16, 4),
+        (100, (127, 127), 40, 40),
+        (100, (767, 767), 16, 16),
+        (100, (1535, 1535), 16, 3),  # a quarter of a full batch's rows have as many pixels
+        (9, (9999, 9999), 16, 1),
+    ],
+)
+def test_rows_of_a_batch(count, size, largest, rows):
+    assert batch_rows(count, size, largest) == rows
+
+
+def test_the_image_stands_in_the_middle_of_black():
+    """An odd side is placed whole; border as in the original, whose crop starts at 127 // 2 - 100 // 2."""
+    image = np.full((100, 127, 3), 9, np.uint8)
+    padded, borders, factors, sizes = assemble([Loaded(image, 200, 127)], Batch([0], 2, (127, 127)))
+    np.testing.assert_array_equal(borders, [[0, 13], [0, 0]])
+    np.testing.assert_array_equal(factors, [[1, 2], [0, 0]])
+    np.testing.assert_array_equal(sizes, [[127, 200], [0, 0]])
+    np.testing.assert_array_equal(padded[0, 13:113], image)
+    assert padded.sum() == image.sum()
+
+
+def test_boxes_are_clipped_and_those_in_the_padding_dropped():
+    class Blind:
+        """Finds a box round everything, and one in the upper padding."""
+
+        stride, input_size = staticmethod(DETECTOR.stride), staticmethod(DETECTOR.input_size)
+
+        @staticmethod
+        def decode(outputs, config):
+            boxes = np.array([[[0, 0, 8, 8], [0, 0, 8, 1]]], np.float32)
+            return Candidates(boxes, np.array([[0.5, 0.9]], np.float32), np.zeros((1, 2), np.int32))
+
+    procedure = Procedure(Blind, colour_detector.apply, CONFIG, NAMES)
+    found = find(procedure, [draw(20, 30)])[0]
+    np.testing.assert_array_equal(found.boxes, [[0, 0, 30, 20]])
+
+
+def test_an_image_smaller_than_a_cell_is_refused(procedure):
+    with pytest.raises(InputError, match="image of 50x3 pixels: both sides must be at least 4"):
+        procedure.plan([(40, 40), (3, 50)])
+
+
+def test_a_failing_load_ends_the_stream(procedure):
+    def load(i):
+        raise InputError(f"no image {i}")
+
+    with pytest.raises(InputError, match="no image 0"):
+        list(procedure(WEIGHTS, {}, procedure.plan([(40, 40)] * 30), load))
+
+
+@pytest.mark.parametrize(
+    ("nms", "scores"), [("none", [0.9, 0.8, 0.7]), ("hard", [0.9, 0.7]), ("linear", [0.9, 0.7, 0.8 * (1 - 88 / 121)])]
+)
+def test_non_maximum_suppression_is_chosen_by_name(nms, scores):
+    boxes = jnp.array([[0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 10], [0, 0, 0, 0]], jnp.float32)
+    found = Candidates(boxes, jnp.array([0.9, 0.8, 0.7, -1]), jnp.array([0, 0, 1, 0]))
+    got = select(found, test=dataclasses.replace(CONFIG.test, nms=nms))
+    np.testing.assert_allclose(np.asarray(got.scores)[np.asarray(got.scores) > 0], scores, rtol=1e-5)
+    assert len(select(found, test=dataclasses.replace(CONFIG.test, nms=nms, max_detections=2)).scores) == 2

@@ -1,0 +1,161 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cornerjax.ops import soft_nms, soft_nms_in_place, soft_nms_merge
+
+METHODS = {"m0": "hard", "m1": "linear", "m2": "gaussian"}
+SETTINGS = {
+    "a": {"sigma": 0.5, "iou_threshold": 0.5, "floor": 0.001},
+    "b": {"sigma": 0.7, "iou_threshold": 0.3, "floor": 0.05},
+}
+EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
+EVERY_SETTING = pytest.mark.parametrize("setting", SETTINGS)
+INPUTS = 5  # of 80, 24, 1, 0 and 120 boxes, in no order
+
+
+@functools.cache
+def compiled(function, **options):
+    return jax.jit(functools.partial(function, **options))
+
+
+def padded(rows):
+    """All inputs in one shape, so that they compile once; boxes with a negative score take no part."""
+    return np.concatenate([rows, np.full((120 - len(rows), 7), -1, np.float32)])
+
+
+def columns(rows):
+    """Boxes, scores, classes: all of one class."""
+    return jnp.asarray(rows[:, :4]), jnp.asarray(rows[:, 4]), jnp.zeros(len(rows), jnp.int32)
+
+
+@EVERY_METHOD
+@EVERY_SETTING
+def test_kept_boxes_match_the_original(golden, method, setting):
+    recorded = golden("post/soft_nms.npz")
+    for i in range(INPUTS):
+        found = compiled(soft_nms, method=METHODS[method], **SETTINGS[setting])(*columns(padded(recorded[f"in{i}"])))
+        n = int(recorded[f"soft{i}_{method}_{setting}_nkeep"])
+        rows = recorded[f"soft{i}_{method}_{setting}"][:n]
+        np.testing.assert_allclose(found.boxes[:n], rows[:, :4])
+        np.testing.assert_allclose(found.scores[:n], rows[:, 4], atol=1e-6)
+        np.testing.assert_array_equal(found.scores[n:], -1)
+        np.testing.assert_array_equal(recorded[f"in{i}"][found.index[:n], :4], rows[:, :4])
+
+
+@EVERY_METHOD
+@EVERY_SETTING
+def test_the_whole_buffer_matches_the_original_in_place(golden, method, setting):
+    recorded = golden("post/soft_nms.npz")
+    for i in range(INPUTS):
+        rows = recorded[f"in{i}"]
+        run = compiled(soft_nms_in_place, method=METHODS[method], **SETTINGS[setting])
+        buffer, kept = run(jnp.asarray(padded(rows)), jnp.int32(len(rows)))
+        assert int(kept) == int(recorded[f"soft{i}_{method}_{setting}_nkeep"])
+        np.testing.assert_allclose(buffer[: len(rows)], recorded[f"soft{i}_{method}_{setting}"], atol=1e-6)
+        np.testing.assert_array_equal(buffer[len(rows) :], -1)  # rows not in use are left alone
+
+
+@EVERY_METHOD
+def test_the_merged_buffer_matches_the_original_in_place(golden, method):
+    recorded = golden("post/soft_nms.npz")
+    for i in range(INPUTS):
+        rows, exponent = recorded[f"in{i}"], int(recorded[f"merge{i}_weight_exp"])
+        run = compiled(soft_nms_in_place, method=METHODS[method], weight_exp=exponent)
+        buffer, kept = run(jnp.asarray(padded(rows)), jnp.int32(len(rows)))
+        assert int(kept) == int(recorded[f"merge{i}_{method}_nkeep"])
+        np.testing.assert_allclose(buffer[: len(rows)], recorded[f"merge{i}_{method}"], rtol=1e-5, atol=1e-6)
+
+
+def test_no_boxes_at_all():
+    nothing = jnp.zeros((0, 7))
+    assert soft_nms(nothing[:, :4], nothing[:, 4], jnp.zeros(0, jnp.int32)).boxes.shape == (0, 4)
+    rows, kept = soft_nms_in_place(nothing, 0)
+    assert rows.shape == (0, 7)
+    assert int(kept) == 0
+
+
+def merged_by_hand(rows, exponent):
+    """Gaussian merging with default settings on a list, box by box; corner scores stay with their box."""
+    left, result = [row.astype(np.float64) for row in rows], []
+    while left:
+        top = left.pop(int(np.argmax([row[4] for row in left])))
+        sums, weights = top[:4] * top[[5, 5, 6, 6]], top[[5, 5, 6, 6]]
+        after = []
+        for row in left:
+            w, h = np.minimum(top[2:4], row[2:4]) - np.maximum(top[:2], row[:2]) + 1
+            if w > 0 and h > 0:
+                area = sum((b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b in (top, row)) - w * h
+                factor = np.exp(-((w * h / area) ** 2) / 0.5)
+                share = (1 - factor) ** exponent * row[[5, 5, 6, 6]]
+                sums, weights = sums + share * row[:4], weights + share
+                row = np.concatenate([row[:4], [row[4] * factor], row[5:]])
+                if row[4] < 0.001:
+                    continue
+            after.append(row)
+        result.append([*(sums / weights), top[4]])
+        left = after
+    return np.array(result)
+
+
+@pytest.mark.parametrize("i", [0, 4])
+def test_merging_matches_a_list_of_boxes(golden, i):
+    rows, exponent = golden("post/soft_nms.npz")[f"in{i}"], 4
+    tl_scores, br_scores = jnp.asarray(rows[:, 5]), jnp.asarray(rows[:, 6])
+    found = compiled(soft_nms_merge, weight_exp=exponent)(*columns(rows), tl_scores, br_scores)
+    expected = merged_by_hand(rows, exponent)
+    n = len(expected)
+    np.testing.assert_allclose(found.boxes[:n], expected[:, :4], rtol=1e-4)
+    np.testing.assert_allclose(found.scores[:n], expected[:, 4], rtol=1e-4)
+    np.testing.assert_array_equal(found.scores[n:], -1)
+    plain = compiled(soft_nms)(*columns(rows))
+    np.testing.assert_array_equal(found.index, plain.index)
+    assert np.abs(found.boxes - plain.boxes)[:n].max() > 1  # it did move boxes
+
+
+@functools.cache
+def batch():
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 60, (3, 40, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(5, 40, (3, 40, 2))], -1).astype(np.float32)
+    scores = rng.uniform(-0.2, 1, (3, 40)).astype(np.float32)  # negative ones take no part
+    return jnp.asarray(boxes), jnp.asarray(scores), jnp.asarray(rng.integers(0, 3, (3, 40)))
+
+
+def test_classes_and_images_do_not_touch_each_other():
+    boxes, scores, classes = batch()
+    found = jax.jit(jax.vmap(soft_nms))(boxes, scores, classes)
+    alone = compiled(soft_nms)
+    for i in range(3):
+        expected = []
+        for c in range(3):
+            of_class = jnp.where(classes[i] == c, scores[i], -1)
+            one = alone(boxes[i], of_class, classes[i])
+            expected += [(-float(s), int(j)) for s, j in zip(one.scores, one.index, strict=True) if s >= 0]
+        ours = [(-float(s), int(j)) for s, j in zip(found.scores[i], found.index[i], strict=True) if s >= 0]
+        assert ours == sorted(expected)
+        assert np.all(scores[i][found.index[i]] >= 0)
+
+
+def test_num_takes_the_best_ones_only():
+    one = [a[0] for a in batch()]
+    every, few = compiled(soft_nms)(*one), compiled(soft_nms, num=7)(*one)
+    for a, b in zip(every, few, strict=True):
+        np.testing.assert_array_equal(a[:7], b)
+
+
+def test_only_boxes_that_touch_a_better_one_are_dropped():
+    boxes = jnp.array([[0.0, 0, 9, 9], [0, 0, 9, 8], [50, 50, 59, 59], [10, 0, 19, 9], [11, 0, 19, 9]])
+    scores = jnp.array([0.9, 0.0011, 0.0001, 0.0001, jnp.nan])
+    found = compiled(soft_nms)(boxes, scores, jnp.zeros(5, jnp.int32))
+    # 1 overlaps 0 and falls below the floor; 2 is far away and 3 only adjacent, they stay; nan takes no part.
+    assert found.index[found.scores >= 0].tolist() == [0, 2, 3]
+
+
+def test_a_method_that_there_is_not_is_refused():
+    one = [a[0] for a in batch()]
+    with pytest.raises(ValueError, match="'gauss'; there are: hard, linear, gaussian"):
+        soft_nms(*one, method="gauss")

@@ -1,0 +1,102 @@
+"""Targets against the recorded numbers of CornerNet-Lite, and host drawing against device drawing."""
+
+import logging
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cornerjax import targets
+from cornerjax.data.crop import clip_objects, stretch
+
+
+@pytest.mark.parametrize(("kind", "repository"), [("exact", "lite"), ("legacy", "extremenet")])
+@pytest.mark.parametrize("iou", [0.3, 0.5, 0.7])
+def test_gaussian_radius(golden, kind, repository, iou):
+    recorded = golden("targets/gaussian_radius.npz")
+    height, width = recorded["hw"].T.astype(np.float64)
+    np.testing.assert_allclose(
+        targets.gaussian_radius(height, width, iou, kind), recorded[f"{repository}_iou{iou}_f64"], rtol=1e-12
+    )
+
+
+def test_gaussian_radius_refuses_another_kind():
+    with pytest.raises(ValueError, match="kind must be 'exact' or 'legacy', got 'exakt'"):
+        targets.gaussian_radius(np.ones(1), np.ones(1), 0.3, "exakt")
+
+
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_draw_gaussians(golden, xp):
+    recorded = golden("targets/draw_gaussian.npz")
+    x, y, radii = xp.asarray(recorded["cxyr"].astype(np.int32)).T
+    n, map_size = len(radii), recorded["all"].shape
+    draw = partial(targets.draw_gaussians, xp.stack([x, y], 1), radii, map_size=map_size, xp=xp)
+    one_map = draw(xp.zeros(n, np.int32), xp.ones(n, bool), num_classes=1)
+    np.testing.assert_allclose(one_map[..., 0], recorded["all"], atol=1e-6)
+    each = draw(xp.arange(n).astype(np.int32), xp.arange(n) != 4, num_classes=n)
+    for i in range(n):
+        want = recorded[f"map{i}"] if i != 4 else np.zeros(map_size)  # object 4 is not valid
+        np.testing.assert_allclose(each[..., i], want, atol=1e-6)
+        np.testing.assert_array_equal(each[..., i] == 1, want == 1)
+
+
+@pytest.mark.parametrize("name", ["cornernet", "cornernet_squeeze"])
+def test_targets_match_the_original(golden, name):
+    recorded = golden(f"targets/{name}.npz")
+    crop_px, (h, w) = (511, 511), recorded["cfg_output_size"].tolist()
+    for i in range(2):
+        image, objects = recorded[f"image{i}"], recorded[f"boxes{i}"]
+        image, boxes = stretch(image, objects[:, :4], crop_px)
+        step = -(-511 // recorded["xs_uint8"].shape[-1])  # the record keeps every step-th pixel
+        difference = image[::step, ::step].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][i]
+        assert abs(difference).max() <= 1
+        objects = clip_objects({"boxes": boxes, "classes": objects[:, 4].astype(np.int32) - 1}, crop_px)
+        encoded = targets.encode_corners(objects, map_size=(h, w), crop_px=crop_px, max_objects=128, iou=0.3)
+        np.testing.assert_array_equal(encoded["valid"], recorded["tag_mask"][i])
+        heats = targets.render_corners(encoded, num_classes=80, map_size=(h, w), xp=np)
+        for corner in ("tl", "br"):
+            flat = encoded[f"{corner}_cells"][:, 1] * w + encoded[f"{corner}_cells"][:, 0]
+            np.testing.assert_array_equal(flat, recorded[f"{corner}_ind"][i])
+            np.testing.assert_array_equal(encoded[f"{corner}_off"], recorded[f"{corner}_off"][i])
+            want = np.zeros((2, 80, h, w), np.float32)
+            want.flat[recorded[f"{corner}_heat__idx"]] = recorded[f"{corner}_heat__val"]
+            np.testing.assert_allclose(heats[f"{corner}_heat"].transpose(2, 0, 1), want[i], atol=1e-6)
+            np.testing.assert_array_equal(heats[f"{corner}_heat"].transpose(2, 0, 1) == 1, want[i] == 1)
+
+
+def crowded(n: int) -> dict[str, np.ndarray]:
+    corners = np.random.default_rng(0).uniform(0, 126, (n, 2, 2)).astype(np.float32)
+    boxes = np.concatenate([corners.min(1), corners.max(1)], 1)
+    return {"boxes": boxes, "classes": np.arange(n, dtype=np.int32) % 3}
+
+
+@pytest.mark.parametrize("kind", ["exact", "legacy"])
+def test_host_and_device_draw_the_same(kind):
+    encoded = targets.encode_corners(
+        crowded(9), map_size=(32, 32), crop_px=(127, 127), max_objects=12, iou=0.3, kind=kind
+    )
+    render = partial(targets.render_corners, num_classes=3, map_size=(32, 32))
+    host, device = render(encoded, xp=np), jax.jit(partial(render, xp=jnp))(encoded)
+    for name in ("tl_heat", "br_heat"):
+        np.testing.assert_allclose(host[name], device[name], atol=1e-6)
+        np.testing.assert_array_equal(host[name] == 1, device[name] == 1)
+        assert (host[name] == 1).sum() == 9
+
+
+def test_more_objects_than_there_is_room_for_are_left_out_with_one_warning(caplog):
+    targets._warn_of_overflow.cache_clear()
+    few = targets.encode_corners(crowded(3), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3)
+    with caplog.at_level(logging.WARNING, logger="cornerjax"):
+        for _ in range(2):
+            many = targets.encode_corners(crowded(9), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3)
+    assert caplog.messages == ["an image has more than data.max_objects = 3 objects; the first ones are used"]
+    assert many["valid"].tolist() == [True] * 3
+    np.testing.assert_array_equal(many["classes"], few["classes"])
+
+
+def test_no_objects():
+    encoded = targets.encode_corners(crowded(0), map_size=(32, 32), crop_px=(127, 127), max_objects=2, iou=0.3)
+    assert not encoded["valid"].any()
+    assert not targets.render_corners(encoded, num_classes=3, map_size=(32, 32), xp=np)["tl_heat"].any()

@@ -1,0 +1,148 @@
+"""Whole runs of a tiny network: they resume bit for bit, describe themselves, and need no TensorFlow in the step."""
+
+import dataclasses
+import hashlib
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from cornerjax.checkpoint import restore_weights
+from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test
+from cornerjax.data.shapes import write_shapes
+from cornerjax.training.loop import train
+
+TINY = Config(
+    model=Model(
+        stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4
+    ),
+    data=Data(batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+    loss=Loss(group=2),
+    optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
+    test=Test(batch=4, top_k=10, max_pairs=10),
+    steps=6,
+    log_steps=2,
+    save_steps=3,
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Config:
+    folder = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)
+    return dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(folder)))
+
+
+def digest(workdir) -> str:
+    params, model_state, _ = restore_weights(workdir, "latest")
+    leaves = jax.tree.leaves((params, model_state))
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def straight(config, tmp_path_factory):
+    """The work directory of an uninterrupted run."""
+    return train(config, tmp_path_factory.mktemp("runs") / "straight", recipe="tiny").path
+
+
+def test_a_run_that_stops_and_resumes_ends_with_the_same_bits(config, straight, tmp_path, capsys):
+    class Stop(Exception):
+        pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        from cornerjax.training.log import TrainLog
+
+        whole = TrainLog.step
+
+        def step(self, losses):
+            whole(self, losses)
+            if len(self._waiting) == 1 and self._bar.n >= 5:
+                raise Stop
+
+        patch.setattr(TrainLog, "step", step)
+        patch.setattr("cornerjax.training.log.tqdm.update", lambda bar, n=1: setattr(bar, "n", bar.n + n))
+        with pytest.raises(Stop):
+            train(config, tmp_path / "run")
+    capsys.readouterr()
+    train(config, tmp_path / "run")
+    assert "at step 3 of 6" in capsys.readouterr().out
+    assert digest(tmp_path / "run") == digest(straight)
+
+
+def test_a_run_leaves_its_record(straight):
+    lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
+    losses = {"total", "focal", "pull", "push", "offset", "grad_norm", "learning_rate", "images_per_s"}
+    assert [line["step"] for line in lines if "total" in line] == [2, 4, 6]
+    assert all(losses <= set(line) for line in lines if "total" in line)
+    assert [line["step"] for line in lines if "AP" in line] == [6]
+    assert list((straight / "tensorboard").glob("events.*"))
+    run = json.loads((straight / "run.json").read_text())
+    assert run["recipe"] == "tiny"
+    assert run["versions"]["jax"] == jax.__version__
+
+
+def test_another_seed_gives_other_weights(config, straight, tmp_path):
+    other = train(dataclasses.replace(config, seed=1), tmp_path / "run")
+    assert digest(other.path) != digest(straight)
+
+
+def test_a_finished_run_is_left_as_it_is(config, straight):
+    before = digest(straight)
+    train(config, straight)
+    assert digest(straight) == before
+
+
+def test_rendering_on_the_device_trains_to_nearly_the_same_loss(config, straight, tmp_path):
+    data = dataclasses.replace(config.data, render="device")
+    other = train(dataclasses.replace(config, data=data), tmp_path / "run").path
+    first = [json.loads((path / "metrics.jsonl").read_text().splitlines()[0])["total"] for path in (straight, other)]
+    np.testing.assert_allclose(*first, rtol=1e-3)
+
+
+def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
+    data = dataclasses.replace(config.data, batch=0)
+    with pytest.raises(InputError, match=r"data.batch is 0; it must be a positive multiple of the \d+ devices"):
+        train(dataclasses.replace(config, data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_is_written(config, tmp_path):
+    longer = dataclasses.replace(config, steps=20, save_steps=20)
+    run = train(longer, tmp_path / "run", profile=True)
+    assert list((run.path / "profile").rglob("*.xplane.pb"))
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules.update({"tensorflow": None, "tensorflow_datasets": None})
+import jax, numpy as np
+import cornerjax
+from cornerjax.config import load_recipe
+from cornerjax.detectors import get_detector
+from cornerjax.nn.functional import functional
+from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.step import TrainState, make_train_step
+
+import dataclasses
+config = load_recipe(sys.argv[1])
+config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=3, dims=(8, 8), blocks=(1, 1)))
+detector, mesh, tx = get_detector("cornernet"), data_mesh(), make_optimiser(config)
+objects = {"boxes": np.array([[20, 30, 70, 90]], np.float32), "classes": np.array([1], np.int32)}
+encoded = detector.encode(objects, config)
+example = encoded | detector.render(encoded, config, np) | {"image": np.zeros((127, 127, 3), np.float32)}
+batch = {name: np.stack([value] * 2) for name, value in example.items()}
+apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(0)))
+state = TrainState.create(params, model_state, tx, mesh)
+step = make_train_step(apply, lambda b: b, lambda outputs, b: detector.loss(outputs, b, config), tx, mesh)
+state, losses = step(state, to_devices(batch, mesh))
+print(int(state.step), bool(np.isfinite(losses["total"])))
+"""
+
+
+def test_import_and_a_step_on_an_in_memory_batch_need_no_tensorflow():
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, "configs/shapes.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "1 True", done.stderr
