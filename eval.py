@@ -20,6 +20,7 @@ class Eval:
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
     root: str = ""  # folder of the data set; that of the run if not given
     split: str = ""  # split to evaluate on; the one of the run's evaluations if not given
+    images: str = ""  # folder of its images; that of the run, or looked for in the usual places, if not given
     pictures: int = 16  # images drawn at most
 
 
@@ -37,7 +38,8 @@ def main() -> None:
     config, split = run.config, args.split or run.config.data.val
     params, model_state, step = restore_weights(run.path, args.checkpoint)
     # Images without boxes count, also for a run that was not trained on them.
-    source = open_source(dataclasses.replace(config.data, root=args.root or config.data.root, empty_images=True), split)
+    root, images = args.root or config.data.root, args.images or config.data.images
+    source = open_source(dataclasses.replace(config.data, root=root, images=images, empty_images=True), split)
     if source.class_names != run.class_names:
         raise InputError(
             f"{source.annotation_file} has the classes {list(source.class_names)}; the run has {list(run.class_names)}"
@@ -46,8 +48,8 @@ def main() -> None:
     apply, *_ = functional(detector.build(config.model, None))
     evaluator = Evaluator(detector, apply, config, source)
     result = evaluator(params, model_state)
-    title = f"{run.path}, step {step}, {len(source.records)} images of {split}"
-    print_tables(result, title=title)
+    print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
+    print_tables(result)
     write_report(run.path / "eval", evaluator, result, pictures=args.pictures, step=step, split=split)
     print(f"written: {run.path / 'eval'}")
 

@@ -36,7 +36,7 @@ def main() -> None:
     errors = predict_to_folder(
         load(args.workdir, checkpoint=args.checkpoint), photos, Path(args.out), min_score=args.min_score
     )
-    print(f"written: {len(photos) - len(errors)} pictures and detections.json in {args.out}")
+    print(f"{args.out}: detections.json and pictures, {len(photos) - len(errors)} of {len(photos)}")
     if errors:
         raise InputError("; ".join(map(str, errors)))
 

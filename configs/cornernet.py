@@ -14,7 +14,7 @@ def config() -> Config:
     return Config(
         model=Model(detector="cornernet"),
         data=Data(root="data/coco", train="train2017", val="val2017", batch=48, render="device", workers=8),
-        loss=Loss(group=5),
+        loss=Loss(group=5.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
         steps=500_000,
         eval_steps=50_000,

@@ -14,7 +14,7 @@ def config() -> Config:
     return Config(
         model=CornerNetSqueeze.defaults,
         data=Data(root="data/coco", train="train2017", val="val2017", batch=56, render="device", workers=8),
-        loss=Loss(group=14),
+        loss=Loss(group=14.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
         test=Test(top_k=20, max_pairs=100),
         steps=500_000,

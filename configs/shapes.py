@@ -23,9 +23,15 @@ def config() -> Config:
             pool_dim=32,
         ),
         data=Data(
-            root="shapes:0", batch=8, crop_px=(127, 127), random_crop=False, colour_jitter=0.3, lighting=0.0, max_objects=8
+            root="shapes:0",
+            batch=8,
+            crop_px=(127, 127),
+            random_crop=False,
+            colour_jitter=0.3,
+            lighting=0.0,
+            max_objects=8,
         ),
-        loss=Loss(pull=0.25, push=0.25, group=8),
+        loss=Loss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=3e-3, schedule="cosine", warmup_steps=400),
         test=Test(batch=40, top_k=30, max_pairs=50),
         steps=3000,

@@ -1,7 +1,7 @@
 """A narrow CornerNet-Squeeze for small data sets of your own: crops of 255x255 px, images at half their size.
 
-    python train.py --config configs/squeeze_small.py --data.root PATH/TO/FOLDER --workdir runs/mine
-    python eval.py --workdir runs/mine
+python train.py --config configs/squeeze_small.py --data.root PATH/TO/FOLDER --workdir runs/mine
+python eval.py --workdir runs/mine
 """
 
 from cornerjax.config import Config, Data, Loss, Model, Optim, Test
@@ -27,7 +27,7 @@ def config() -> Config:
             crop_scales=(1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4),
             max_objects=64,
         ),
-        loss=Loss(pull=0.25, push=0.25, group=8),
+        loss=Loss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=2e-3, schedule="cosine", warmup_steps=200),
         test=Test(batch=8, scale=0.5, top_k=50, max_pairs=200),
         steps=2000,

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import platform
 from pathlib import Path
@@ -114,9 +115,9 @@ class Checkpoints:
         )
 
     def save(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any], *, ap: float | None = None) -> None:
-        """Start writing a checkpoint; it counts once it is complete. `ap` makes it a candidate for the best."""
+        """Start writing a checkpoint; it counts once it is complete. `ap` makes it a candidate for the best; nan: no true boxes."""
         items = {"weights": ocp.args.StandardSave(weights), "optimiser": ocp.args.StandardSave(optimiser)}
-        metrics = None if ap is None else {"AP": float(ap)}
+        metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def latest(self) -> int | None:

@@ -5,11 +5,10 @@ from these same dataclasses, so every field below is an option (`--optim.peak-lr
 """
 
 import dataclasses
-import importlib.util
 import json
+import runpy
 from pathlib import Path
 from typing import Any, Literal
-
 
 
 class InputError(ValueError):
@@ -130,10 +129,8 @@ def load_recipe(path: str | Path) -> Config:
     if not path.is_file():
         there = sorted(Path("configs").glob("*.py"))
         raise InputError(f"no recipe {path}; there are: {', '.join(map(str, there)) or 'none'}")
-    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.config() if hasattr(module, "config") else None
+    make = runpy.run_path(str(path)).get("config")
+    made = make() if callable(make) else None
     if not isinstance(made, Config):
         raise InputError(f"recipe {path} needs a function config() that returns a cornerjax.config.Config")
     return made
@@ -159,7 +156,7 @@ def from_json(path: str | Path) -> Config:
 
 
 def _fill(cls: type, fields: dict[str, Any], path: Path) -> Any:
-    types = {f.name: f.type for f in dataclasses.fields(cls)}
+    types: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(cls)}
     if unknown := sorted(set(fields) - set(types)):
         raise InputError(f"{path}: unknown {cls.__name__} field {unknown[0]!r}; known are {', '.join(types)}")
     made = {

@@ -3,8 +3,7 @@
 Everything that ends in an integer is decided once, on the host, in NumPy; the drawing serves host and device.
 """
 
-import logging
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +11,6 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-log = logging.getLogger("cornerjax")
 Array = jax.Array | np.ndarray
 
 
@@ -117,14 +115,12 @@ def encode_corners(
         objects: "boxes" (m, 4) float32 x1 y1 x2 y2 in crop pixels, inside the crop, and "classes" (m,) from 0.
         map_size: h, w of the heat maps.
         crop_px: H, W of the crop.
-        max_objects: n; objects beyond it are left out, with one warning a run.
+        max_objects: n; objects beyond it are left out (data/coco.py counts them when the set is opened).
         iou, kind: see gaussian_radius.
     Returns: "classes" (n,) int32; "tl_cells", "br_cells" (n, 2) int32 x, y; "radii" (n,) int32, in cells;
         "tl_off", "br_off" (n, 2) float32 in [0, 1), from the cell to the corner; "valid" (n,) bool.
     Source: CornerNet-Lite, core/sample/cornernet.py.
     """
-    if len(objects["boxes"]) > max_objects:
-        _warn_of_overflow(max_objects)
     boxes, classes = objects["boxes"][:max_objects], objects["classes"][:max_objects]
     h, w = map_size
     ratio = np.array([w / crop_px[1], h / crop_px[0]], np.float32)  # 128 / 511, not 1 / 4
@@ -142,12 +138,6 @@ def _fill_up(values: np.ndarray, rows: int) -> np.ndarray:
     filled = np.zeros((rows, *values.shape[1:]), values.dtype)
     filled[: len(values)] = values
     return filled
-
-
-@cache
-def _warn_of_overflow(max_objects: int) -> None:
-    """Once for each limit."""
-    log.warning("an image has more than data.max_objects = %d objects; the first ones are used", max_objects)
 
 
 def render_corners(

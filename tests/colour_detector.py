@@ -4,12 +4,11 @@ Its maps are as large as the image; its candidates are in cells of 4 pixels, as 
 there is one box, round all its pixels; its score is the weight of the class.
 """
 
-from types import SimpleNamespace
-
 import jax.numpy as jnp
 import numpy as np
 
 from cornerjax.detectors.base import Candidates
+from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.ops.pixels import MEAN, STD
 
 NAMES = ("blue", "green")
@@ -43,9 +42,18 @@ def decode(outputs, config):
     )
 
 
-DETECTOR = SimpleNamespace(
-    stride=lambda model: 4, input_size=lambda height, width, model: (height | 31, width | 31), decode=decode
-)
+class ColourDetector(CornerNet):
+    def stride(self, model):
+        return 4
+
+    def input_size(self, height, width, model):
+        return height | 31, width | 31
+
+    def decode(self, outputs, config):
+        return decode(outputs, config)
+
+
+DETECTOR = ColourDetector()
 
 
 def draw(height, width, blue=None, green=None):

@@ -97,6 +97,7 @@ def open_coco(data: Data, split: str) -> CocoSource:
         classes = np.array([order[category_id] for _, category_id in objects[image_id]], np.int32)
         path = folder / image["file_name"]
         records.append(Record(image_id, path, image["height"], image["width"], boxes, classes))
+    _warn_of_overflow([len(record.classes) for record in records], data.max_objects, file)
     return CocoSource(records, tuple(categories.values()), tuple(categories), file)
 
 
@@ -109,9 +110,9 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
         content = record.path.read_bytes()
     except OSError as e:
         raise InputError(f"cannot read {record.path}: {e.strerror}") from None
+    # Not cv2.imread: it takes a JPEG that is cut short and makes the rest grey.
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    # A JPEG cut short has no end marker; cv2 would fill it up with grey.
-    if image is None or (content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < 0):
+    if image is None:
         raise InputError(f"cannot read {record.path} as an image; expected an intact JPEG, PNG or the like")
     if image.shape[:2] != (record.height, record.width):
         raise InputError(
@@ -119,6 +120,19 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
             f"but the annotation file says {record.width}x{record.height} for image id {record.image_id}"
         )
     return image
+
+
+def _warn_of_overflow(counts: list[int], max_objects: int, file: Path) -> None:
+    """Say how many objects training cannot see; a crop that shows fewer of an image's objects may have room for all."""
+    over = [count - max_objects for count in counts if count > max_objects]
+    if over:
+        log.warning(
+            "%s: %d images have more than data.max_objects = %d objects; up to %d objects are left out of training",
+            file,
+            len(over),
+            max_objects,
+            sum(over),
+        )
 
 
 def _annotation_file(root: Path, split: str) -> Path:

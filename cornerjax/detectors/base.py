@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
@@ -45,6 +45,7 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.classes[keep], self.class_names)
 
 
+@runtime_checkable
 class Detector(Protocol):
     """Everything in which detectors differ. An object of this kind holds no state; DETECTORS has one of each.
 
@@ -63,6 +64,10 @@ class Detector(Protocol):
 
     def stride(self, model: Model) -> int:
         """Image pixels a cell of the output maps."""
+        ...
+
+    def check(self, config: Config) -> None:
+        """Refuse, with an InputError, a network that cannot be built and a training crop that does not fit it."""
         ...
 
     def input_size(self, height: int, width: int, model: Model) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Differences from the original that can be seen from here: boxes decoded from cel
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class CornerNetwork(nnx.Module):
             rngs=rngs,
         )
 
-        def heads(corner: str) -> nnx.List:
+        def heads(corner: str) -> Any:
             return nnx.List(
                 [
                     CornerHeads(
@@ -100,8 +101,8 @@ class CornerNet:
     """The detector; base.Detector says what each method is."""
 
     defaults = Model()
-    crop = None
-    detect = None
+    crop: Callable | None = None
+    detect: Callable | None = None
     block: type = ResidualBlock
     upsampling: type = Nearest
 
@@ -167,13 +168,7 @@ class CornerNet:
 
     def torch_names(self, model: Model) -> dict[str, str]:
         _, params, model_state = functional(self.build(model, None))
-        names = {}
-        for path in [*by_path(params), *by_path(model_state)]:
-            name = path
-            for pattern, replacement in TORCH_RULES:
-                name = re.sub(pattern, replacement, name)
-            names[name] = path
-        return names
+        return {torch_name(path): path for path in [*by_path(params), *by_path(model_state)]}
 
     def _unit(self, model: Model) -> int:
         """Image pixels a cell of the innermost level."""
@@ -184,6 +179,13 @@ class CornerNet:
         stride = self.stride(config.model)
         height, width = config.data.crop_px
         return (height + 1) // stride, (width + 1) // stride
+
+
+def torch_name(path: str) -> str:
+    """The key that a checkpoint of CornerNet-Lite, without "module.", has for one of our variables."""
+    for pattern, replacement in TORCH_RULES:
+        path = re.sub(pattern, replacement, path)
+    return path
 
 
 def check_model(model: Model) -> None:

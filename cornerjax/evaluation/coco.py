@@ -11,7 +11,7 @@ from cornerjax import drawing
 from cornerjax.cli import progress
 from cornerjax.config import Config, InputError
 from cornerjax.data.coco import CocoSource, read_image
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.base import Detections, Detector
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.inference.procedure import Procedure
 
@@ -44,7 +44,7 @@ class Evaluator:
     Raises: InputError: an image of the source is smaller than a cell of the network's map.
     """
 
-    def __init__(self, detector: Any, apply: Callable, config: Config, source: CocoSource):
+    def __init__(self, detector: Detector, apply: Callable, config: Config, source: CocoSource):
         self.source = source
         self._procedure = Procedure(detector, apply, config, source.class_names)
         for record in source.records:

@@ -51,19 +51,19 @@ def write_report(folder: Path, evaluator: Evaluator, result: Result, *, pictures
         shutil.rmtree(old, ignore_errors=True)
 
 
-def print_tables(result: Result, *, title: str = "") -> None:
+def print_tables(result: Result) -> None:
     """Print COCO's twelve numbers and the AP of every class; "-" where there is nothing to find."""
     console = Console()
     columns = [("AP", "AP"), ("AP50", "AP50"), ("AP75", "AP75"), *((f"AP_{s}", f"AP {s}") for s in SIZES)]
-    console.print(_table(title, {heading: [result.metrics[name]] for name, heading in columns}))
+    console.print(_table({heading: [result.metrics[name]] for name, heading in columns}))
     columns = [(f"AR_{s}", f"AR {s}") for s in ("1", "10", "100", *SIZES)]
-    console.print(_table("", {heading: [result.metrics[name]] for name, heading in columns}))
+    console.print(_table({heading: [result.metrics[name]] for name, heading in columns}))
     classes = {name: [numbers[name] for numbers in result.per_class.values()] for name in ("AP", "AP50")}
-    console.print(_table("", {"class": list(result.per_class), **classes}))
+    console.print(_table({"class": list(result.per_class), **classes}))
 
 
-def _table(title: str, columns: dict[str, Sequence[str | float]]) -> Table:
-    table = Table(title=title or None)
+def _table(columns: dict[str, Sequence[str | float]]) -> Table:
+    table = Table()
     for heading, cells in columns.items():
         table.add_column(heading, justify="right" if cells and isinstance(cells[0], float) else "left")
     for row in zip(*columns.values(), strict=True):

@@ -19,7 +19,7 @@ from cornerjax.inference.predictor import Predictor, read_photo
 from cornerjax.inference.procedure import THREADS
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-TOGETHER = 32  # photos in memory at a time
+TOGETHER = 16  # photos in memory at a time
 
 
 def find_photos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config, InputError, Test
 from cornerjax.detectors import get_detector
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.base import Detections, Detector
 from cornerjax.inference.procedure import THREADS, Procedure
 from cornerjax.nn.functional import functional
 
@@ -34,7 +34,7 @@ class Predictor:
 
     def __init__(
         self,
-        detector: Any,
+        detector: Detector,
         apply: Callable,
         params: dict[str, Any],
         model_state: dict[str, Any],
@@ -43,7 +43,7 @@ class Predictor:
     ):
         self.config, self.class_names = config, tuple(class_names)
         self._detector = detector
-        self._weights = jax.device_put((params, model_state))
+        self._params, self._model_state = jax.device_put((params, model_state))
         self._procedure = Procedure(detector, apply, config, class_names)
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
 
@@ -68,7 +68,7 @@ class Predictor:
         for photo, image in zip(photos, images, strict=True):
             self.check_size(image, photo)
         batches = self._procedure.plan([image.shape[:2] for image in images])
-        found = dict(self._procedure(*self._weights, batches, images.__getitem__))
+        found = dict(self._procedure(self._params, self._model_state, batches, images.__getitem__))
         return [found[i] for i in range(len(images))]
 
     def forward(self, images: jax.Array | np.ndarray) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Predictor:
                 f"images must have the shape (b, H, W, 3) and type float32, got {images.shape}, {images.dtype}"
             )
         try:
-            return self._forward(*self._weights, images)
+            return self._forward(self._params, self._model_state, images)
         except TypeError as e:  # maps of an hourglass that do not meet
             height, width = images.shape[1:3]
             legal = self._detector.input_size(height, width, self.config.model)

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Float, Int, UInt8
 
 from cornerjax.config import Config, InputError, Test
-from cornerjax.detectors.base import Candidates, Detections
+from cornerjax.detectors.base import Candidates, Detections, Detector
 from cornerjax.ops.pixels import normalise
 from cornerjax.ops.soft_nms import soft_nms
 
@@ -58,7 +58,7 @@ class Procedure:
         class_names: for the results.
     """
 
-    def __init__(self, detector: Any, apply: Callable, config: Config, class_names: Sequence[str]):
+    def __init__(self, detector: Detector, apply: Callable, config: Config, class_names: Sequence[str]):
         self._detector, self._config, self._class_names = detector, config, tuple(class_names)
         self.find = jax.jit(partial(find_boxes, detector, apply, config))
 
@@ -121,12 +121,12 @@ class Procedure:
         found = jax.device_get(found)
         for row, index in enumerate(batch.indices):
             real = found.scores[row] > 0
-            parts = (part[row][real] for part in found)
-            yield index, Detections(*parts, self._class_names)
+            boxes, scores, classes = (np.asarray(part)[row][real] for part in found)
+            yield index, Detections(boxes, scores, classes, self._class_names)
 
 
 def find_boxes(
-    detector: Any,
+    detector: Detector,
     apply: Callable,
     config: Config,
     params: dict[str, Any],

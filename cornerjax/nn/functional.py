@@ -15,14 +15,15 @@ def functional(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Tree
 
     apply(params, model_state, *args, train) -> (outputs, new model_state) is pure.
     """
-    graphdef, params, model_state = nnx.split(model, nnx.Param, ...)
+    graphdef, *states = nnx.split(model, nnx.Param, ...)
+    params, model_state = map(_plain, states)
 
     def apply(params: Tree, model_state: Tree, *args: Any, train: bool) -> tuple[Any, Tree]:
         model = nnx.merge(graphdef, _for_nnx(params), _for_nnx(model_state))
         outputs = model(*args, train=train)
         return outputs, _plain(nnx.state(model, nnx.Not(nnx.Param)))
 
-    return apply, _plain(params), _plain(model_state)
+    return apply, params, model_state
 
 
 def parameter_count(params: Tree) -> int:
@@ -39,7 +40,7 @@ def nested(flat: dict[str, Any]) -> Tree:
     return traverse_util.unflatten_dict(flat, sep=".")
 
 
-# NNX has numbers as keys for the elements of a list. A checkpoint brings keys back as strings, so that is what ours are.
+# NNX numbers the elements of a list. A checkpoint brings keys back as strings, so strings are what ours are.
 def _plain(state: Any) -> Tree:
     return _with_keys(str, nnx.to_pure_dict(state))
 

@@ -23,7 +23,7 @@ class Head(nnx.Module):
         self.hidden = Conv(dim, dim, kernel, bias=True, rngs=rngs)
         self.out = Conv(dim, cout, 1, bias=True, rngs=rngs)
         if bias is not None:
-            self.out.bias.set_value(np.full(cout, bias, np.float32))
+            self.out.bias = nnx.Param(np.full(cout, bias, np.float32))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
         return self.out(nnx.relu(self.hidden(x)))

@@ -1,6 +1,7 @@
 """Hourglass modules, and several of them one after the other."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -43,7 +44,7 @@ class Hourglass(nnx.Module):
     ):
         dim, inner, n = dims[0], dims[1], blocks[0]
 
-        def row(*sizes: tuple[int, int], **first: int) -> nnx.List:
+        def row(*sizes: tuple[int, int], **first: int) -> Any:
             return nnx.List([block(*size, rngs=rngs, **(first if i == 0 else {})) for i, size in enumerate(sizes)])
 
         self.up1 = row(*[(dim, dim)] * n)
@@ -95,6 +96,7 @@ class StackedHourglass(nnx.Module):
                 *(ResidualBlock(widths[i], first, stride=2, rngs=rngs) for i in range(halvings)),
             ]
         )
+        self.innermost = 2 ** (len(dims) - 1)  # cells of the outermost level along a side of an innermost one
         self.hourglasses = nnx.List(
             [Hourglass(dims, blocks, block=block, upsampling=upsampling, rngs=rngs) for _ in range(stacks)]
         )
@@ -105,8 +107,16 @@ class StackedHourglass(nnx.Module):
         self.between = nnx.List([ResidualBlock(first, first, rngs=rngs) for _ in range(last)])
 
     def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Float[Array, "b h w c"]]:
-        """The output of every hourglass."""
+        """The output of every hourglass.
+
+        Raises: ValueError: a side of the image cannot be halved down to the innermost level.
+        """
         x = through(self.stem, images, train=train)
+        if x.shape[1] % self.innermost or x.shape[2] % self.innermost:
+            (H, W), (h, w) = images.shape[1:3], x.shape[1:3]
+            raise ValueError(
+                f"images of {H}x{W} px give {h}x{w} cells; this network needs multiples of {self.innermost} cells"
+            )
         features = []
         for i, (hourglass, out) in enumerate(zip(self.hourglasses, self.outs, strict=True)):
             features.append(out(hourglass(x, train=train), train=train))

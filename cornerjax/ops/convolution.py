@@ -1,7 +1,8 @@
 """Two convolutions that XLA runs slowly on CPUs, each in two forms: one for CPUs, one for everything else."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,8 @@ def depthwise_by_shifts(
     """Nine shifted multiply-adds: on a CPU 13 times as fast as XLA's grouped convolution (128 channels, 64x64)."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return sum(padded[:, i : i + h : stride, j : j + w : stride] * kernel[i, j, 0] for i in range(3) for j in range(3))
+    shifted = (padded[:, i : i + h : stride, j : j + w : stride] * kernel[i, j, 0] for i in range(3) for j in range(3))
+    return reduce(add, shifted)
 
 
 def depthwise_by_groups(

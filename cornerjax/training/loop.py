@@ -17,7 +17,7 @@ from cornerjax.detectors import get_detector
 from cornerjax.evaluation.coco import Evaluator
 from cornerjax.nn.functional import functional
 from cornerjax.training.log import TrainLog
-from cornerjax.training.mesh import check_batch, data_mesh, to_devices, whole
+from cornerjax.training.mesh import check_batch, data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
 from cornerjax.training.step import TrainState, make_train_step
 
@@ -37,7 +37,9 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
     """
     mesh = data_mesh()
     check_batch(config.data.batch, mesh)
-    source, val_source = open_source(config.data, config.data.train), open_source(config.data, config.data.val)
+    source = open_source(config.data, config.data.train)
+    # Images without boxes count in every evaluation, whether or not they are trained on.
+    val_source = open_source(dataclasses.replace(config.data, empty_images=True), config.data.val)
     config = resolve(config, source, val_source)
     detector = get_detector(config.model.detector)
     detector.check(config)

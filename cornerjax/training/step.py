@@ -26,8 +26,8 @@ class TrainState(NamedTuple):
     @classmethod
     def create(cls, params: dict, model_state: dict, tx: optax.GradientTransformation, mesh: Mesh) -> "TrainState":
         """The state before the first update, on every device of the mesh."""
-        placed = jax.device_put((np.int32(0), params, model_state), whole(mesh))
-        return cls(*placed, jax.jit(tx.init, out_shardings=whole(mesh))(placed[1]))
+        step, params, model_state = jax.device_put((np.int32(0), params, model_state), whole(mesh))
+        return cls(step, params, model_state, jax.jit(tx.init, out_shardings=whole(mesh))(params))
 
 
 def make_train_step(
@@ -60,6 +60,6 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         next_state = TrainState(state.step + jnp.int32(1), params, model_state, opt_state)
-        return next_state, losses | {"grad_norm": optax.global_norm(grads)}
+        return next_state, losses | {"grad_norm": optax.tree.norm(grads)}
 
     return train_step

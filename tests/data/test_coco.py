@@ -57,6 +57,13 @@ def test_crowd_and_empty_images_are_options(tmp_path):
     assert [record.image_id for record in open_train(tmp_path, empty_images=False, crowd=True).records] == [7, 3]
 
 
+def test_images_with_too_many_objects_are_counted(tmp_path, caplog):
+    write(tmp_path)
+    with caplog.at_level(logging.WARNING, logger="cornerjax"):
+        assert len(open_train(tmp_path, max_objects=1).records[0].boxes) == 2
+    assert "1 images have more than data.max_objects = 1 objects; up to 1 objects are left out" in caplog.text
+
+
 @pytest.mark.parametrize("images", ["images", "images/train", "train", ".", "elsewhere"])
 @pytest.mark.parametrize(
     "annotations", ["annotations/instances_train.json", "annotations/train.json", "instances_train.json", "train.json"]
@@ -177,7 +184,7 @@ def test_an_unreadable_image_is_named(tmp_path, spoilt):
     record = open_train(tmp_path).records[0]
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
-    record.path.write_bytes({"empty": b"", "text": b"hello", "cut short": jpeg[: len(jpeg) // 2], "gone": b""}[spoilt])
+    record.path.write_bytes({"empty": b"", "text": b"hello", "cut short": jpeg[:-100], "gone": b""}[spoilt])
     if spoilt == "gone":
         record.path.unlink()
     with pytest.raises(InputError, match=r"cannot read .*images/7.png"):

@@ -23,7 +23,9 @@ X = np.random.default_rng(1).standard_normal((2, 5, 5, 3)).astype(np.float32)
 
 def test_states_are_plain_numpy_and_count():
     _, params, model_state = functional(Two())
-    assert set(by_path(params)) == {f"layers.{i}.{name}" for i in "01" for name in ("conv.kernel", "bn.scale", "bn.bias")}
+    assert set(by_path(params)) == {
+        f"layers.{i}.{name}" for i in "01" for name in ("conv.kernel", "bn.scale", "bn.bias")
+    }
     assert set(by_path(model_state)) == {f"layers.{i}.bn.{name}" for i in "01" for name in ("mean", "var")}
     assert all(type(value) is np.ndarray for value in jax.tree.leaves((params, model_state)))
     assert parameter_count(params) == 3 * 4 * 9 + 8 + 4 * 2 + 4

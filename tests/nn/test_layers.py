@@ -14,7 +14,6 @@ def nhwc(array):
     return array.transpose(0, 2, 3, 1)
 
 
-
 @pytest.mark.parametrize("case", ["bn0", "bn1", "bn2"])  # bn1 has two values a channel, bn2 one image
 def test_batch_norm_matches_the_original(golden, case):
     recorded = golden("ops/primitives.npz").items()

@@ -24,11 +24,9 @@ def test_step_schedule_with_warm_up_falls_at_the_same_step():
 
 
 def test_cosine_rises_and_ends_at_zero():
-    np.testing.assert_allclose(
-        rates(12, [0, 2, 7, 12], schedule="cosine", warmup_steps=2), [0.1, 1, 0.5, 0], atol=1e-6
-    )
+    np.testing.assert_allclose(rates(12, [0, 2, 7, 12], schedule="cosine", warmup_steps=2), [0.1, 1, 0.5, 0], atol=1e-6)
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(InputError, match="optim.warmup_steps is 10; accepted is 0 to steps - 1 = 9"):
+    with pytest.raises(InputError, match=r"optim\.warmup_steps is 10; accepted is 0 to steps - 1 = 9"):
         rates(10, [], warmup_steps=10)

@@ -1,0 +1,112 @@
+"""eval.py and predict.py on a run, as a user calls them."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.config import Config, Data, Model, Test
+from cornerjax.data.shapes import SHAPES, write_shapes
+from cornerjax.detectors import get_detector
+from cornerjax.nn.functional import functional
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    return write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=1, val=5)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, shapes):
+    """A run of a narrow CornerNet, not trained: it finds something everywhere, with scores of about 0.1."""
+    path = tmp_path_factory.mktemp("runs") / "narrow"
+    model = Model(
+        num_classes=3, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4
+    )
+    config = Config(model=model, data=Data(root=str(shapes)), test=Test(batch=4, tag_distance=9.0))
+    create_workdir(path, config, SHAPES, (1, 2, 3), recipe="")
+    _, params, model_state = functional(get_detector("cornernet").build(model, np.random.default_rng(0)))
+    with Checkpoints(path) as checkpoints:
+        checkpoints.save(5, {"params": params, "model_state": model_state}, {"step": jnp.int32(5)})
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    """call("eval.py", ...) -> exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(script, *args):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, args)])
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as e:
+            return e.code
+        return 0
+
+    return call
+
+
+def test_eval(call, workdir, shapes, capsys):
+    assert call("eval.py", "--workdir", workdir, "--pictures", 2) == 0
+    assert "step 5, 5 images of val" in capsys.readouterr().out
+    metrics = json.loads((workdir / "eval" / "metrics.json").read_text())
+    assert metrics["step"] == 5
+    assert 0 <= metrics["AP"] < 0.1
+    assert set(metrics["per_class"]) == set(SHAPES)
+    results = json.loads((workdir / "eval" / "results.json").read_text())
+    assert {entry["category_id"] for entry in results} <= {1, 2, 3}
+    assert len(results) > 5
+    assert len(list((workdir / "eval" / "pictures").iterdir())) == 3
+
+    assert call("eval.py", "--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0) == 0
+    assert json.loads((workdir / "eval" / "metrics.json").read_text())["split"] == "train"
+    assert not list((workdir / "eval" / "pictures").iterdir())
+
+
+def test_eval_on_a_data_set_of_other_classes(call, workdir, shapes, tmp_path, capsys):
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    content["categories"][0]["name"] = "disc"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    images = shapes / "images" / "val"
+    assert call("eval.py", "--workdir", workdir, "--split", tmp_path / "other.json", "--images", images) == 2
+    assert "other.json has the classes ['disc', 'rectangle', 'triangle']; the run has" in capsys.readouterr().err
+
+
+def test_predict(call, workdir, shapes, tmp_path, capsys):
+    photos = shapes / "images" / "val"
+    assert call("predict.py", "--workdir", workdir, "--out", "out", "--min-score", 0.0, photos) == 0
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [Path(entry["file"]) for entry in entries] == sorted(photos.iterdir())
+    assert set(entries[0]["classes"]) <= set(SHAPES)
+
+    (tmp_path / "broken.jpg").write_text("")
+    some = sorted(photos.iterdir())[0]
+    assert call("predict.py", "--workdir", workdir, "--out", "some", "broken.jpg", some) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read broken.jpg as an image; expected")
+    assert sorted(p.name for p in (tmp_path / "some").iterdir()) == ["000001.jpg", "detections.json"]
+
+    for wrong, message in [("gone.jpg", "gone.jpg does not exist"), ("", "no photo given")]:
+        assert call("predict.py", "--workdir", workdir, "--out", "none", *([wrong] if wrong else [])) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_images_without_boxes_count_in_an_evaluation(call, workdir, shapes, tmp_path, capsys):
+    """Also for a run that was trained without them."""
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] == 1]
+    (tmp_path / "one.json").write_text(json.dumps(content))
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"]["empty_images"] = False
+    (workdir / "config.json").write_text(json.dumps(config))
+    split, images = tmp_path / "one.json", shapes / "images" / "val"
+    assert call("eval.py", "--workdir", workdir, "--split", split, "--images", images, "--pictures", 0) == 0
+    assert "5 images of" in capsys.readouterr().out
