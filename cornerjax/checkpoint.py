@@ -115,7 +115,10 @@ class Checkpoints:
         )
 
     def save(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any], *, ap: float | None = None) -> None:
-        """Start writing a checkpoint; it counts once it is complete. `ap` makes it a candidate for the best; nan: no true boxes."""
+        """Start writing a checkpoint; it counts once it is complete.
+
+        An `ap` makes it a candidate for the best, nan (there were no true boxes) does not.
+        """
         items = {"weights": ocp.args.StandardSave(weights), "optimiser": ocp.args.StandardSave(optimiser)}
         metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)

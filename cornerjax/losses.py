@@ -1,5 +1,8 @@
 """The losses of the corner detectors, over a whole batch."""
 
+import functools
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -103,8 +106,13 @@ def corner_loss(
     """
     stacks = [_one_stack(maps, targets, legacy) for maps in outputs]
     weights = {"focal": 1.0, "pull": pull_weight * group, "push": push_weight * group, "offset": offset_weight}
-    parts = {name: weight * sum(stack[name] for stack in stacks) / len(stacks) for name, weight in weights.items()}
-    return {"total": sum(parts.values()), **parts}
+    parts = {name: weight * sum_of([stack[name] for stack in stacks]) / len(stacks) for name, weight in weights.items()}
+    return {"total": sum_of(parts.values()), **parts}
+
+
+def sum_of(parts: Iterable[Array]) -> Array:
+    """The sum of at least one array, without the 0 that the built-in starts from."""
+    return functools.reduce(operator.add, parts)
 
 
 def _one_stack(maps: dict[str, Any], targets: dict[str, Any], legacy: bool) -> dict[str, Array]:
@@ -114,8 +122,10 @@ def _one_stack(maps: dict[str, Any], targets: dict[str, Any], legacy: bool) -> d
     )
     pull, push = pull_push(tags[0][..., 0], tags[1][..., 0], valid, legacy=legacy)
     return {
-        "focal": sum(focal(maps[f"{side}_heat"], targets[f"{side}_heat"]) for side in sides),
+        "focal": sum_of(focal(maps[f"{side}_heat"], targets[f"{side}_heat"]) for side in sides),
         "pull": pull.mean(),
         "push": push.mean(),
-        "offset": sum(offset(pred, targets[f"{side}_off"], valid) for pred, side in zip(offsets, sides, strict=True)),
+        "offset": sum_of(
+            offset(pred, targets[f"{side}_off"], valid) for pred, side in zip(offsets, sides, strict=True)
+        ),
     }

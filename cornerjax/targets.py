@@ -3,7 +3,7 @@
 Everything that ends in an integer is decided once, on the host, in NumPy; the drawing serves host and device.
 """
 
-from functools import lru_cache
+import functools
 from types import ModuleType
 from typing import Any
 
@@ -42,7 +42,7 @@ def gaussian_radius(
     return np.minimum.reduce(radii)
 
 
-@lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=512)
 def _patch(radius: int) -> Float32[np.ndarray, "side side"]:
     """A gaussian of 1 at the centre, of standard deviation a sixth of the patch's side."""
     square = np.arange(-radius, radius + 1) ** 2
@@ -144,6 +144,6 @@ def render_corners(
     encoded: dict[str, Any], *, num_classes: int, map_size: tuple[int, int], xp: ModuleType
 ) -> dict[str, Any]:
     """The heat maps "tl_heat" and "br_heat", (h, w, c) float32, of one example from encode_corners."""
-    draw = {"num_classes": num_classes, "map_size": map_size, "xp": xp}
     shared = (encoded["radii"], encoded["classes"], encoded["valid"])
-    return {f"{corner}_heat": draw_gaussians(encoded[f"{corner}_cells"], *shared, **draw) for corner in ("tl", "br")}
+    draw = functools.partial(draw_gaussians, num_classes=num_classes, map_size=map_size, xp=xp)
+    return {f"{corner}_heat": draw(encoded[f"{corner}_cells"], *shared) for corner in ("tl", "br")}

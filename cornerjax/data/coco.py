@@ -208,7 +208,7 @@ def _objects(
             raise InputError(f'{name} is of image id {entry.get("image_id")}, which is not in "images"')
         if entry.get("category_id") not in categories:
             raise InputError(f'{name} has category id {entry.get("category_id")}, which is not in "categories"')
-        box = entry.get("bbox")
+        box: Any = entry.get("bbox")
         if not _is_box(box):
             raise InputError(
                 f"{name} has bbox {box}; expected four finite numbers x, y, width, height, no negative size"

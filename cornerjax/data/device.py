@@ -1,5 +1,6 @@
 """The part of an example's making that `data.render="device"` moves into the jitted step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,6 @@ def finish_batch(batch: dict[str, Any], config: Config, render: Callable) -> dic
     batch = dict(batch)
     image, image_id = batch.pop("image"), batch.pop("image_id")
     draws = [batch.pop(name) for name in DRAWS]
-    images = jax.vmap(lambda *example: finish_image(*example, jnp))(image, *draws)
+    images = jax.vmap(functools.partial(finish_image, xp=jnp))(image, *draws)
     heats = jax.vmap(lambda encoded: render(encoded, config, jnp))(batch)
     return {"image": images, "image_id": image_id} | batch | heats

@@ -74,7 +74,8 @@ def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
 def _write_split(folder: Path, seed: int, split: str, count: int) -> None:
     images = folder / "images" / split
     images.mkdir(parents=True)
-    image_entries, annotations = [], []
+    image_entries: list[dict] = []
+    annotations: list[dict] = []
     for index in range(count):
         image, classes, boxes, areas = make_picture(seed, split, index)
         name = f"{index + 1:06d}.jpg"
@@ -106,7 +107,9 @@ def make_picture(
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     canvas = _background(rng)
     wanted = int(rng.integers(1, 6))
-    classes, boxes, areas = [], [], []
+    classes: list[int] = []
+    boxes: list[tuple[int, int, int, int]] = []
+    areas: list[int] = []
     for _ in range(60):  # places to try; a crowded picture ends with fewer shapes than wanted, never with none
         if len(boxes) == wanted:
             break

@@ -169,7 +169,7 @@ def select(found: Candidates, *, test: Test) -> Found:
     kept = soft_nms(
         *found, method=test.nms, sigma=test.nms_sigma, iou_threshold=test.nms_iou, floor=test.nms_floor, num=num
     )
-    return Found(kept.boxes, kept.scores, found.classes[kept.index])
+    return Found(kept.boxes, kept.scores, found.classes[kept.place])
 
 
 def batch_rows(count: int, size: tuple[int, int], largest: int) -> int:

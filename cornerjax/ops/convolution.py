@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-NHWC = ("NHWC", "HWIO", "NHWC")
+HWIO, HWOI = ("NHWC", "HWIO", "NHWC"), ("NHWC", "HWOI", "NHWC")
 
 
 def depthwise_conv(
@@ -35,7 +35,10 @@ def conv_transpose(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) 
 def depthwise_by_shifts(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], stride: int
 ) -> Float[Array, "..."]:
-    """Nine shifted multiply-adds: on a CPU 13 times as fast as XLA's grouped convolution (128 channels, 64x64)."""
+    """Nine shifted multiply-adds.
+
+    On a CPU, with the gradient, 14 times as fast as the grouped form (128 channels, 64x64, stride 1).
+    """
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     shifted = (padded[:, i : i + h : stride, j : j + w : stride] * kernel[i, j, 0] for i in range(3) for j in range(3))
@@ -47,7 +50,7 @@ def depthwise_by_groups(
 ) -> Float[Array, "..."]:
     pad = ((1, 1), (1, 1))
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pad, dimension_numbers=NHWC, feature_group_count=x.shape[3]
+        x, kernel, (stride, stride), pad, dimension_numbers=HWIO, feature_group_count=x.shape[3]
     )
 
 
@@ -57,26 +60,16 @@ def transpose_by_phases(
     """Four 2x2 convolutions, each giving every other row and column.
 
     An even output row 2i sees the input rows i-1 and i through kernel rows 3 and 1, an odd one the input rows i and i+1
-    through kernel rows 2 and 0; columns likewise. With its gradient 46 times as fast on a CPU as the dilated form.
+    through kernel rows 2 and 0; columns likewise. On a CPU, with the gradient, 39 times as fast as the dilated form
+    (256 channels, 32x32).
     """
     b, h, w, _ = x.shape
-    phases = (((3, 1), (1, 0)), ((2, 0), (0, 1)))  # kernel rows, padding
-    rows = [
-        jnp.stack(
-            [
-                lax.conv_general_dilated(
-                    x,
-                    kernel[jnp.array(of_rows)][:, jnp.array(of_columns)],
-                    (1, 1),
-                    (above_below, left_right),
-                    dimension_numbers=("NHWC", "HWOI", "NHWC"),
-                )
-                for of_columns, left_right in phases
-            ],
-            axis=3,
-        )
-        for of_rows, above_below in phases
-    ]
+
+    def phase(i, j):  # output rows and columns i, i + 2, ... and j, j + 2, ...
+        kernel_2x2, pad = kernel[3 - i :: -2, 3 - j :: -2], ((1 - i, i), (1 - j, j))
+        return lax.conv_general_dilated(x, kernel_2x2, (1, 1), pad, dimension_numbers=HWOI)
+
+    rows = [jnp.stack([phase(i, 0), phase(i, 1)], axis=3) for i in (0, 1)]
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, kernel.shape[2])
 
 
@@ -89,7 +82,7 @@ def transpose_by_dilation(
         (1, 1),
         ((2, 2), (2, 2)),
         lhs_dilation=(stride, stride),
-        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        dimension_numbers=HWOI,
     )
 
 

@@ -17,7 +17,7 @@ METHODS = {
 class Kept(NamedTuple):
     """The boxes kept, best first; places left over have score -1."""
 
-    index: Int[Array, "k"]  # place of each box among those given; 0 at places left over
+    place: Int[Array, "k"]  # place of each box among those given; 0 at places left over
     scores: Float[Array, "k"]
     boxes: Float[Array, "k 4"]
 
@@ -116,7 +116,7 @@ def _select(boxes, scores, classes, corners, weight_exp, num, floor, weigh) -> K
             itself = jnp.arange(n) == best
             share = jnp.where(itself, 1, jnp.where(touches, (1 - factor) ** weight_exp, 0))[:, None] * corners
             box = (share * boxes).sum(0) / share.sum(0)
-        kept = Kept(kept.index.at[step].set(best), kept.scores.at[step].set(left[best]), kept.boxes.at[step].set(box))
+        kept = Kept(kept.place.at[step].set(best), kept.scores.at[step].set(left[best]), kept.boxes.at[step].set(box))
         lowered = jnp.where(touches, left * factor, left)
         left = jnp.where(touches & (lowered < floor), -1, lowered).at[best].set(-1)
         return step + 1, _first_max(left), left, kept

@@ -12,7 +12,7 @@ class Cells(NamedTuple):
     """The k highest cells of each map of a batch, best first."""
 
     scores: Float[Array, "b k"]  # as in the map: logits stay logits
-    index: Int[Array, "b k"]  # place in the flattened map, (y * w + x) * c + class
+    place: Int[Array, "b k"]  # place in the flattened map, (y * w + x) * c + class
     classes: Int[Array, "b k"]
     y: Int[Array, "b k"]
     x: Int[Array, "b k"]
@@ -43,7 +43,8 @@ def block_top_k(x: Float[Array, "b n"], k: int) -> tuple[Float[Array, "b k"], In
     size = max(s for s in range(1, 2 * math.isqrt(n // k) + 2) if n % s == 0)
     blocks = n // size
     if blocks <= k or n < 100_000:  # for short rows one search is as fast
-        return tuple(lax.top_k(x, k))
+        values, places = lax.top_k(x, k)
+        return values, places
     split = x.reshape(b, blocks, size)
     _, chosen = lax.top_k(split.max(2), k)
     chosen = jnp.sort(chosen, 1)  # so that of equal values the first one wins, as in one search of the whole row

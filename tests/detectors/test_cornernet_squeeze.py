@@ -80,7 +80,6 @@ def test_a_training_step_of_the_published_network_is_the_originals(golden, relea
     ours = np.array([norms[paths[name]] for name in step["grad_names"]])
     expected = step["grad_norms_f64run"]
     off = np.abs(ours - expected) / expected
-    print(off.max(), np.median(off), expected.min())
     np.testing.assert_allclose(ours, expected, rtol=0.02)
     assert np.median(off) < 0.002
 

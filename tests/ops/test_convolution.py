@@ -48,16 +48,22 @@ def test_the_forms_agree(op, stride, shape):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("gradient", [False, True], ids=["value", "gradient"])
 @pytest.mark.parametrize(("op", "stride"), [("depthwise", 2), ("transpose", 2)])
-def test_the_form_is_that_of_the_platform_compiled_for(op, stride):
-    """Grouped and dilated convolutions are what accelerators get, gradients included, and CPUs do not."""
+def test_the_form_is_that_of_the_platform_compiled_for(op, stride, gradient):
+    """Grouped and dilated convolutions are what accelerators get, and CPUs do not."""
     x, kernel = arrays(op, SHAPES[0])
-    gradient = jax.jit(lambda x, kernel: _value_and_gradients(OPS[op][0], stride, x, kernel))
-    mark = "feature_group_count = 5" if op == "depthwise" else "lhs_dilate = [2, 2]"
+
+    @jax.jit
+    def f(x, kernel):
+        y, *gradients = _value_and_gradients(OPS[op][0], stride, x, kernel)
+        return gradients if gradient else y
 
     def program(platform):
-        return jax.export.export(gradient, platforms=[platform])(x, kernel).mlir_module()
+        return jax.export.export(f, platforms=[platform])(x, kernel).mlir_module()
 
+    group_count = "batch_group_count" if gradient else "feature_group_count"
+    mark = f"{group_count} = {x.shape[3]}" if op == "depthwise" else "_dilate = [2, 2]"
     assert mark in program("tpu")
     assert mark in program("cuda")
     assert mark not in program("cpu")

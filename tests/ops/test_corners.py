@@ -80,7 +80,7 @@ def test_top_cells_name_their_places():
     assert found.scores.shape == (2, 60)  # a map has no more
     for b in range(2):
         np.testing.assert_array_equal(x[b, found.y[b], found.x[b], found.classes[b]], found.scores[b])
-        np.testing.assert_array_equal(x[b].ravel()[found.index[b]], found.scores[b])
+        np.testing.assert_array_equal(x[b].ravel()[found.place[b]], found.scores[b])
     np.testing.assert_array_equal(found.cells[..., 0], found.x)
 
 
