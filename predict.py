@@ -2,7 +2,7 @@
 
 Writes a picture with boxes for every photo, and detections.json: a list of {"file", "picture", "boxes" (x1 y1 x2 y2 in
 pixels), "scores", "classes"}. A path that does not exist stops it before anything is written; a photo that turns out
-to be unreadable is left out and named at the end, with exit code 2.
+to be unreadable is left out and named at the end, with exit code 2; nothing is written if all of them are.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class Predict:
     paths: tyro.conf.Positional[tuple[str, ...]]  # images, and folders of images
     workdir: str  # a folder that train.py wrote
     out: str  # folder for the results
-    min_score: float = 0.3  # boxes with a lower score are left out
+    min_score: float = 0.5  # boxes with a lower score are left out
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
 
 

@@ -1,4 +1,5 @@
-"""CornerNet, Hourglass-104, COCO. Paper: 40.5 AP on test-dev, one scale. Here: not trained yet.
+"""CornerNet, Hourglass-104, COCO. Paper: 40.5 AP on test-dev, one scale, with flipped images, which are not tried here
+yet. Here: not trained yet.
 
     python train.py --config configs/cornernet.py --data.root data/coco --workdir runs/cornernet
 

@@ -23,8 +23,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from cornerjax.config import Config, InputError, differences, from_json, to_json
 
-# What may change between two starts of the same run: it does not alter what is learned.
-_FREE = ("steps", "log_steps", "save_steps", "eval_steps", "keep", "data.workers", "data.render", "test.")
+# What may change between two starts of the same run: no update of the weights depends on it.
+_FREE = ("log_steps", "save_steps", "eval_steps", "keep", "data.workers", "test.")
 _VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 
 
@@ -47,8 +47,12 @@ def open_workdir(path: str | Path) -> Workdir:
     if not (path / "run.json").is_file():
         what = "has no run.json" if path.is_dir() else "does not exist"
         raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
-    run = json.loads((path / "run.json").read_text())
-    return Workdir(path, from_json(path / "config.json"), tuple(run["class_names"]), tuple(run["category_ids"]))
+    try:
+        run = json.loads((path / "run.json").read_text())
+        names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
+    return Workdir(path, from_json(path / "config.json"), names, ids)
 
 
 def create_workdir(
@@ -61,7 +65,8 @@ def create_workdir(
     path = Path(path)
     if (path / "run.json").is_file():
         there = open_workdir(path)
-        other = [d for d in differences(there.config, config) if not d.startswith(_FREE)]
+        free = (*_FREE, "steps") if config.optim.schedule == "step" else _FREE  # a cosine ends with the last step
+        other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
             other.append(f"class names: {list(there.class_names)}, {list(class_names)}")
         if other:
@@ -124,6 +129,7 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
     def latest(self) -> int | None:
+        """The newest step; None where there is none."""
         return self._manager.latest_step()
 
     def best(self) -> int | None:

@@ -129,14 +129,48 @@ def load_recipe(path: str | Path) -> Config:
     if not path.is_file():
         there = sorted(Path("configs").glob("*.py"))
         raise InputError(f"no recipe {path}; there are: {', '.join(map(str, there)) or 'none'}")
-    make = runpy.run_path(str(path)).get("config")
+    try:
+        make = runpy.run_path(str(path)).get("config")
+    except SyntaxError as e:
+        raise InputError(f"recipe {path} is no Python: {e}") from None
     made = make() if callable(make) else None
     if not isinstance(made, Config):
         raise InputError(f"recipe {path} needs a function config() that returns a cornerjax.config.Config")
     return made
 
 
+# Least values of the numbers that have one; booleans say whether the least value itself is accepted.
+_LEAST = {
+    **dict.fromkeys(("steps", "log_steps", "save_steps", "keep", "data.batch", "data.max_objects"), (1, True)),
+    **dict.fromkeys(("data.workers", "test.batch", "test.top_k", "test.max_pairs", "test.max_detections"), (1, True)),
+    **dict.fromkeys(("seed", "eval_steps", "optim.warmup_steps", "optim.clip_norm", "data.crop_border_px"), (0, True)),
+    **dict.fromkeys(("data.colour_jitter", "data.lighting", "loss.pull", "loss.push", "loss.offset"), (0, True)),
+    **dict.fromkeys(("test.tag_distance", "test.nms_iou", "test.nms_floor", "model.num_classes"), (0, True)),
+    **dict.fromkeys(("loss.group", "optim.peak_lr", "optim.eps", "optim.decay_factor"), (0, False)),
+    **dict.fromkeys(("test.scale", "test.nms_sigma", "data.gaussian_iou"), (0, False)),
+}
+
+
+def check(config: Config) -> None:
+    """Refuse numbers that no run can use.
+
+    Raises: InputError: naming the field, its value and what is accepted.
+    """
+    values = _flat(dataclasses.asdict(config))
+    for name, (least, itself) in _LEAST.items():
+        if not (values[name] > least or (itself and values[name] == least)):
+            accepted = f"{least} or more" if itself else f"more than {least}"
+            raise InputError(f"{name} is {values[name]}; accepted is {accepted}")
+    if config.data.gaussian_iou >= 1:
+        raise InputError(f"data.gaussian_iou is {config.data.gaussian_iou}; accepted is more than 0 and less than 1")
+    if not config.data.crop_scales or min(config.data.crop_scales) <= 0:
+        raise InputError(f"data.crop_scales is {config.data.crop_scales}; accepted are one or more numbers above 0")
+    if config.test.peak_window < 1 or config.test.peak_window % 2 == 0:
+        raise InputError(f"test.peak_window is {config.test.peak_window}; accepted are odd numbers from 1 on")
+
+
 def to_json(config: Config) -> str:
+    """The text of a `config.json`."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
@@ -150,8 +184,10 @@ def from_json(path: str | Path) -> Config:
         fields = json.loads(path.read_text())
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; expected the config.json that training writes") from None
-    except json.JSONDecodeError as e:
+    except ValueError as e:
         raise InputError(f"{path} is not JSON: {e}") from None
+    if not isinstance(fields, dict):
+        raise InputError(f"{path} is no JSON object; expected the config.json that training writes")
     return _fill(Config, fields, path)
 
 
@@ -172,12 +208,13 @@ def _fill(cls: type, fields: dict[str, Any], path: Path) -> Any:
 
 def differences(a: Config, b: Config) -> list[str]:
     """The fields in which two configurations differ, as `name: value in a, value in b`."""
-
-    def flat(prefix: str, node: Any) -> dict[str, Any]:
-        if not isinstance(node, dict):
-            return {prefix: node}
-        parts = (flat(f"{prefix}.{k}" if prefix else k, v) for k, v in node.items())
-        return {k: v for part in parts for k, v in part.items()}
-
-    first, second = flat("", dataclasses.asdict(a)), flat("", dataclasses.asdict(b))
+    first, second = _flat(dataclasses.asdict(a)), _flat(dataclasses.asdict(b))
     return [f"{name}: {first[name]!r}, {second[name]!r}" for name in first if first[name] != second[name]]
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -15,7 +15,7 @@ Array = jax.Array | np.ndarray
 
 
 def gaussian_radius(
-    height: Float[np.ndarray, "*n"], width: Float[np.ndarray, "*n"], iou: float, kind: str = "exact"
+    height: Float[np.ndarray, "*n"], width: Float[np.ndarray, "*n"], iou: float, *, kind: str = "exact"
 ) -> Float[np.ndarray, "*n"]:
     """How far both corners of a box may move until its overlap with the true box can fall below iou.
 
@@ -115,7 +115,7 @@ def encode_corners(
         objects: "boxes" (m, 4) float32 x1 y1 x2 y2 in crop pixels, inside the crop, and "classes" (m,) from 0.
         map_size: h, w of the heat maps.
         crop_px: H, W of the crop.
-        max_objects: n; objects beyond it are left out (data/coco.py counts them when the set is opened).
+        max_objects: n; objects beyond it are left out (data/pipeline.py counts them when training starts).
         iou, kind: see gaussian_radius.
     Returns: "classes" (n,) int32; "tl_cells", "br_cells" (n, 2) int32 x, y; "radii" (n,) int32, in cells;
         "tl_off", "br_off" (n, 2) float32 in [0, 1), from the cell to the corner; "valid" (n,) bool.
@@ -125,7 +125,7 @@ def encode_corners(
     h, w = map_size
     ratio = np.array([w / crop_px[1], h / crop_px[0]], np.float32)  # 128 / 511, not 1 / 4
     width, height = np.ceil((boxes[:, 2:] - boxes[:, :2]) * ratio).T.astype(np.float64)
-    radii = np.maximum(gaussian_radius(height, width, iou, kind), 0).astype(np.int32)
+    radii = np.maximum(gaussian_radius(height, width, iou, kind=kind), 0).astype(np.int32)
     encoded = {"classes": classes.astype(np.int32), "radii": radii, "valid": np.ones(len(boxes), bool)}
     for corner, points in (("tl", boxes[:, :2] * ratio), ("br", boxes[:, 2:] * ratio)):
         cells = points.astype(np.int32)

@@ -63,8 +63,22 @@ def test_a_directory_of_another_run_is_refused_and_left_alone(tmp_path):
 
 def test_what_does_not_change_the_result_may_change(tmp_path):
     create_workdir(tmp_path, Config(), NAMES, IDS, recipe="")
-    more = dataclasses.replace(Config(), log_steps=7, data=dataclasses.replace(Config().data, workers=9))
+    more = dataclasses.replace(Config(), log_steps=7, steps=9, data=dataclasses.replace(Config().data, workers=9))
     assert create_workdir(tmp_path, more, NAMES, IDS, recipe="").config == more
+
+
+def test_the_length_of_a_cosine_may_not_change(tmp_path):
+    config = Config(optim=Optim(schedule="cosine"))
+    create_workdir(tmp_path, config, NAMES, IDS, recipe="")
+    with pytest.raises(InputError, match=r"belongs to another run .*steps: 500000, 9"):
+        create_workdir(tmp_path, dataclasses.replace(config, steps=9), NAMES, IDS, recipe="")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_damaged_description(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        open_workdir(tmp_path)
 
 
 @pytest.mark.parametrize(("folder", "message"), [("gone", "does not exist"), (".", "has no run.json")])

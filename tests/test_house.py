@@ -2,11 +2,12 @@
 
 import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
-from cornerjax.config import Config, InputError, differences, from_json, load_recipe, to_json
+from cornerjax.config import Config, InputError, check, differences, from_json, load_recipe, to_json
 from cornerjax.detectors import DETECTORS
 
 ROOT = Path(__file__).parents[1]
@@ -15,8 +16,9 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 # Each room may import from the rooms of the rows above its own, and from itself.
 ROWS = [
-    {"config", "ops", "drawing"},
-    {"losses", "targets", "data", "nn", "checkpoint", "cli"},
+    {"config"},
+    {"ops", "drawing", "cli"},
+    {"losses", "targets", "data", "nn", "checkpoint"},
     {"detectors"},
     {"weights", "inference"},
     {"evaluation"},
@@ -110,10 +112,32 @@ def test_a_bad_config_json_is_one_sentence(tmp_path, text, message):
         from_json(tmp_path / "config.json")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("seed", -1, "0 or more"),
+        ("steps", 0, "1 or more"),
+        ("test.scale", 0.0, "more than 0"),
+        ("test.peak_window", 2, "odd numbers from 1 on"),
+        ("data.crop_scales", (0.5, -1.0), "numbers above 0"),
+        ("data.gaussian_iou", 1.0, "less than 1"),
+        ("optim.peak_lr", float("nan"), "more than 0"),
+    ],
+)
+def test_numbers_that_no_run_can_use(field, value, accepted):
+    *part, name = field.split(".")
+    config = dataclasses.replace(getattr(Config(), part[0]), **{name: value}) if part else value
+    with pytest.raises(InputError, match=f"^{re.escape(f'{field} is {value}; accepted')}.*{accepted}$"):
+        check(dataclasses.replace(Config(), **{(part or [name])[0]: config}))
+
+
 def test_a_missing_recipe_lists_those_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "there.py").write_text("")
     with pytest.raises(InputError, match=r"no recipe .*here\.py; there are: .*configs/shapes\.py"):
         load_recipe(tmp_path / "here.py")
     with pytest.raises(InputError, match=r"needs a function config"):
+        load_recipe(tmp_path / "there.py")
+    (tmp_path / "there.py").write_text("Not Python")
+    with pytest.raises(InputError, match=r"is no Python"):
         load_recipe(tmp_path / "there.py")

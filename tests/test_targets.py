@@ -17,13 +17,13 @@ def test_gaussian_radius(golden, kind, repository, iou):
     recorded = golden("targets/gaussian_radius.npz")
     height, width = recorded["hw"].T.astype(np.float64)
     np.testing.assert_allclose(
-        targets.gaussian_radius(height, width, iou, kind), recorded[f"{repository}_iou{iou}_f64"], rtol=1e-12
+        targets.gaussian_radius(height, width, iou, kind=kind), recorded[f"{repository}_iou{iou}_f64"], rtol=1e-12
     )
 
 
 def test_gaussian_radius_refuses_another_kind():
     with pytest.raises(ValueError, match="kind must be 'exact' or 'legacy', got 'exakt'"):
-        targets.gaussian_radius(np.ones(1), np.ones(1), 0.3, "exakt")
+        targets.gaussian_radius(np.ones(1), np.ones(1), 0.3, kind="exakt")
 
 
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])

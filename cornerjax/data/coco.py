@@ -3,20 +3,20 @@
 import dataclasses
 import json
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from cornerjax.config import Data, InputError
+from cornerjax.data.images import load_image
 from cornerjax.data.shapes import write_shapes
 
 log = logging.getLogger("cornerjax")
+TOO_FAR = 1e30  # no number of a box is as large: float32 must hold sums and multiples of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,6 @@ def open_coco(data: Data, split: str) -> CocoSource:
         classes = np.array([order[category_id] for _, category_id in objects[image_id]], np.int32)
         path = folder / image["file_name"]
         records.append(Record(image_id, path, image["height"], image["width"], boxes, classes))
-    _warn_of_overflow([len(record.classes) for record in records], data.max_objects, file)
     return CocoSource(records, tuple(categories.values()), tuple(categories), file)
 
 
@@ -106,14 +105,7 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises: InputError: it cannot be read, or its size is not the record's.
     """
-    try:
-        content = record.path.read_bytes()
-    except OSError as e:
-        raise InputError(f"cannot read {record.path}: {e.strerror}") from None
-    # Not cv2.imread: it takes a JPEG that is cut short and makes the rest grey.
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    if image is None:
-        raise InputError(f"cannot read {record.path} as an image; expected an intact JPEG, PNG or the like")
+    image = load_image(record.path)
     if image.shape[:2] != (record.height, record.width):
         raise InputError(
             f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels, "
@@ -122,13 +114,19 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
     return image
 
 
-def _warn_of_overflow(counts: list[int], max_objects: int, file: Path) -> None:
-    """Say how many objects training cannot see; a crop that shows fewer of an image's objects may have room for all."""
+def check_counts(source: CocoSource, max_objects: int) -> None:
+    """Look at a set before training on it: warn of the objects it may not see; a crop that shows few has room for all.
+
+    Raises: InputError: no image has a box.
+    """
+    counts = [len(record.classes) for record in source.records]
+    if not any(counts):
+        raise InputError(f"{source.annotation_file}: no image has a box to train on; expected at least one")
     over = [count - max_objects for count in counts if count > max_objects]
     if over:
         log.warning(
             "%s: %d images have more than data.max_objects = %d objects; up to %d objects are left out of training",
-            file,
+            source.annotation_file,
             len(over),
             max_objects,
             sum(over),
@@ -204,21 +202,26 @@ def _objects(
     flat = 0
     for entry in entries:
         name = f"{file}: annotation id {entry.get('id')}"
-        if entry.get("image_id") not in images:
-            raise InputError(f'{name} is of image id {entry.get("image_id")}, which is not in "images"')
-        if entry.get("category_id") not in categories:
-            raise InputError(f'{name} has category id {entry.get("category_id")}, which is not in "categories"')
+        image_id, category_id = entry.get("image_id"), entry.get("category_id")
         box: Any = entry.get("bbox")
+        if type(image_id) is not int or image_id not in images:
+            raise InputError(f'{name} is of image id {image_id!r}, which is not in "images"')
+        if type(category_id) is not int or category_id not in categories:
+            raise InputError(f'{name} has category id {category_id!r}, which is not in "categories"')
+        height, width = images[image_id]["height"], images[image_id]["width"]
         if not _is_box(box):
             raise InputError(
-                f"{name} has bbox {box}; expected four finite numbers x, y, width, height, no negative size"
+                f"{name} has bbox {box} in an image of {width}x{height} pixels; "
+                "expected four finite numbers x, y, width, height that float32 can hold, no negative size"
             )
         if entry.get("iscrowd") and not crowd:
             continue
         if box[2] == 0 or box[3] == 0:
             flat += 1
             continue
-        objects[entry["image_id"]].append(([float(v) for v in box], entry["category_id"]))
+        if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+            raise InputError(f"{name} has bbox {box}, all of it outside its image of {width}x{height} pixels")
+        objects[image_id].append(([float(v) for v in box], category_id))
     if flat:
         log.warning("%s: dropped %d boxes of width or height 0", file, flat)
     return objects
@@ -226,12 +229,12 @@ def _objects(
 
 def _is_box(box: Any) -> bool:
     numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
-    return numbers and all(map(math.isfinite, box)) and box[2] >= 0 and box[3] >= 0
+    return numbers and all(abs(v) < TOO_FAR for v in box) and box[2] >= 0 and box[3] >= 0
 
 
 def _image_folder(root: Path, split: str, images: str, file: Path, first: str) -> Path:
     """The folder that the file names are relative to: the first place that has the first image."""
-    split = Path(split).stem.removeprefix("instances_")
+    split = Path(split).name.removesuffix(".json").removeprefix("instances_")
     folders = (
         [Path(images), root / images] if images else [root / split, root / "images" / split, root / "images", root]
     )

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Int32, UInt8
 
 from cornerjax.config import Config, Data
 
+DRAWS = ("flip", "jitter_order", "jitter", "lighting")  # what a batch carries when pixels are finished on the device
 Objects = dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2, "classes" (n,) int32, more where a source has it
 
 
@@ -129,6 +130,5 @@ def flip_objects(objects: Objects, width: int) -> Objects:
 
 
 def as_arrays(draws: Draws) -> dict[str, Any]:
-    """The draws that a batch carries when pixels are finished on the device."""
-    names = ("flip", "jitter_order", "jitter", "lighting")
-    return {name: np.asarray(getattr(draws, name)) for name in names}
+    """Those of DRAWS, for a batch."""
+    return {name: np.asarray(getattr(draws, name)) for name in DRAWS}

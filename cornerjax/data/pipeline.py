@@ -11,12 +11,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # both must be set before Te
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it announces itself
 
 import contextlib
+import logging
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
 from cornerjax.data import order
 from cornerjax.data.coco import CocoSource, read_image
 from cornerjax.data.crop import as_arrays, crop_example, draw, flip_objects
@@ -25,6 +26,7 @@ from cornerjax.ops.pixels import finish_image
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
     tf.config.set_visible_devices([], "GPU")
 
+log = logging.getLogger("cornerjax")
 Example = dict[str, np.ndarray]
 
 
@@ -77,14 +79,9 @@ def make_batches(
         host, hosts: number of this process and of all of them.
     Yields: "image" (b, H, W, 3) float32, normalised BGR, "image_id" (b,) int64 and all that encode and render give;
         with data.render="device" what cornerjax.data.device.finish_batch makes the same of. Arrays are read-only.
-    Raises: InputError: an option has no meaning, say a batch that cannot be split over the hosts; while iterating:
-        an image cannot be read.
+    Raises: InputError: the batch cannot be split over the hosts; while iterating: an image cannot be read.
     """
     data = config.data
-    if data.workers < 1:
-        raise InputError(f"data.workers must be at least 1, got {data.workers}")
-    if not data.crop_scales or min(data.crop_scales) <= 0:
-        raise InputError(f"data.crop_scales must be one or more positive numbers, got {data.crop_scales}")
     rows = order.host_rows(data.batch, host=host, hosts=hosts)
     first = first_step * len(rows)  # this host's examples are numbered; i is such a number
     failures: dict[int, Exception] = {}

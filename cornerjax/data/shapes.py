@@ -5,7 +5,6 @@ python -m cornerjax.data.shapes --out data/shapes-0 --seed 0
 
 import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from cornerjax import cli
 from cornerjax.config import InputError
 
 SIDE_PX = 127  # of a picture
@@ -34,20 +34,27 @@ def write_shapes(folder: Path, *, seed: int, train: int = 4000, val: int = 200) 
         seed: at least 0.
         train, val: number of pictures of each split.
     Returns: the folder.
-    Raises: InputError: the seed is negative, or the folder is there and holds something else.
+    Raises: InputError: the seed is negative, or the folder is there and holds something else or cannot be written.
     """
     if seed < 0:
         raise InputError(f"the seed of the generated shapes must be 0 or more, got {seed}")
     recipe = {"seed": seed, "train": train, "val": val}
-    if _is_complete(folder, recipe):
-        return folder
+    try:
+        if not _is_complete(folder, recipe):
+            _write_set(folder, recipe)
+    except OSError as e:
+        raise InputError(f"cannot write {folder}: {e.strerror}") from None
+    return folder
+
+
+def _write_set(folder: Path, recipe: dict[str, int]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         unfinished.chmod(0o755)  # mkdtemp's folders are private
         (unfinished / "annotations").mkdir()
-        for split, count in zip(SPLITS, (train, val), strict=True):
-            _write_split(unfinished, seed, split, count)
+        for split in SPLITS:
+            _write_split(unfinished, recipe["seed"], split, recipe[split])
         (unfinished / "shapes.json").write_text(json.dumps(recipe))
         try:
             unfinished.rename(folder)
@@ -56,7 +63,6 @@ def write_shapes(folder: Path, *, seed: int, train: int = 4000, val: int = 200) 
                 raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
 
 
 def _is_complete(folder: Path, recipe: dict[str, int]) -> bool:
@@ -79,7 +85,8 @@ def _write_split(folder: Path, seed: int, split: str, count: int) -> None:
     for index in range(count):
         image, classes, boxes, areas = make_picture(seed, split, index)
         name = f"{index + 1:06d}.jpg"
-        cv2.imwrite(str(images / name), image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        (images / name).write_bytes(jpeg.tobytes())  # cv2.imwrite does not say what went wrong
         image_entries.append({"id": index + 1, "file_name": name, "height": SIDE_PX, "width": SIDE_PX})
         for shape, (x, y, width, height), area in zip(classes, boxes, areas, strict=True):
             annotations.append(
@@ -184,8 +191,4 @@ def main(out: Path, seed: int = 0) -> None:
 if __name__ == "__main__":
     import tyro
 
-    try:
-        tyro.cli(main)
-    except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
+    cli.run(lambda: tyro.cli(main))

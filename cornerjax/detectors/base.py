@@ -50,13 +50,12 @@ class Detector(Protocol):
     """Everything in which detectors differ. An object of this kind holds no state; DETECTORS has one of each.
 
     `encode` runs on the host for one example, `render` for one example on either side (`xp` is numpy or jax.numpy,
-    shapes are static), `loss` and `decode` on the device for a batch. Where a detector has a training crop of its
-    own it also has `crop`, where it has a test procedure of its own `detect`; the others leave them out.
+    shapes are static), `loss` and `decode` on the device for a batch. A detector with a training crop of its own has
+    `crop`, of the form of `data.crop.crop_example`; for the others it is None.
     """
 
     defaults: Model  # the published network
     crop: Callable | None
-    detect: Callable | None
 
     def build(self, model: Model, rngs: np.random.Generator | None) -> nnx.Module:
         """The network: `model(images, train=) -> Outputs`; without `rngs` all weights are zero, to be filled."""

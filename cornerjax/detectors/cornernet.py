@@ -102,7 +102,6 @@ class CornerNet:
 
     defaults = Model()
     crop: Callable | None = None
-    detect: Callable | None = None
     block: type = ResidualBlock
     upsampling: type = Nearest
 

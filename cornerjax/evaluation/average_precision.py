@@ -23,8 +23,8 @@ def average_precision(
     """Compare results with the ground truth.
 
     Args:
-        ground_truth: content of an instances JSON; "area" (width x height) and "iscrowd" (0) may be missing. Crowd
-            regions count as COCO counts them: boxes on them are neither right nor wrong.
+        ground_truth: content of an instances JSON; "area" (width x height) and "iscrowd" (0) may be missing or null.
+            Crowd regions count as COCO counts them: boxes on them are neither right nor wrong.
         results: {"image_id", "category_id", "bbox": [x, y, width, height], "score"} of each box found; may be empty.
         image_ids: images that count; what is said of others is left out on both sides.
     Returns: the twelve numbers by name, and {class name: {"AP", "AP50"}}; nan where there is nothing to find, as
@@ -60,14 +60,17 @@ def _index(entries: list[dict[str, Any]], images: set[int], categories: list[dic
         "images": [{"id": image_id} for image_id in images],
         "categories": categories,
         # Numbered anew: an annotation with the id 0 would never count as found.
-        "annotations": [
-            {"area": entry["bbox"][2] * entry["bbox"][3], "iscrowd": 0} | entry | {"id": i}
-            for i, entry in enumerate(kept, start=1)
-        ],
+        "annotations": [_complete(entry) | {"id": i} for i, entry in enumerate(kept, start=1)],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
+
+
+def _complete(entry: dict[str, Any]) -> dict[str, Any]:
+    _, _, width, height = entry["bbox"]
+    area = entry.get("area")
+    return entry | {"area": width * height if area is None else area, "iscrowd": entry.get("iscrowd") or 0}
 
 
 def _labels(categories: list[dict[str, Any]]) -> dict[int, str]:

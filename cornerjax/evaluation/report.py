@@ -43,12 +43,17 @@ def write_report(folder: Path, evaluator: Evaluator, result: Result, *, pictures
             save_picture(unfinished / "pictures" / "sheet.jpg", drawing.sheet(list(drawn.values())))
         if folder.exists():
             folder.rename(old)
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as e:
         raise InputError(f"cannot write {folder}: {e.strerror}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def print_tables(result: Result) -> None:

@@ -13,9 +13,10 @@ from jaxtyping import UInt8
 from cornerjax.checkpoint import write_atomically
 from cornerjax.cli import progress
 from cornerjax.config import InputError
+from cornerjax.data.images import load_image
 from cornerjax.detectors.base import Detections
 from cornerjax.drawing import draw_boxes
-from cornerjax.inference.predictor import Predictor, read_photo
+from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.procedure import THREADS
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -43,10 +44,12 @@ def predict_to_folder(predictor: Predictor, photos: Sequence[Path], out: Path, *
     [{"file", "picture", "boxes": [[x1, y1, x2, y2], ...], "scores", "classes": names}, ...], in pixels of the photo.
 
     Args:
-        out: made if missing; pictures are named after their photos.
+        out: made if missing; pictures are named after their photos. Of what is there, only the files of an earlier
+            call are replaced.
         min_score: boxes with a lower score are left out.
     Returns: one error for each photo that could not be read; all the others are written.
-    Raises: InputError: the folder cannot be written, or a picture would take the place of a photo.
+    Raises: InputError: no photo could be read, the folder cannot be written, or it holds files of others where the
+        results would go; then nothing is written.
     """
     names = picture_names(photos)
     photos_there = {photo.resolve() for photo in photos}
@@ -55,7 +58,7 @@ def predict_to_folder(predictor: Predictor, photos: Sequence[Path], out: Path, *
             raise InputError(f"the picture {out / name} would overwrite a photo; give another folder for the pictures")
     entries, errors = [], []
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        _refuse_to_replace(out, names)
         everything = zip(photos, names, predict_files(predictor, photos), strict=True)
         for photo, name, seen in progress(everything, total=len(photos), what="predicting"):
             if isinstance(seen, InputError):
@@ -63,12 +66,33 @@ def predict_to_folder(predictor: Predictor, photos: Sequence[Path], out: Path, *
                 continue
             image, found = seen[0], seen[1].above(min_score)
             picture = draw_boxes(image, found.boxes, found.classes, class_names=found.class_names, scores=found.scores)
+            out.mkdir(parents=True, exist_ok=True)
             save_picture(out / name, picture)
             entries.append({"file": str(photo), "picture": name, **as_json(found)})
-        write_atomically(out / "detections.json", json.dumps(entries, indent=1))
+        if entries:
+            write_atomically(out / "detections.json", json.dumps(entries, indent=1))
     except OSError as e:
         raise InputError(f"cannot write {out}: {e.strerror}") from None
+    if errors and not entries:
+        raise InputError("; ".join(map(str, errors)))
     return errors
+
+
+def _refuse_to_replace(out: Path, names: Iterable[str]) -> None:
+    """Whatever is there under a name that we are going to use must be ours: `detections.json` says what is."""
+    index = out / "detections.json"
+    ours: list[str] = []
+    if index.exists():
+        try:
+            entries = json.loads(index.read_bytes())
+            ours = [entry["picture"] for entry in entries]
+        except (OSError, ValueError, TypeError, KeyError):
+            entries = None
+        if not isinstance(entries, list):
+            raise InputError(f"{index} was not written by predict.py; give another folder for the results")
+    for name in names:
+        if (out / name).exists() and name not in ours:
+            raise InputError(f"{out / name} is there already; give another folder for the results, or remove it")
 
 
 def predict_files(
@@ -78,7 +102,7 @@ def predict_files(
 
     def read(photo: Path) -> np.ndarray | InputError:
         try:
-            image = read_photo(photo)
+            image = load_image(photo)
             predictor.check_size(image, photo)
         except InputError as e:
             return e
@@ -107,6 +131,7 @@ def picture_names(photos: Sequence[Path]) -> list[str]:
 
 
 def as_json(found: Detections) -> dict[str, list]:
+    """The boxes, scores and names of classes of one photo, as plain lists."""
     return {
         "boxes": found.boxes.tolist(),
         "scores": found.scores.tolist(),

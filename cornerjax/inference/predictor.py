@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import cv2
 import jax
 import numpy as np
 from jaxtyping import UInt8
 
 from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config, InputError, Test
+from cornerjax.data.images import load_image
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import Detections, Detector
 from cornerjax.inference.procedure import THREADS, Procedure
@@ -42,7 +42,6 @@ class Predictor:
         class_names: Sequence[str],
     ):
         self.config, self.class_names = config, tuple(class_names)
-        self._detector = detector
         self._params, self._model_state = jax.device_put((params, model_state))
         self._procedure = Procedure(detector, apply, config, class_names)
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
@@ -75,8 +74,8 @@ class Predictor:
         """The network alone: the raw maps of its last stack, heat maps as logits.
 
         Args:
-            images: normalised (`ops.pixels.normalise`), BGR, of a size that the network takes, as the detector's
-                input_size gives it.
+            images: BGR, `(image / 255 - MEAN) / STD` with the constants of `ops.pixels`, of a size that the network
+                takes, as the detector's input_size gives it.
         Returns: (b, h, w, c) arrays by name: "tl_heat", "br_heat", "tl_tag", "br_tag", "tl_off" and "br_off" for
             detectors of corners, others have names of their own.
         Raises: ValueError: the network does not take images of this size, shape or type.
@@ -85,16 +84,7 @@ class Predictor:
             raise ValueError(
                 f"images must have the shape (b, H, W, 3) and type float32, got {images.shape}, {images.dtype}"
             )
-        try:
-            return self._forward(self._params, self._model_state, images)
-        except TypeError as e:  # maps of an hourglass that do not meet
-            height, width = images.shape[1:3]
-            legal = self._detector.input_size(height, width, self.config.model)
-            if (height, width) == tuple(legal):
-                raise
-            raise ValueError(
-                f"the network takes no images of {width}x{height} pixels; {legal[1]}x{legal[0]} would fit"
-            ) from e
+        return self._forward(self._params, self._model_state, images)
 
     def check_size(self, image: np.ndarray, photo: Photo) -> None:
         """Raises: InputError: the image of the photo is smaller than a cell of the network's map."""
@@ -129,28 +119,10 @@ def as_bgr(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
     Raises: InputError: see Predictor.
     """
     if isinstance(photo, (str, os.PathLike)):
-        return read_photo(photo)
+        return load_image(photo)
     image = np.asarray(photo)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(
             f"expected a path or an RGB image of shape (H, W, 3) and type uint8, got shape {image.shape}, {image.dtype}"
         )
     return image[..., ::-1]
-
-
-def read_photo(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode a file, BGR, turned as its EXIF data says.
-
-    Raises: InputError: it is not there, or is no image.
-    """
-    try:
-        content = np.fromfile(path, np.uint8)
-    except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}; expected an image file") from None
-    try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
-    except cv2.error:  # more pixels than OpenCV allows, say
-        image = None
-    if image is None:
-        raise InputError(f"cannot read {path} as an image; expected an intact JPEG, PNG or the like")
-    return image

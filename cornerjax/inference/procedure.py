@@ -182,6 +182,7 @@ def batch_rows(count: int, size: tuple[int, int], largest: int) -> int:
 
 
 def scaled(side: int, scale: float) -> int:
+    """The pixels of a side after resizing."""
     return int(side * scale)
 
 

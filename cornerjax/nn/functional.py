@@ -27,6 +27,7 @@ def functional(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Tree
 
 
 def parameter_count(params: Tree) -> int:
+    """The number of scalars in a tree of arrays."""
     return sum(value.size for value in jax.tree.leaves(params))
 
 

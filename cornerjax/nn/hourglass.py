@@ -115,7 +115,7 @@ class StackedHourglass(nnx.Module):
         if x.shape[1] % self.innermost or x.shape[2] % self.innermost:
             (H, W), (h, w) = images.shape[1:3], x.shape[1:3]
             raise ValueError(
-                f"images of {H}x{W} px give {h}x{w} cells; this network needs multiples of {self.innermost} cells"
+                f"images of {W}x{H} pixels give {w}x{h} cells; this network needs multiples of {self.innermost} cells"
             )
         features = []
         for i, (hourglass, out) in enumerate(zip(self.hourglasses, self.outs, strict=True)):

@@ -1,7 +1,7 @@
 """Two convolutions that XLA runs slowly on CPUs, each in two forms: one for CPUs, one for everything else."""
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import cache, partial, reduce
 from operator import add
 
 import jax
@@ -20,7 +20,7 @@ def depthwise_conv(
     Args:
         stride: 1 or 2; the output has ceil(h / stride) rows.
     """
-    return _depthwise(x, kernel, stride)
+    return _depthwise(stride)(x, kernel)
 
 
 def conv_transpose(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "b 2*h 2*w k"]:
@@ -29,7 +29,7 @@ def conv_transpose(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) 
     Args:
         kernel: that of the convolution from the output to the input, as PyTorch keeps it too, in HWIO order.
     """
-    return _transpose(x, kernel, 2)
+    return _transpose(x, kernel)
 
 
 def depthwise_by_shifts(
@@ -48,15 +48,14 @@ def depthwise_by_shifts(
 def depthwise_by_groups(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], stride: int
 ) -> Float[Array, "..."]:
+    """One convolution with as many groups as channels, which accelerators have kernels for."""
     pad = ((1, 1), (1, 1))
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), pad, dimension_numbers=HWIO, feature_group_count=x.shape[3]
     )
 
 
-def transpose_by_phases(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], stride: int
-) -> Float[Array, "..."]:
+def transpose_by_phases(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "..."]:
     """Four 2x2 convolutions, each giving every other row and column.
 
     An even output row 2i sees the input rows i-1 and i through kernel rows 3 and 1, an odd one the input rows i and i+1
@@ -73,38 +72,30 @@ def transpose_by_phases(
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, kernel.shape[2])
 
 
-def transpose_by_dilation(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], stride: int
-) -> Float[Array, "..."]:
+def transpose_by_dilation(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "..."]:
+    """One convolution over the input with a zero between neighbours."""
     return lax.conv_general_dilated(
-        x,
-        kernel[::-1, ::-1],
-        (1, 1),
-        ((2, 2), (2, 2)),
-        lhs_dilation=(stride, stride),
-        dimension_numbers=HWOI,
+        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=HWOI
     )
 
 
 def _by_platform(cpu: Callable, default: Callable) -> Callable:
-    """A convolution (x, kernel, stride) that is `cpu` on CPUs and `default` elsewhere.
+    """A convolution (x, kernel) that is `cpu` on CPUs and `default` elsewhere.
 
     Decided when the computation is lowered, so that one compiled ahead for another platform gets that platform's form.
     The gradient chooses for itself: differentiating through the choice would keep the residuals of both forms.
     """
 
-    @partial(jax.custom_vjp, nondiff_argnums=(2,))
-    def conv(x, kernel, stride):
-        return lax.platform_dependent(
-            x, kernel, cpu=partial(cpu, stride=stride), default=partial(default, stride=stride)
-        )
+    @jax.custom_vjp
+    def conv(x, kernel):
+        return lax.platform_dependent(x, kernel, cpu=cpu, default=default)
 
-    def forward(x, kernel, stride):
-        return conv(x, kernel, stride), (x, kernel)
+    def forward(x, kernel):
+        return conv(x, kernel), (x, kernel)
 
-    def backward(stride, inputs, g):
+    def backward(inputs, g):
         def gradient(form):
-            return lambda x, kernel, g: jax.vjp(partial(form, stride=stride), x, kernel)[1](g)
+            return lambda x, kernel, g: jax.vjp(form, x, kernel)[1](g)
 
         return lax.platform_dependent(*inputs, g, cpu=gradient(cpu), default=gradient(default))
 
@@ -112,5 +103,11 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
     return conv
 
 
-_depthwise = _by_platform(cpu=depthwise_by_shifts, default=depthwise_by_groups)
+@cache  # JAX knows a function that it has compiled by its identity
+def _depthwise(stride: int) -> Callable:
+    return _by_platform(
+        cpu=partial(depthwise_by_shifts, stride=stride), default=partial(depthwise_by_groups, stride=stride)
+    )
+
+
 _transpose = _by_platform(cpu=transpose_by_phases, default=transpose_by_dilation)

@@ -69,7 +69,7 @@ def mirror(image: Shaped[Array, "H W 3"], flip: Bool[Array, ""] | bool, xp: Modu
 def jitter_colours(
     image: Float[Array, "H W 3"], order: Int[Array, "3"], offsets: Float[Array, "3"], xp: ModuleType
 ) -> Float[Array, "H W 3"]:
-    """Change brightness, contrast and saturation, one after the other.
+    """Change brightness, contrast and saturation, one after the other; a NumPy image is changed in place.
 
     The grey image that contrast and saturation blend with is that of the image before the first of them.
 
@@ -89,7 +89,7 @@ def jitter_colours(
 
 
 def add_lighting(image: Float[Array, "H W 3"], weights: Float[Array, "3"]) -> Float[Array, "H W 3"]:
-    """Add a colour along the principal components of the colours of natural images.
+    """Add a colour along the principal components of natural images' colours; a NumPy image is changed in place.
 
     Args:
         image: BGR in [0, 1].
@@ -101,7 +101,7 @@ def add_lighting(image: Float[Array, "H W 3"], weights: Float[Array, "3"]) -> Fl
 
 
 def normalise(image: Float[Array, "*b H W 3"]) -> Float[Array, "*b H W 3"]:
-    """From BGR in [0, 1] to mean 0 and variance 1 over the pixels of COCO."""
+    """From BGR in [0, 1] to mean 0 and variance 1 over the pixels of COCO; a NumPy image is changed in place."""
     image -= MEAN
     image /= STD
     return image

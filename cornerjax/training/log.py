@@ -4,26 +4,27 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from cornerjax.config import Config
+from cornerjax.checkpoint import write_atomically
+from cornerjax.config import Config, InputError
 
 
 class TrainLog:
     """Collects the losses of every step and reports their means over the last interval.
 
     `metrics.jsonl` gets one object a line: {"step", "total", ..., "learning_rate", "images_per_s"} for training,
-    {"step", "AP", ...} for an evaluation. A resumed run appends.
+    {"step", "AP", ...} for an evaluation. A resumed run appends, after dropping what lies beyond its first step.
     """
 
     def __init__(self, path: Path, *, first_step: int, config: Config):
         self._steps, self._batch = config.steps, config.data.batch
-        self._lines = (path / "metrics.jsonl").open("a", buffering=1)
+        self._lines = _reopen(path / "metrics.jsonl", first_step)
         self._board = SummaryWriter(str(path / "tensorboard"), purge_step=first_step)
         self._bar = tqdm(total=self._steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
         self._waiting: list[dict[str, jax.Array]] = []
@@ -37,7 +38,10 @@ class TrainLog:
         self._bar.update()
 
     def report(self, step: int, learning_rate: float) -> None:
-        """Write the means over the steps since the last report."""
+        """Write the means over the steps since the last report.
+
+        Raises: InputError: the loss is not finite.
+        """
         losses = jax.device_get(self._waiting)
         elapsed = time.perf_counter() - self._since
         values = {name: float(np.mean([one[name] for one in losses])) for name in losses[0]}
@@ -49,6 +53,11 @@ class TrainLog:
             left = (self._steps - step) * elapsed / len(losses)
             minutes, seconds = divmod(round(left), 60)
             print(f"step {step}/{self._steps} {shown} {speed:.1f} images/s {minutes}:{seconds:02d} left", flush=True)
+        if not np.isfinite(values["total"]):
+            raise InputError(
+                f"the loss is {values['total']} at step {step}; a lower optim.peak_lr or optim.clip_norm may help, "
+                "the last checkpoint is kept"
+            )
         self._waiting = []
         self._since = time.perf_counter()
 
@@ -73,6 +82,17 @@ class TrainLog:
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
     def close(self) -> None:
+        """Finish the bar and the files."""
         self._bar.close()
         self._board.close()
         self._lines.close()
+
+
+def _reopen(path: Path, first_step: int) -> TextIO:
+    """The file, to append to, without the lines of steps that are going to be done again."""
+    if path.exists():
+        lines = path.read_text().splitlines()
+        whole = [line for line in lines if line.endswith("}")]  # a kill can cut the last one
+        kept = [line for line in whole if json.loads(line)["step"] <= first_step]
+        write_atomically(path, "".join(line + "\n" for line in kept))
+    return path.open("a", buffering=1)

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir
-from cornerjax.config import Config, InputError
-from cornerjax.data.coco import CocoSource, open_source
+from cornerjax.config import Config, InputError, check
+from cornerjax.data.coco import CocoSource, check_counts, open_source
 from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.detectors import get_detector
@@ -35,18 +35,21 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
         profile: write a trace of ten steps to `workdir/profile`.
     Raises: InputError: the data, the configuration or the work directory cannot be used.
     """
+    check(config)
     mesh = data_mesh()
     check_batch(config.data.batch, mesh)
     source = open_source(config.data, config.data.train)
+    check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
     val_source = open_source(dataclasses.replace(config.data, empty_images=True), config.data.val)
     config = resolve(config, source, val_source)
     detector = get_detector(config.model.detector)
     detector.check(config)
     tx = make_optimiser(config)
+    apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(config.seed)))
+    evaluator = Evaluator(detector, apply, config, val_source)
     run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe)
 
-    apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(config.seed)))
     state = TrainState.create(params, model_state, tx, mesh)
     train_step = make_train_step(
         apply,
@@ -55,25 +58,39 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
         tx,
         mesh,
     )
-    evaluator = Evaluator(detector, apply, config, val_source)
-
     with Checkpoints(run.path, keep=config.keep) as checkpoints:
         state = resume(state, checkpoints)
         first = int(state.step)
+        if profile and config.steps - first < 2 * PROFILED_STEPS:
+            raise InputError(f"--profile needs {2 * PROFILED_STEPS} steps, the run has {config.steps - first} left")
         with contextlib.closing(TrainLog(run.path, first_step=first, config=config)) as log:
             if first:
                 log.say(f"resuming {run.path} at step {first} of {config.steps}")
-            batches = make_batches(source, config, encode=detector.encode, render=detector.render, first_step=first)
+            batches = make_batches(
+                source,
+                config,
+                encode=detector.encode,
+                render=detector.render,
+                crop=detector.crop,
+                first_step=first,
+                host=jax.process_index(),
+                hosts=jax.process_count(),
+            )
             for step in range(first + 1, config.steps + 1):
-                with trace(run.path / "profile", step - first, state) if profile else contextlib.nullcontext():
-                    state, losses = train_step(state, to_devices(next(batches), mesh))
+                batch = dict(next(batches))
+                del batch["image_id"]  # for people, not for the device
+                with trace(run.path / "profile", step - first) if profile else contextlib.nullcontext():
+                    state, losses = train_step(state, to_devices(batch, mesh))
+                    if profile:
+                        jax.block_until_ready(losses)
                 log.step(losses)
                 last = step == config.steps
                 if last or step % config.log_steps == 0:
                     log.report(step, float(learning_rate(config)(step - 1)))
                 ap = None
                 if last or (config.eval_steps and step % config.eval_steps == 0):
-                    result = evaluator(state.params, state.model_state)
+                    with kept_on_error(state, checkpoints):
+                        result = evaluator(state.params, state.model_state)
                     ap = result.metrics["AP"]
                     log.evaluation(step, result.metrics, evaluator.pictures(result, PICTURES))
                 if ap is not None or step % config.save_steps == 0:
@@ -82,7 +99,10 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
 
 
 def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Config:
-    """Fill in what the data set decides and make its place absolute, so that the record stands for itself."""
+    """Fill in what the data set decides and make its paths absolute, so that the record stands for itself.
+
+    Raises: InputError: the two splits, or the options, disagree on the classes.
+    """
     if val_source.class_names != source.class_names:
         raise InputError(
             f"{config.data.val} has the classes {list(val_source.class_names)}, "
@@ -91,15 +111,21 @@ def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Confi
     num_classes = len(source.class_names)
     if config.model.num_classes not in (0, num_classes):
         raise InputError(f"model.num_classes is {config.model.num_classes}, the data set has {num_classes}; leave it 0")
-    root = config.data.root if config.data.root.startswith("shapes:") else str(Path(config.data.root).absolute())
+    data = config.data
+    if Path(data.root).is_dir():
+        data = dataclasses.replace(data, root=str(Path(data.root).absolute()))
+    if data.images and Path(data.images).is_dir():
+        data = dataclasses.replace(data, images=str(Path(data.images).absolute()))
+    train, val = (str(Path(split).absolute()) if Path(split).is_file() else split for split in (data.train, data.val))
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, num_classes=num_classes),
-        data=dataclasses.replace(config.data, root=root),
+        data=dataclasses.replace(data, train=train, val=val),
     )
 
 
 def save(state: TrainState, checkpoints: Checkpoints, *, ap: float | None) -> None:
+    """Start writing a checkpoint of everything that resuming needs."""
     weights = {"params": state.params, "model_state": state.model_state}
     checkpoints.save(int(state.step), weights, {"opt_state": state.opt_state, "step": state.step}, ap=ap)
 
@@ -118,11 +144,20 @@ def resume(state: TrainState, checkpoints: Checkpoints) -> TrainState:
 
 
 @contextlib.contextmanager
-def trace(folder: Path, steps_done: int, state: TrainState) -> Iterator[None]:
-    """Record ten steps, after as many in which everything has been compiled and warmed up."""
-    if steps_done == PROFILED_STEPS + 1:
-        jax.block_until_ready(state)
+def kept_on_error(state: TrainState, checkpoints: Checkpoints) -> Iterator[None]:
+    """Save what has been trained if something goes wrong in an evaluation, or stops it."""
+    try:
+        yield
+    except BaseException:
+        save(state, checkpoints, ap=None)
+        raise
+
+
+@contextlib.contextmanager
+def trace(folder: Path, step: int) -> Iterator[None]:
+    """Record ten steps of this process, after as many in which everything is compiled and warmed up."""
+    if step == PROFILED_STEPS + 1:
         jax.profiler.start_trace(str(folder))
     yield
-    if steps_done == 2 * PROFILED_STEPS:
+    if step == 2 * PROFILED_STEPS:
         jax.profiler.stop_trace()

@@ -14,10 +14,12 @@ def data_mesh() -> Mesh:
 
 
 def whole(mesh: Mesh) -> NamedSharding:
+    """A copy of the whole array on every device."""
     return NamedSharding(mesh, P())
 
 
 def split(mesh: Mesh) -> NamedSharding:
+    """The rows of the array divided over the devices."""
     return NamedSharding(mesh, P("data"))
 
 

@@ -14,6 +14,10 @@ def learning_rate(config: Config) -> optax.Schedule:
     optim = config.optim
     if not 0 <= optim.warmup_steps < config.steps:
         raise InputError(f"optim.warmup_steps is {optim.warmup_steps}; accepted is 0 to steps - 1 = {config.steps - 1}")
+    if early := [step for step in optim.decay_steps if step <= optim.warmup_steps]:
+        raise InputError(
+            f"optim.decay_steps has {early[0]}; accepted is more than optim.warmup_steps, {optim.warmup_steps}"
+        )
     if optim.schedule == "cosine":
         after = optax.cosine_decay_schedule(optim.peak_lr, config.steps - optim.warmup_steps)
     else:  # boundaries count from the end of the warm-up, as join_schedules does
@@ -26,6 +30,7 @@ def learning_rate(config: Config) -> optax.Schedule:
 
 
 def make_optimiser(config: Config) -> optax.GradientTransformation:
+    """Adam with the schedule of `learning_rate`, after clipping where wanted; errors as there."""
     optim = config.optim
     clip = optax.clip_by_global_norm(optim.clip_norm) if optim.clip_norm else optax.identity()
     return optax.chain(clip, optax.adam(learning_rate(config), b1=optim.b1, b2=optim.b2, eps=optim.eps))

@@ -2,13 +2,14 @@
 
 import json
 import logging
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 
 from cornerjax.config import Data, InputError
-from cornerjax.data.coco import open_source, read_image
+from cornerjax.data.coco import check_counts, open_source, read_image
 
 
 def write(root, content=None, *, annotations="annotations/instances_train.json", images="images", **changes):
@@ -57,13 +58,6 @@ def test_crowd_and_empty_images_are_options(tmp_path):
     assert [record.image_id for record in open_train(tmp_path, empty_images=False, crowd=True).records] == [7, 3]
 
 
-def test_images_with_too_many_objects_are_counted(tmp_path, caplog):
-    write(tmp_path)
-    with caplog.at_level(logging.WARNING, logger="cornerjax"):
-        assert len(open_train(tmp_path, max_objects=1).records[0].boxes) == 2
-    assert "1 images have more than data.max_objects = 1 objects; up to 1 objects are left out" in caplog.text
-
-
 @pytest.mark.parametrize("images", ["images", "images/train", "train", ".", "elsewhere"])
 @pytest.mark.parametrize(
     "annotations", ["annotations/instances_train.json", "annotations/train.json", "instances_train.json", "train.json"]
@@ -78,6 +72,20 @@ def test_layouts(tmp_path, images, annotations):
 def test_the_layout_of_coco_itself(tmp_path):
     write(tmp_path, images="train2017", annotations="annotations/instances_train2017.json")
     assert open_train(tmp_path, "train2017").records[0].path == tmp_path / "train2017/7.png"
+
+
+def test_a_split_may_have_a_dot(tmp_path):
+    for split in ("train", "train.small"):
+        write(tmp_path, images=f"images/{split}", annotations=f"annotations/instances_{split}.json")
+    assert open_train(tmp_path, "train.small").records[0].path == tmp_path / "images/train.small/7.png"
+
+
+def test_boxes_may_cross_the_border(tmp_path):
+    boxes = [[-2, -3, 2.5, 3.5], [29, 19, 50, 1], [-10, -10, 100, 100]]
+    write(tmp_path, annotations=(file := "annotations/train.json"))
+    content = json.loads((tmp_path / file).read_text())
+    write(tmp_path, content | {"annotations": [ANNOTATION | {"bbox": box} for box in boxes]}, annotations=file)
+    assert len(open_train(tmp_path).records[0].boxes) == 3
 
 
 def test_boxes_without_area_are_dropped_and_counted(tmp_path, caplog):
@@ -105,6 +113,18 @@ BAD_CONTENT = {
     "three numbers": ({"annotations": [ANNOTATION | {"bbox": [1, 2, 3]}]}, r"annotation id 11 .*four finite numbers"),
     "words": ({"annotations": [ANNOTATION | {"bbox": [1, 2, 3, "4"]}]}, r"annotation id 11 .*four finite numbers"),
     "no box": ({"annotations": [ANNOTATION | {"bbox": None}]}, r"annotation id 11 has bbox None"),
+    "overflow": (
+        {"annotations": [ANNOTATION | {"bbox": [1, 2, 1e300, 4]}]},
+        r"11 has bbox .*1e\+300.* of 30x20 pixels",
+    ),
+    "right of the image": ({"annotations": [ANNOTATION | {"bbox": [30, 2, 3, 4]}]}, r"11 has bbox .*30x20 pixels"),
+    "above the image": (
+        {"annotations": [ANNOTATION | {"bbox": [1, -4, 3, 4]}]},
+        r"11 has bbox \[1, -4, 3, 4\], all of",
+    ),
+    "image id in a list": ({"annotations": [ANNOTATION | {"image_id": [7]}]}, r"annotation id 11 is of image id \[7\]"),
+    "image id not whole": ({"annotations": [ANNOTATION | {"image_id": 7.0}]}, r"annotation id 11 is of image id 7.0"),
+    "category id in braces": ({"annotations": [ANNOTATION | {"category_id": {}}]}, r"11 has category id \{\}, which"),
     "unknown image": (
         {"annotations": [ANNOTATION | {"image_id": 99}]},
         r"annotation id 11 is of image id 99, which is",
@@ -178,13 +198,17 @@ def test_files_that_are_not_there(tmp_path):
         open_train(tmp_path)
 
 
-@pytest.mark.parametrize("spoilt", ["empty", "text", "cut short", "gone"])
+@pytest.mark.parametrize("spoilt", ["empty", "text", "cut short", "too large", "gone"])
 def test_an_unreadable_image_is_named(tmp_path, spoilt):
     write(tmp_path)
     record = open_train(tmp_path).records[0]
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
-    record.path.write_bytes({"empty": b"", "text": b"hello", "cut short": jpeg[:-100], "gone": b""}[spoilt])
+    png = bytearray(cv2.imencode(".png", noise)[1].tobytes())
+    png[16:24] = (2**16).to_bytes(4, "big") * 2  # width and height
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    contents = {"empty": b"", "text": b"hello", "cut short": jpeg[:-100], "too large": png, "gone": b""}
+    record.path.write_bytes(contents[spoilt])
     if spoilt == "gone":
         record.path.unlink()
     with pytest.raises(InputError, match=r"cannot read .*images/7.png"):
@@ -211,3 +235,18 @@ def test_real_data_opens(real_data, name, counts, boxes, classes):
         assert sum(len(record.boxes) for record in source.records) == objects
         assert len(source.class_names) == classes
         read_image(source.records[0])
+
+
+def test_a_set_without_boxes_is_not_for_training(tmp_path):
+    write(tmp_path, annotations=[])
+    with pytest.raises(
+        InputError, match=r"instances_train\.json: no image has a box to train on; expected at least one"
+    ):
+        check_counts(open_train(tmp_path), 5)
+
+
+def test_images_with_too_many_objects_are_counted(tmp_path, caplog):
+    write(tmp_path)
+    with caplog.at_level(logging.WARNING, logger="cornerjax"):
+        check_counts(open_train(tmp_path), 1)
+    assert "1 images have more than data.max_objects = 1 objects; up to 1 objects are left out" in caplog.text

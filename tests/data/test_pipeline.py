@@ -13,7 +13,8 @@ import pytest
 from cornerjax import targets
 from cornerjax.config import Config, Data, InputError, Model
 from cornerjax.data.coco import open_source
-from cornerjax.data.device import DRAWS, finish_batch
+from cornerjax.data.crop import DRAWS
+from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.shapes import write_shapes
 
@@ -124,8 +125,8 @@ def test_device_rendering_is_host_rendering(source, random_crop):
         assert not any("heat" in name for name in sent)
         assert set(DRAWS) <= set(sent)
         flips += sent["flip"].tolist()
-        image_id = sent.pop("image_id")
-        device = finish({**sent, "image_id": image_id.astype(np.int32)})  # jax has 32 bits
+        assert sent.pop("image_id").tolist() == host.pop("image_id").tolist()
+        device = finish(sent)
         assert device.keys() == host.keys()
         for name, value in host.items():
             if name.endswith("heat"):
@@ -182,7 +183,9 @@ def test_an_unreadable_image_comes_out_as_the_sentence_itself(folder, source, ca
             dataclasses.replace(source, records=readable), with_data(workers=workers), encode=encode, render=render
         )
         assert next(batches)["image_id"].tolist() == first
-        with pytest.raises(InputError, match=r"^cannot read .*gone\d+.png: No such file or directory$") as caught:
+        with pytest.raises(
+            InputError, match=r"^cannot read .*gone\d+.png: No such file or directory; expected an image file$"
+        ) as caught:
             next(batches)
         assert caught.value.__cause__ is None
     assert capfd.readouterr().err == ""
@@ -193,10 +196,6 @@ def test_an_unreadable_image_comes_out_as_the_sentence_itself(folder, source, ca
 def test_a_mistake_in_the_options(source):
     with pytest.raises(InputError, match="multiple of the number of hosts, 3, got 4"):
         take(source, CONFIG, 1, hosts=3)
-    with pytest.raises(InputError, match=r"data.workers must be at least 1, got 0"):
-        take(source, with_data(workers=0), 1)
-    with pytest.raises(InputError, match=r"data.crop_scales must be .*, got \(\)"):
-        take(source, with_data(crop_scales=()), 1)
 
 
 def test_only_the_pipeline_needs_tensorflow():

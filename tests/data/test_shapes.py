@@ -1,11 +1,12 @@
 """The generated data set: what it promises, and that it is a pure function of its seed."""
 
+import errno
 import json
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -86,10 +87,11 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
         written.append(args)
         if len(written) == 4:
             raise KeyboardInterrupt
-        return True
+        return make_picture(*args)
 
+    make_picture = shapes.make_picture
     with monkeypatch.context() as patch:
-        patch.setattr(cv2, "imwrite", interrupted)
+        patch.setattr(shapes, "make_picture", interrupted)
         with pytest.raises(KeyboardInterrupt):
             shapes.write_shapes(tmp_path / "set", seed=0, train=6, val=1)
     assert list(tmp_path.iterdir()) == []
@@ -105,6 +107,20 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
         shapes.write_shapes(tmp_path / "set", seed=1, train=1, val=1)
     with pytest.raises(InputError, match="must be 0 or more, got -1"):
         shapes.write_shapes(tmp_path / "other", seed=-1)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .*file/set: File exists"):
+        shapes.write_shapes(tmp_path / "file" / "set", seed=0, train=1, val=1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot write .*set: No space left on device"):
+        shapes.write_shapes(tmp_path / "set", seed=0, train=1, val=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_root_shapes_seed_is_made_on_first_use(tmp_path, monkeypatch):

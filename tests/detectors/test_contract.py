@@ -205,5 +205,5 @@ def test_an_image_that_cannot_be_halved_is_refused(name):
     model = narrow(name).model
     apply, params, model_state = functional(DETECTORS[name].build(model, None))
     images = jax.ShapeDtypeStruct((1, 64 + DETECTORS[name].stride(model), 63, 3), np.float32)
-    with pytest.raises(ValueError, match=r"images of .*x63 px give .* cells; this network needs multiples of 2 cells"):
+    with pytest.raises(ValueError, match=r"images of 63x.* pixels give .*; this network needs multiples of 2 cells"):
         jax.eval_shape(partial(apply, train=False), params, model_state, images)

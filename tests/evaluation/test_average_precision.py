@@ -50,6 +50,12 @@ def test_perfect_boxes_without_area_and_with_an_annotation_numbered_zero():
     assert before == (TRUTH, FOUND)
 
 
+def test_null_is_as_good_as_missing():
+    annotations = [annotation | {"area": None, "iscrowd": None} for annotation in TRUTH["annotations"]]
+    metrics, _ = average_precision(TRUTH | {"annotations": annotations}, FOUND, [5, 9])
+    assert metrics["AP"] == metrics["AP_medium"] == pytest.approx(1)
+
+
 def test_nothing_found():
     metrics, per_class = average_precision(TRUTH, [], [5, 9])
     assert metrics["AP"] == metrics["AR_100"] == 0

@@ -1,7 +1,9 @@
 """An evaluation from images on disk to the files it leaves."""
 
+import errno
 import json
 import math
+from pathlib import Path
 
 import colour_detector
 import cv2
@@ -95,6 +97,22 @@ def test_a_report_that_cannot_be_written_leaves_nothing(evaluator, perfect, tmp_
     with pytest.raises(InputError, match="cannot write"):
         write_report(tmp_path / "file" / "eval", evaluator, perfect)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_old_report_outlives_a_failure(evaluator, perfect, tmp_path, monkeypatch):
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "old").write_text("")
+    rename = Path.rename
+
+    def failing(path, target):
+        if ".new." in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(InputError, match=r"cannot write .*eval: No space left"):
+        write_report(tmp_path / "eval", evaluator, perfect, pictures=0)
+    assert [p.name for p in tmp_path.rglob("*")] == ["eval", "old"]
 
 
 def test_pictures_are_spread_over_the_data_set(evaluator, perfect):

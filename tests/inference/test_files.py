@@ -68,6 +68,34 @@ def test_a_broken_photo_is_named_and_the_others_are_done(predictor, photos, tmp_
     assert [entry["picture"] for entry in entries] == ["a.jpg", "c.jpg"]
 
 
+def test_nothing_is_written_if_no_photo_can_be_read(predictor, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"cannot read .*a\.jpg as an image.*; cannot read .*b\.jpg"):
+        predict_to_folder(predictor, [tmp_path / "a.jpg", tmp_path / "b.jpg"], tmp_path / "out", min_score=0.3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_files_of_an_earlier_call_are_replaced(predictor, photos, tmp_path):
+    out, given = tmp_path / "out", find_photos([photos])
+    predict_to_folder(predictor, given[:2], out, min_score=0.3)
+    predict_to_folder(predictor, given[:2], out, min_score=0.3)
+    (out / "c.jpg").write_text("mine")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(InputError, match=r"c\.jpg is there already; give another folder"):
+        predict_to_folder(predictor, given, out, min_score=0.3)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["{}", '{"a": 1}', "[1]", '[{"file": "a"}]', "mine", "3"])
+def test_a_json_of_others_is_not_replaced(predictor, photos, tmp_path, content):
+    (tmp_path / "detections.json").write_text(content)
+    with pytest.raises(InputError, match=r"detections\.json was not written by predict\.py"):
+        predict_to_folder(predictor, find_photos([photos]), tmp_path, min_score=0.3)
+    assert (tmp_path / "detections.json").read_text() == content
+    assert not (tmp_path / "a.jpg").exists()
+
+
 def test_a_photo_is_never_overwritten(predictor, photos):
     before = (photos / "b.jpg").read_bytes()
     with pytest.raises(InputError, match=r"b\.jpg would overwrite a photo"):

@@ -147,8 +147,8 @@ def test_the_test_options_of_a_run_can_be_replaced(workdir):
 
 def test_forward_refuses_what_the_network_does_not_take(workdir):
     predictor = load(workdir)
-    with pytest.raises(ValueError, match=r"no images of 50x60 pixels; 127x127 would fit"):
-        predictor.forward(np.zeros((1, 60, 50, 3), np.float32))
+    with pytest.raises(ValueError, match=r"images of 50x61 pixels give 13x16 cells; .* multiples of 2 cells"):
+        predictor.forward(np.zeros((1, 61, 50, 3), np.float32))
     with pytest.raises(ValueError, match=r"shape \(b, H, W, 3\) and type float32, got \(60, 50, 3\), uint8"):
         predictor.forward(np.zeros((60, 50, 3), np.uint8))
 

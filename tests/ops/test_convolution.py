@@ -17,8 +17,8 @@ OPS = {
     ),
     "transpose": (
         lambda x, k, stride: convolution.conv_transpose(x, k),
-        convolution.transpose_by_phases,
-        convolution.transpose_by_dilation,
+        lambda x, k, stride: convolution.transpose_by_phases(x, k),
+        lambda x, k, stride: convolution.transpose_by_dilation(x, k),
     ),
 }
 

@@ -27,6 +27,11 @@ def test_cosine_rises_and_ends_at_zero():
     np.testing.assert_allclose(rates(12, [0, 2, 7, 12], schedule="cosine", warmup_steps=2), [0.1, 1, 0.5, 0], atol=1e-6)
 
 
+def test_a_decay_within_the_warm_up_is_refused():
+    with pytest.raises(InputError, match=r"optim\.decay_steps has 2; accepted is more than optim\.warmup_steps, 2"):
+        rates(10, [], warmup_steps=2, decay_steps=(2, 5))
+
+
 def test_a_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(InputError, match=r"optim\.warmup_steps is 10; accepted is 0 to steps - 1 = 9"):
         rates(10, [], warmup_steps=10)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 
 def running_max_loop(x: Float[Array, "..."], axis: int, reverse: bool) -> Float[Array, "..."]:
+    """The maximum of all elements up to each one, row after row; see running_max."""
     n = x.shape[axis]
 
     def body(i, y):

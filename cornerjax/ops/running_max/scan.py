@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 
 
 def running_max_scan(x: Float[Array, "..."], axis: int, reverse: bool) -> Float[Array, "..."]:
+    """The maximum of all elements up to each one; see running_max."""
     return lax.associative_scan(jnp.maximum, x, axis=axis, reverse=reverse)
 
 

@@ -1,0 +1,29 @@
+"""Image files, for training, evaluation and prediction alike."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from cornerjax.config import InputError
+
+
+def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode a file, BGR, turned as its EXIF data says; an alpha channel is left out.
+
+    Raises: InputError: it is not there, or is no image.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected an image file") from None
+    try:
+        # Not cv2.imread: it takes a JPEG that is cut short and makes the rest grey.
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:  # more pixels than OpenCV allows, say
+        image = None
+    if image is None:
+        raise InputError(f"cannot read {path} as an image; expected an intact JPEG, PNG or the like")
+    return image
