@@ -3,8 +3,8 @@
     python train.py --config configs/squeeze_small.py --data.root PATH/TO/FOLDER --workdir runs/mine
     python eval.py --workdir runs/mine
 
-0.4 million parameters, 10 to 12 minutes on 2 cores. On the blood cells of BCCD (292 training images): AP 0.48, AP50 0.64
-for red cells, 0.93 for white cells and 0.81 for platelets.
+0.4 million parameters, 10 to 12 minutes on 2 cores. On the blood cells of BCCD (292 training images): AP 0.48, AP50
+0.64 for red cells, 0.93 for white cells and 0.81 for platelets.
 """
 
 from cornerjax.config import Config, Data, Loss, Model, Optim, Test

@@ -238,10 +238,9 @@ def test_real_data_opens(real_data, name, counts, boxes, classes):
 
 
 def test_a_set_without_boxes_is_not_for_training(tmp_path):
-    write(tmp_path, annotations=[])
-    with pytest.raises(
-        InputError, match=r"instances_train\.json: no image has a box to train on; expected at least one"
-    ):
+    content = write(tmp_path)
+    write(tmp_path, content | {"annotations": []})
+    with pytest.raises(InputError, match=r"instances_train\.json: no image has a box to train on; expected at least"):
         check_counts(open_train(tmp_path), 5)
 
 
