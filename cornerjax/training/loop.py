@@ -91,8 +91,8 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
                 if last or (config.eval_steps and step % config.eval_steps == 0):
                     with kept_on_error(state, checkpoints):
                         result = evaluator(state.params, state.model_state)
+                        log.evaluation(step, result.metrics, evaluator.pictures(result, PICTURES))
                     ap = result.metrics["AP"]
-                    log.evaluation(step, result.metrics, evaluator.pictures(result, PICTURES))
                 if ap is not None or step % config.save_steps == 0:
                     save(state, checkpoints, ap=ap)
     return run
