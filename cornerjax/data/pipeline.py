@@ -11,7 +11,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # both must be set before Te
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it announces itself
 
 import contextlib
-import logging
 
 import cv2
 import numpy as np
@@ -26,7 +25,6 @@ from cornerjax.ops.pixels import finish_image
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
     tf.config.set_visible_devices([], "GPU")
 
-log = logging.getLogger("cornerjax")
 Example = dict[str, np.ndarray]
 
 
