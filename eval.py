@@ -8,8 +8,6 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from cornerjax import cli
 from cornerjax.config import InputError
 
@@ -25,7 +23,7 @@ class Eval:
 
 
 def main() -> None:
-    args = tyro.cli(Eval, description=__doc__)
+    args = cli.parse(Eval, description=__doc__)
 
     from cornerjax.checkpoint import open_workdir, restore_weights  # not before the options are right: it takes seconds
     from cornerjax.data.coco import open_source

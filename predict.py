@@ -25,7 +25,7 @@ class Predict:
 
 
 def main() -> None:
-    args = tyro.cli(Predict, description=__doc__)
+    args = cli.parse(Predict, description=__doc__)
 
     from cornerjax.inference.files import find_photos, predict_to_folder  # not before the options are right: slow
     from cornerjax.inference.predictor import load

@@ -25,7 +25,7 @@ class Train:
 def main() -> None:
     # The recipe gives the defaults of all the other options, so it has to be known first.
     config, _ = tyro.cli(Train, args=[a for a in sys.argv[1:] if a not in ("-h", "--help")], return_unknown_args=True)
-    args = tyro.cli(Train, description=__doc__, default=Train(recipe=load_recipe(config.config)))
+    args = cli.parse(Train, description=__doc__, default=Train(recipe=load_recipe(config.config)))
 
     from cornerjax.training.loop import train  # not before the options are right: imports take seconds
 

@@ -1,13 +1,16 @@
 """What the scripts share: one way to fail, one way to show progress."""
 
+import dataclasses
+import difflib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+import tyro
 from tqdm import tqdm
 
-from cornerjax.config import InputError
+from cornerjax.config import InputError, flat
 
 T = TypeVar("T")
 QUIET_S = 10  # without a terminal, progress is a line at most this often
@@ -22,6 +25,22 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def parse(options: type[T], *, description: str, default: T | None = None) -> T:
+    """Fill a dataclass from the command line; its comments are the help.
+
+    Raises: InputError: an option that there is not, with those of similar names.
+    """
+    given = {} if default is None else {"default": default}
+    args, unknown = tyro.cli(options, description=description, return_unknown_args=True, **given)
+    if unknown:
+        names = [name.removeprefix("recipe.").replace("_", "-") for name in flat(dataclasses.asdict(args))]
+        close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names])
+        raise InputError(
+            f"no option {unknown[0]}; {'similar: ' + ', '.join(close) if close else '--help lists them all'}"
+        )
+    return args
 
 
 def progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:

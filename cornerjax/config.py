@@ -156,7 +156,7 @@ def check(config: Config) -> None:
 
     Raises: InputError: naming the field, its value and what is accepted.
     """
-    values = _flat(dataclasses.asdict(config))
+    values = flat(dataclasses.asdict(config))
     for name, (least, itself) in _LEAST.items():
         if not (values[name] > least or (itself and values[name] == least)):
             accepted = f"{least} or more" if itself else f"more than {least}"
@@ -208,13 +208,13 @@ def _fill(cls: type, fields: dict[str, Any], path: Path) -> Any:
 
 def differences(a: Config, b: Config) -> list[str]:
     """The fields in which two configurations differ, as `name: value in a, value in b`."""
-    first, second = _flat(dataclasses.asdict(a)), _flat(dataclasses.asdict(b))
+    first, second = flat(dataclasses.asdict(a)), flat(dataclasses.asdict(b))
     return [f"{name}: {first[name]!r}, {second[name]!r}" for name in first if first[name] != second[name]]
 
 
-def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested fields by dotted names."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in fields.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
