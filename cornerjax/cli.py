@@ -5,7 +5,7 @@ import difflib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from tqdm import tqdm
@@ -30,16 +30,14 @@ def run(main: Callable[[], None]) -> None:
 def parse(options: type[T], *, description: str, default: T | None = None) -> T:
     """Fill a dataclass from the command line; its comments are the help.
 
-    Raises: InputError: an option that there is not, with those of similar names.
+    Raises: InputError: an option that there is not, with the one of the most similar name.
     """
-    given = {} if default is None else {"default": default}
+    given: dict[str, Any] = {} if default is None else {"default": default}
     args, unknown = tyro.cli(options, description=description, return_unknown_args=True, **given)
     if unknown:
         names = [name.removeprefix("recipe.").replace("_", "-") for name in flat(dataclasses.asdict(args))]
-        close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names])
-        raise InputError(
-            f"no option {unknown[0]}; {'similar: ' + ', '.join(close) if close else '--help lists them all'}"
-        )
+        close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names], n=1)
+        raise InputError(f"no option {unknown[0]}; " + (f"there is {close[0]}" if close else "--help lists them all"))
     return args
 
 

@@ -104,7 +104,7 @@ def test_training_on_a_broken_set(what, folder, command):
         (["--config", "nowhere.py"], "error: no recipe nowhere.py; there are:"),
         (["--data.root", "nowhere"], "error: data.root 'nowhere' is no folder"),
         (["--data.root", "shapes:x"], "error: data.root 'shapes:x': expected shapes:SEED"),
-        (["--optim.peak-rl", "1"], "error: no option --optim.peak-rl; similar: --optim.peak-lr"),
+        (["--optim.peak-rl", "1"], "error: no option --optim.peak-rl; there is --optim.peak-lr"),
         (["--data.batch", "many"], "--data.batch"),
         (["--model.detector", "yolo"], "error: no detector 'yolo'; there are: cornernet"),
         (["--model.dims", "8", "8", "8"], "error: model.blocks"),
