@@ -32,7 +32,7 @@ def config() -> Config:
         ),
         loss=Loss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=2e-3, schedule="cosine", warmup_steps=200),
-        test=Test(batch=8, scale=0.5, top_k=50, max_pairs=200),
+        test=Test(batch=8, scales=(0.5,), top_k=50, max_pairs=200),
         steps=2000,
         log_steps=50,
         save_steps=500,

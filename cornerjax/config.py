@@ -10,6 +10,8 @@ import runpy
 from pathlib import Path
 from typing import Any, Literal
 
+from cornerjax.legacy import Legacy
+
 
 class InputError(ValueError):
     """A mistake in what the user gave; the message is one sentence, the commands print it and exit with 2."""
@@ -53,6 +55,9 @@ class Data:
     empty_images: bool = True  # False: leave out images without boxes
     gaussian_iou: float = 0.3  # least overlap with the true box of a box whose corners lie within the radius
     gaussian_radius: Literal["exact", "legacy"] = "exact"  # legacy: the formula of the first repositories
+    min_object_px: int = 16  # Saccade: smaller objects, their longer side in the crop, are left out of the loss
+    min_overlap: float = 0.5  # Saccade: so are those of which the crop keeps no more than this part
+    attention_px: tuple[tuple[int, int], ...] = ((96, 256), (32, 96), (0, 32))  # Saccade: sizes each map looks for
     render: Literal["host", "device"] = "host"  # where pixels are jittered and heat maps drawn
     workers: int = 2  # examples made at the same time
 
@@ -64,6 +69,7 @@ class Loss:
     pull: float = 0.1  # corners of one object to the same tag
     push: float = 0.1  # tags of different objects apart
     offset: float = 1.0
+    attention: float = 1.0  # Saccade: the attention maps' focal loss; the original's is 1 / stacks
     # The originals sum pull and push over the images of one GPU; here they are means over images times this number,
     # so that the batch size does not change them. 1: a plain mean. The papers' values stand in their recipes.
     group: float = 1.0
@@ -85,22 +91,47 @@ class Optim:
 
 
 @dataclasses.dataclass(frozen=True)
+class Saccade:
+    """Where CornerNet-Saccade looks: first at the whole image, then at the places that seem to hold something."""
+
+    view_px: tuple[int, ...] = (192, 255)  # the first looks: the image's longer side is resized to each of these
+    view_score: float = 0.3  # boxes of the first looks below are dropped
+    attention: tuple[float, ...] = (0.3,)  # least attention of a place; one number a round of looking closer
+    attention_window: int = 3  # a place is the maximum of this window
+    zooms: tuple[float, ...] = (1.0, 2.0, 4.0)  # how much closer, for each attention map: large, medium, small objects
+    max_view_scale: float = 2.0  # attention of a look at more than this scale is not followed
+    max_scale: float = 4.0  # nor is one that would lead to a larger scale
+    box_score: float = 0.5  # boxes with a higher score are looked at too
+    box_px: tuple[int, ...] = (192, 64, 24)  # resized so that the longer side is this: large, medium, small boxes
+    large_px: int = 96  # longer side of a large box: more than this
+    small_px: int = 32  # and of a small one: at most this
+    apart_px: float = 16.0  # places closer than this, in pixels of the look, are one
+    max_crops: int = 30  # looks an image, besides the first ones
+    crop_batch: int = 32  # looks that go through the network together, from one or several images
+
+
+@dataclasses.dataclass(frozen=True)
 class Test:
     """From the network's maps to boxes."""
 
     __test__ = False  # not a class of tests for pytest
 
     batch: int = 16  # images at a time
-    scale: float = 1.0  # images are resized by this factor before the network sees them
+    scales: tuple[float, ...] = (1.0,)  # images are resized by each of these factors; the boxes of all are put together
+    flip: bool = False  # the mirrored image is looked at as well
     top_k: int = 100  # corners taken from each heat map
-    max_pairs: int = 1000  # pairs kept before non-maximum suppression
+    max_pairs: int = 1000  # pairs kept before non-maximum suppression, of each scale and of the mirrored image
     peak_window: int = 3  # a corner is the maximum of this window
     tag_distance: float = 0.5  # largest difference of the tags of a pair
+    no_border: bool = False  # no box starts in the first row or column of a map, or ends in the last
     nms: Literal["gaussian", "linear", "hard", "none"] = "gaussian"
     nms_sigma: float = 0.5  # of gaussian
     nms_iou: float = 0.5  # of linear and hard
     nms_floor: float = 0.001  # boxes whose score falls below are dropped
+    merge: bool = False  # a box becomes the weighted mean of itself and those it suppresses
+    merge_exp: int = 10  # the larger, the less do boxes count in it that are suppressed a little
     max_detections: int = 100  # boxes an image
+    saccade: Saccade = Saccade()  # of CornerNet-Saccade only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +143,7 @@ class Config:
     loss: Loss = Loss()
     optim: Optim = Optim()
     test: Test = Test()
+    legacy: Legacy = Legacy()
     seed: int = 0  # of the initial weights, the order of the data and its random draws
     steps: int = 500_000
     log_steps: int = 100
@@ -147,8 +179,11 @@ _LEAST = {
     **dict.fromkeys(("data.colour_jitter", "data.lighting", "loss.pull", "loss.push", "loss.offset"), (0, True)),
     **dict.fromkeys(("test.tag_distance", "test.nms_iou", "test.nms_floor", "model.num_classes"), (0, True)),
     **dict.fromkeys(("loss.group", "optim.peak_lr", "optim.eps", "optim.decay_factor"), (0, False)),
-    **dict.fromkeys(("test.scale", "test.nms_sigma", "data.gaussian_iou"), (0, False)),
+    **dict.fromkeys(("test.nms_sigma", "data.gaussian_iou", "test.saccade.max_scale"), (0, False)),
+    **dict.fromkeys(("test.merge_exp", "test.saccade.max_crops", "test.saccade.crop_batch"), (1, True)),
+    **dict.fromkeys(("loss.attention", "data.min_object_px", "data.min_overlap", "test.saccade.apart_px"), (0, True)),
 }
+_LISTS = ("data.crop_scales", "test.scales", "test.saccade.view_px", "test.saccade.attention", "test.saccade.zooms")
 
 
 def check(config: Config) -> None:
@@ -163,10 +198,12 @@ def check(config: Config) -> None:
             raise InputError(f"{name} is {values[name]}; accepted is {accepted}")
     if config.data.gaussian_iou >= 1:
         raise InputError(f"data.gaussian_iou is {config.data.gaussian_iou}; accepted is more than 0 and less than 1")
-    if not config.data.crop_scales or min(config.data.crop_scales) <= 0:
-        raise InputError(f"data.crop_scales is {config.data.crop_scales}; accepted are one or more numbers above 0")
-    if config.test.peak_window < 1 or config.test.peak_window % 2 == 0:
-        raise InputError(f"test.peak_window is {config.test.peak_window}; accepted are odd numbers from 1 on")
+    for name in _LISTS:
+        if not values[name] or not min(values[name]) > 0:
+            raise InputError(f"{name} is {values[name]}; accepted are one or more numbers above 0")
+    for name in ("test.peak_window", "test.saccade.attention_window"):
+        if values[name] < 1 or values[name] % 2 == 0:
+            raise InputError(f"{name} is {values[name]}; accepted are odd numbers from 1 on")
 
 
 def to_json(config: Config) -> str:
@@ -196,14 +233,14 @@ def _fill(cls: type, fields: dict[str, Any], path: Path) -> Any:
     if unknown := sorted(set(fields) - set(types)):
         raise InputError(f"{path}: unknown {cls.__name__} field {unknown[0]!r}; known are {', '.join(types)}")
     made = {
-        name: _fill(types[name], value, path)
-        if dataclasses.is_dataclass(types[name])
-        else tuple(value)
-        if isinstance(value, list)
-        else value
+        name: _fill(types[name], value, path) if dataclasses.is_dataclass(types[name]) else _as_tuple(value)
         for name, value in fields.items()
     }
     return cls(**made)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def differences(a: Config, b: Config) -> list[str]:

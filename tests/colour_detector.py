@@ -35,10 +35,12 @@ def decode(outputs, config):
     scores = jnp.where(colours.any((1, 2)), outputs[-1]["score"], -1)
     classes = jnp.tile(jnp.arange(2, dtype=jnp.int32), (b, 1))
     rejected = jnp.full((b, 1), -1.0), jnp.zeros((b, 1), jnp.int32)
+    scores = jnp.concatenate([scores, rejected[0]], 1)
     return Candidates(
         jnp.concatenate([boxes, jnp.ones((b, 1, 4))], 1),
-        jnp.concatenate([scores, rejected[0]], 1),
+        scores,
         jnp.concatenate([classes, rejected[1]], 1),
+        jnp.stack([scores, scores], -1),
     )
 
 

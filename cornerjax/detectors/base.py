@@ -1,23 +1,32 @@
 """The contract: what one detector is to the rest of the package, and the box results that all of them give."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
 
-from cornerjax.config import Config, Model
+from cornerjax.config import Config, Model, Test
 
 Outputs = list[dict[str, Any]]  # one dict of named maps a stack, (b, h, w, ...), raw: heat maps are logits
 
 
 class Candidates(NamedTuple):
-    """Boxes before non-maximum suppression, best first, in map cells; rejected ones have score -1."""
+    """Boxes before non-maximum suppression, best first; rejected ones have score -1."""
 
-    boxes: Any  # (b, k, 4) x1 y1 x2 y2
+    boxes: Any  # (b, k, 4) x1 y1 x2 y2, from a detector's decode in map cells
     scores: Any  # (b, k)
     classes: Any  # (b, k) int32
+    corner_scores: Any  # (b, k, 2) what merging weighs the first and the second corner of a box by
+
+
+class Found(NamedTuple):
+    """Boxes after non-maximum suppression, best first, in pixels of the images; places left over have score -1."""
+
+    boxes: Any  # (b, n, 4)
+    scores: Any  # (b, n)
+    classes: Any  # (b, n)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +54,40 @@ class Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.classes[keep], self.class_names)
 
 
+class Finder(Protocol):
+    """A test procedure: from images of a bucket to boxes. It keeps what it has compiled."""
+
+    def bucket(self, height: int, width: int) -> Hashable:
+        """What images must share to be taken together; InputError for an image too small."""
+        ...
+
+    def rows(self, bucket: Any, largest: int) -> int:
+        """How many images of a bucket fit into memory together, at most `largest`."""
+        ...
+
+    def prepare(self, image: np.ndarray) -> Any:
+        """What can be done for one (H, W, 3) uint8 BGR image on the host, in a thread."""
+        ...
+
+    def __call__(self, params: dict, model_state: dict, images: Sequence[Any], bucket: Any, rows: int) -> Found:
+        """Boxes of up to `rows` prepared images of a bucket; the shapes depend on bucket and rows only."""
+        ...
+
+
 @runtime_checkable
 class Detector(Protocol):
     """Everything in which detectors differ. An object of this kind holds no state; DETECTORS has one of each.
 
     `encode` runs on the host for one example, `render` for one example on either side (`xp` is numpy or jax.numpy,
     shapes are static), `loss` and `decode` on the device for a batch. A detector with a training crop of its own has
-    `crop`, of the form of `data.crop.crop_example`; for the others it is None.
+    `crop`, of the form of `data.crop.crop_example`; for the others it is None. One with a test procedure of its own has
+    `detect`, (apply, config) -> Finder; for the others it is None.
     """
 
     defaults: Model  # the published network
+    test_defaults: Test  # and how it was tested
     crop: Callable | None
+    detect: Callable | None
 
     def build(self, model: Model, rngs: np.random.Generator | None) -> nnx.Module:
         """The network: `model(images, train=) -> Outputs`; without `rngs` all weights are zero, to be filled."""

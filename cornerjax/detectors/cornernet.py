@@ -1,7 +1,6 @@
 """CornerNet: objects as pairs of corners (Law and Deng 2018).
 
-Differences from the original that can be seen from here: boxes decoded from cells that are no peak are rejected
-(`ops/pairs.py`), and the loss takes means over images (`config.Loss.group`).
+`legacy.py` lists where this differs from the original and how to switch that.
 """
 
 import re
@@ -14,7 +13,7 @@ from jax import Array
 from jaxtyping import Float
 
 from cornerjax import ops
-from cornerjax.config import Config, InputError, Model
+from cornerjax.config import Config, InputError, Model, Test
 from cornerjax.detectors.base import Candidates, Outputs
 from cornerjax.losses import corner_loss
 from cornerjax.nn.functional import by_path, functional
@@ -40,6 +39,8 @@ TORCH_RULES = (
     (r"^(tl|br)\.(\d+)\.pool\.out\.", r"\1_modules.\2.conv2."),
     (r"^(tl|br)\.(\d+)\.(heat|tag|off)\.hidden\.", r"\1_\3s.\2.0.conv."),
     (r"^(tl|br)\.(\d+)\.(heat|tag|off)\.out\.", r"\1_\3s.\2.1."),
+    (r"^attention\.(\d+)\.(\d+)\.hidden\.", r"att_modules.\1.\2.0.conv."),
+    (r"^attention\.(\d+)\.(\d+)\.out\.", r"att_modules.\1.\2.1."),
     (r"(\.skip|\.inters_\.\d+|\.cnvs_\.\d+)\.conv\.", r"\1.0."),
     (r"(\.skip|\.inters_\.\d+|\.cnvs_\.\d+)\.bn\.", r"\1.1."),
     (r"\.expand1\.", r".conv_1x1."),
@@ -92,24 +93,26 @@ class CornerNetwork(nnx.Module):
         Returns: "tl_heat", "br_heat" (b, h, w, c) logits; "tl_tag", "br_tag" (b, h, w, 1); "tl_off", "br_off"
             (b, h, w, 2) as x, y in cells.
         """
-        features = self.backbone(images, train=train)
-        stacks = zip(self.tl, self.br, features, strict=True)
-        return [tl(x, train=train) | br(x, train=train) for tl, br, x in list(stacks)[0 if train else -1 :]]
+        stacks = list(zip(self.tl, self.br, self.backbone(images, train=train), strict=True))
+        return [tl(x, train=train) | br(x, train=train) for tl, br, (x, _) in stacks[0 if train else -1 :]]
 
 
 class CornerNet:
     """The detector; base.Detector says what each method is."""
 
     defaults = Model()
+    test_defaults = Test(flip=True)
     crop: Callable | None = None
+    detect: Callable | None = None
     block: type = ResidualBlock
     upsampling: type = Nearest
+    network: type = CornerNetwork
 
     def stride(self, model: Model) -> int:
         return 4
 
     def build(self, model: Model, rngs: Rngs) -> CornerNetwork:
-        return CornerNetwork(model, stride=self.stride(model), block=self.block, upsampling=self.upsampling, rngs=rngs)
+        return self.network(model, stride=self.stride(model), block=self.block, upsampling=self.upsampling, rngs=rngs)
 
     def check(self, config: Config) -> None:
         """Refuse a network that cannot be built and a crop that does not fit it.
@@ -152,6 +155,7 @@ class CornerNet:
             push_weight=config.loss.push,
             offset_weight=config.loss.offset,
             group=config.loss.group,
+            push_itself=config.legacy.push_itself,
         )
 
     def decode(self, outputs: Outputs, config: Config) -> Candidates:
@@ -162,8 +166,10 @@ class CornerNet:
             max_pairs=test.max_pairs,
             window=test.peak_window,
             tag_distance=test.tag_distance,
+            no_border=test.no_border,
+            non_peaks=config.legacy.non_peaks,
         )
-        return Candidates(pairs.boxes, pairs.scores, pairs.classes)
+        return Candidates(*pairs)
 
     def torch_names(self, model: Model) -> dict[str, str]:
         _, params, model_state = functional(self.build(model, None))

@@ -1,6 +1,6 @@
 """CornerNet-Squeeze: CornerNet with fire modules at twice the stride (Law et al. 2019)."""
 
-from cornerjax.config import Config, InputError, Model
+from cornerjax.config import Config, InputError, Model, Test
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.nn.fire import FireBlock
 from cornerjax.nn.layers import ConvTranspose
@@ -17,6 +17,7 @@ class CornerNetSqueeze(CornerNet):
     defaults = Model(
         detector="cornernet_squeeze", dims=(256, 256, 384, 384, 512), blocks=(2, 2, 2, 2, 4), head_kernel=1
     )
+    test_defaults = Test(top_k=20, max_pairs=100)
     block = FireBlock
     upsampling = ConvTranspose
 

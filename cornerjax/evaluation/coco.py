@@ -26,11 +26,13 @@ class Result:
         metrics: COCO's twelve numbers by name; nan where the data set has nothing of that size.
         per_class: {class name: {"AP", "AP50"}}.
         detections: of every image, in the order of the source's records.
+        results: the same in COCO's result format, as they were compared with the true boxes.
     """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
     detections: list[Detections]
+    results: list[dict[str, Any]]
 
 
 class Evaluator:
@@ -39,17 +41,17 @@ class Evaluator:
     Args:
         detector: one of DETECTORS.
         apply: of `nn.functional`, for the network of `config.model`.
-        config: `model` and `test` are used.
+        config: `model`, `test` and `legacy` are used.
         source: images and true boxes; every record counts, with or without boxes.
     Raises: InputError: an image of the source is smaller than a cell of the network's map.
     """
 
     def __init__(self, detector: Detector, apply: Callable, config: Config, source: CocoSource):
-        self.source = source
+        self.source, self._round = source, config.legacy.round_results
         self._procedure = Procedure(detector, apply, config, source.class_names)
         for record in source.records:
             try:
-                self._procedure.bucket(record.height, record.width)
+                self._procedure.finder.bucket(record.height, record.width)
             except InputError as e:
                 raise InputError(f"{record.path}: {e}") from None
         self._batches = self._procedure.plan([(record.height, record.width) for record in source.records])
@@ -64,9 +66,10 @@ class Evaluator:
         by_index = dict(progress(found, total=len(records), what="evaluating"))
         detections = [by_index[i] for i in range(len(records))]
         ground_truth = json.loads(self.source.annotation_file.read_bytes())
-        results = coco_results(detections, self.source)
+        # Differs from CornerNet: there, everything has two decimals.
+        results = coco_results(detections, self.source, decimals=2 if self._round else None)
         metrics, per_class = average_precision(ground_truth, results, [record.image_id for record in records])
-        return Result(metrics, per_class, detections)
+        return Result(metrics, per_class, detections, results)
 
     def pictures(self, result: Result, count: int) -> list[np.ndarray]:
         """Pictures of `count` images, evenly over the data set: (H, W, 3) uint8 BGR, true boxes left, found right."""
@@ -93,18 +96,27 @@ class Evaluator:
         return drawing.sheet([true, mine], columns=2)
 
 
-def coco_results(detections: list[Detections], source: CocoSource) -> list[dict[str, Any]]:
-    """COCO's result format, with the file's own image and category ids; nothing is rounded."""
-    # Differs from CornerNet: there, coordinates and scores are rounded to two decimals.
-    return [
-        {
-            "image_id": record.image_id,
-            "category_id": source.category_ids[label],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": score,
-        }
-        for record, found in zip(source.records, detections, strict=True)
-        for (x1, y1, x2, y2), score, label in zip(
-            found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
-        )
-    ]
+def coco_results(
+    detections: list[Detections], source: CocoSource, *, decimals: int | None = None
+) -> list[dict[str, Any]]:
+    """COCO's result format, with the file's own image and category ids.
+
+    Args:
+        decimals: x, y, width, height and score are rounded so; None: not at all.
+    Source: CornerNet, db/coco.py, convert_to_coco, which rounds to two.
+    """
+    results = []
+    for record, found in zip(source.records, detections, strict=True):
+        xywh = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+        for box, score, label in zip(xywh.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
+            if decimals is not None:
+                *box, score = (float(f"{value:.{decimals}f}") for value in (*box, score))
+            results.append(
+                {
+                    "image_id": record.image_id,
+                    "category_id": source.category_ids[label],
+                    "bbox": box,
+                    "score": score,
+                }
+            )
+    return results

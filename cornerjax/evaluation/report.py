@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cornerjax import drawing
 from cornerjax.config import InputError
-from cornerjax.evaluation.coco import Evaluator, Result, coco_results
+from cornerjax.evaluation.coco import Evaluator, Result
 from cornerjax.inference.files import save_picture
 
 SIZES = ("small", "medium", "large")
@@ -35,7 +35,7 @@ def write_report(folder: Path, evaluator: Evaluator, result: Result, *, pictures
         (unfinished / "pictures").mkdir(parents=True)
         metrics = {**result.metrics, "per_class": result.per_class, **about}
         (unfinished / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2))
-        (unfinished / "results.json").write_text(json.dumps(coco_results(result.detections, source)))
+        (unfinished / "results.json").write_text(json.dumps(result.results))
         drawn = {source.records[i].image_id: evaluator.picture(result, i) for i in evaluator.shown(pictures)}
         for image_id, picture in drawn.items():
             save_picture(unfinished / "pictures" / f"{image_id}.jpg", picture)

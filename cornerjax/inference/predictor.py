@@ -28,7 +28,7 @@ class Predictor:
     Args:
         detector: one of DETECTORS.
         apply, params, model_state: of `nn.functional`, or restored.
-        config: `model` and `test` are used.
+        config: `model`, `test` and `legacy` are used.
         class_names: name of each class.
     """
 
@@ -89,7 +89,7 @@ class Predictor:
     def check_size(self, image: np.ndarray, photo: Photo) -> None:
         """Raises: InputError: the image of the photo is smaller than a cell of the network's map."""
         try:
-            self._procedure.bucket(*image.shape[:2])
+            self._procedure.finder.bucket(*image.shape[:2])
         except InputError as e:
             raise InputError(f"{e} ({photo})" if not isinstance(photo, np.ndarray) else str(e)) from None
 

@@ -15,12 +15,16 @@ class Head(nnx.Module):
     """A convolution with ReLU and a 1x1 convolution, both with a bias and without normalisation.
 
     Args:
+        dim: channels between the two.
+        cin: channels of the input; None: dim.
         kernel: side of the first convolution.
         bias: initial bias of the output; None: as any other.
     """
 
-    def __init__(self, dim: int, cout: int, *, kernel: int, bias: float | None = None, rngs: Rngs):
-        self.hidden = Conv(dim, dim, kernel, bias=True, rngs=rngs)
+    def __init__(
+        self, dim: int, cout: int, *, cin: int | None = None, kernel: int, bias: float | None = None, rngs: Rngs
+    ):
+        self.hidden = Conv(cin or dim, dim, kernel, bias=True, rngs=rngs)
         self.out = Conv(dim, cout, 1, bias=True, rngs=rngs)
         if bias is not None:
             self.out.bias = nnx.Param(np.full(cout, bias, np.float32))

@@ -56,10 +56,16 @@ class Hourglass(nnx.Module):
         self.low3 = row(*[(inner, inner)] * (n - 1), (inner, dim))
         self.up2 = upsampling(dim, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        inside = [self.low2] if isinstance(self.low2, Hourglass) else self.low2
-        low = through([*self.low1, *inside, *self.low3], x, train=train)
-        return through(self.up1, x, train=train) + self.up2(low)
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
+        """The output of every level, the innermost but one first, that of this level last."""
+        low, outputs = through(self.low1, x, train=train), []
+        if isinstance(self.low2, Hourglass):
+            outputs = self.low2(low, train=train)
+            low = outputs[-1]
+        else:
+            low = through(self.low2, low, train=train)
+        low = through(self.low3, low, train=train)
+        return [*outputs, through(self.up1, x, train=train) + self.up2(low)]
 
 
 class StackedHourglass(nnx.Module):
@@ -106,8 +112,10 @@ class StackedHourglass(nnx.Module):
         self.from_output = nnx.List([ConvBN(dim, first, 1, rngs=rngs) for _ in range(last)])
         self.between = nnx.List([ResidualBlock(first, first, rngs=rngs) for _ in range(last)])
 
-    def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Float[Array, "b h w c"]]:
-        """The output of every hourglass.
+    def __call__(
+        self, images: Float[Array, "b H W 3"], *, train: bool
+    ) -> list[tuple[Float[Array, "b h w c"], list[Float[Array, "b _ _ _"]]]]:
+        """Of every hourglass the features for the heads, and the outputs of its levels, innermost first.
 
         Raises: ValueError: a side of the image cannot be halved down to the innermost level.
         """
@@ -119,8 +127,10 @@ class StackedHourglass(nnx.Module):
             )
         features = []
         for i, (hourglass, out) in enumerate(zip(self.hourglasses, self.outs, strict=True)):
-            features.append(out(hourglass(x, train=train), train=train))
+            levels = hourglass(x, train=train)
+            y = out(levels[-1], train=train)
+            features.append((y, levels))
             if i < len(self.between):
-                both = self.from_input[i](x, train=train) + self.from_output[i](features[i], train=train)
+                both = self.from_input[i](x, train=train) + self.from_output[i](y, train=train)
                 x = self.between[i](nnx.relu(both), train=train)
         return features

@@ -11,7 +11,7 @@ class Corners(NamedTuple):
     """Candidates for one corner of a box."""
 
     points: Float[Array, "b k 2"]  # x, y in cells, offsets added
-    scores: Float[Array, "b k"]  # in [0, 1]; 0: no peak
+    scores: Float[Array, "b k"]  # in [0, 1]; below 0: takes no part
     classes: Int[Array, "b k"]
     tags: Float[Array, "b k"]
 
@@ -22,8 +22,7 @@ class Pairs(NamedTuple):
     boxes: Float[Array, "b n 4"]  # x1 y1 x2 y2 in cells
     scores: Float[Array, "b n"]
     classes: Int[Array, "b n"]
-    tl_scores: Float[Array, "b n"]
-    br_scores: Float[Array, "b n"]
+    corner_scores: Float[Array, "b n 2"]  # of the top-left and the bottom-right corner
 
 
 def pair_corners(tl: Corners, br: Corners, *, num: int, tag_distance: float) -> Pairs:
@@ -47,9 +46,7 @@ def pair_corners(tl: Corners, br: Corners, *, num: int, tag_distance: float) -> 
         | (br_x[:, None] < tl_x[:, :, None])
         | (br_y[:, None] < tl_y[:, :, None])
     )
-    # Differs from CornerNet: where a map has fewer than k peaks, cells that are none fill up the k, with score 0;
-    # there they make boxes.
-    rejected |= (tl.scores[:, :, None] == 0) | (br.scores[:, None] == 0)
+    rejected |= (tl.scores[:, :, None] < 0) | (br.scores[:, None] < 0)
     scores = jnp.where(rejected, -1, (tl.scores[:, :, None] + br.scores[:, None]) / 2)
     k = br.scores.shape[1]
     scores, index = lax.top_k(each(scores), min(num, each(scores).shape[1]))
@@ -59,4 +56,5 @@ def pair_corners(tl: Corners, br: Corners, *, num: int, tag_distance: float) -> 
 
     i, j = index // k, index % k
     boxes = jnp.concatenate([take(tl.points, i), take(br.points, j)], -1)
-    return Pairs(boxes, scores, take(tl.classes, i), take(tl.scores, i), take(br.scores, j))
+    corner_scores = jnp.stack([take(tl.scores, i), take(br.scores, j)], -1)
+    return Pairs(boxes, scores, take(tl.classes, i), corner_scores)

@@ -56,28 +56,26 @@ def soft_nms_merge(
     boxes: Float[Array, "n 4"],
     scores: Float[Array, "n"],
     classes: Int[Array, "n"],
-    tl_scores: Float[Array, "n"],
-    br_scores: Float[Array, "n"],
+    corner_scores: Float[Array, "n 2"],
     *,
     method: str = "gaussian",
     sigma: float = 0.5,
     iou_threshold: float = 0.5,
     floor: float = 0.001,
     num: int | None = None,
-    weight_exp: int = 10,
+    merge_exp: int = 10,
 ) -> Kept:
     """Soft-NMS that also moves each box it takes to the weighted mean of itself and the boxes it suppresses.
 
-    A suppressed box has the weight (1 - what its score is multiplied by) ** weight_exp, times tl_scores for the first
-    corner and br_scores for the second. The other arguments are those of soft_nms.
+    A suppressed box has the weight (1 - what its score is multiplied by) ** merge_exp, times its corner_scores
+    for the first and the second corner. The other arguments are those of soft_nms.
 
     Source: CornerNet-Lite, core/external/nms.pyx, soft_nms_merge.
     """
-    # Differs from CornerNet: there tl_scores and br_scores stay behind when boxes change places in the buffer, so
-    # weights belong to other boxes; soft_nms_in_place does it that way.
-    corners = jnp.stack([tl_scores, tl_scores, br_scores, br_scores], -1)
+    # Differs from CornerNet: there corner_scores stay behind when boxes change places in the buffer, so weights belong
+    # to other boxes; soft_nms_in_place does it that way.
     weigh = overlap_weight(method, sigma, iou_threshold)
-    return _select(boxes, scores, classes, corners, weight_exp, num, floor, weigh)
+    return _select(boxes, scores, classes, corner_scores.repeat(2, axis=1), merge_exp, num, floor, weigh)
 
 
 def overlap_weight(method: str, sigma: float, iou_threshold: float):
@@ -96,7 +94,7 @@ def overlap_weight(method: str, sigma: float, iou_threshold: float):
     return weigh
 
 
-def _select(boxes, scores, classes, corners, weight_exp, num, floor, weigh) -> Kept:
+def _select(boxes, scores, classes, corners, merge_exp, num, floor, weigh) -> Kept:
     n = len(scores)
     num = n if num is None else min(num, n)
     kept = Kept(jnp.zeros(num, jnp.int32), jnp.full(num, -1, scores.dtype), jnp.zeros((num, 4), boxes.dtype))
@@ -114,7 +112,7 @@ def _select(boxes, scores, classes, corners, weight_exp, num, floor, weigh) -> K
         box = boxes[best]
         if corners is not None:
             itself = jnp.arange(n) == best
-            share = jnp.where(itself, 1, jnp.where(touches, (1 - factor) ** weight_exp, 0))[:, None] * corners
+            share = jnp.where(itself, 1, jnp.where(touches, (1 - factor) ** merge_exp, 0))[:, None] * corners
             box = (share * boxes).sum(0) / share.sum(0)
         kept = Kept(kept.place.at[step].set(best), kept.scores.at[step].set(left[best]), kept.boxes.at[step].set(box))
         lowered = jnp.where(touches, left * factor, left)

@@ -1,67 +1,121 @@
 """Soft-NMS as the originals do it, in a buffer whose rows change places; for parity with released results only."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from cornerjax.ops.soft_nms import overlap_weight
 
 
+class Buffer(NamedTuple):
+    """All rows of all classes, one class after the other; rows that took no part have score -1, at the end."""
+
+    boxes: Float[Array, "n 4"]
+    scores: Float[Array, "n"]
+    classes: Int[Array, "n"]
+    kept: Bool[Array, "n"]  # the others are left-overs: dropped boxes, and copies of kept ones
+
+
+class _Places(NamedTuple):
+    """What a round does to the places of the buffer."""
+
+    source: Int[Array, "n"]  # place that each place takes its row from
+    rescored: Bool[Array, "n"]  # whether with the new score
+    seen_at: Int[Array, "n"]  # place at which each row was when it was compared with the best
+
+
 def soft_nms_in_place(
-    rows: Float[Array, "n m"],
-    count: int | Int[Array, ""],
+    boxes: Float[Array, "n 4"],
+    scores: Float[Array, "n"],
+    classes: Int[Array, "n"],
+    corner_scores: Float[Array, "n 2"],
     *,
     method: str = "gaussian",
     sigma: float = 0.5,
     iou_threshold: float = 0.5,
     floor: float = 0.001,
-    weight_exp: int | None = None,
-) -> tuple[Float[Array, "n m"], Int[Array, ""]]:
-    """Reorder and rescore the boxes of one class; all rows of the result match the original's, also those not kept.
+    merge_exp: int | None = None,
+    misplaced_weights: bool = True,
+) -> Buffer:
+    """Rescore and reorder boxes, class by class; every row matches the original's, also those not kept.
 
-    A dropped row is overwritten by the last one, which stays where it is: rows beyond the number kept are left-overs,
-    some of them duplicates of kept boxes. All systems but CornerNet-Saccade report them as detections.
+    In the original the best row is swapped to the front and the others are compared with it one by one. A dropped row
+    is overwritten by the last one, which is compared next and also stays where it was. All systems but
+    CornerNet-Saccade report these left-overs as detections. Here a round is a few operations on whole arrays.
 
     Args:
-        rows: x1 y1 x2 y2 in pixels and score; in further columns what stays in place when boxes are moved: for
-            merging the tl_scores and br_scores, which so come to belong to other boxes.
-        count: rows in use, the first ones; the others are returned as they are.
-        weight_exp: merge boxes as in soft_nms_merge, with this exponent; None: do not merge.
+        corner_scores: for merging, weights of the first and the second corner of each box.
+        merge_exp: merge boxes as soft_nms_merge does, with this exponent; None: do not merge.
+        misplaced_weights: corner scores stay at their places when boxes are moved, as in the original.
     The other arguments are those of soft_nms.
-    Returns: the rows, and how many of them are kept; these are the first, best first.
     Raises: ValueError: unknown method.
     Source: CornerNet-Lite, core/external/nms.pyx, soft_nms and soft_nms_merge.
     """
     weigh = overlap_weight(method, sigma, iou_threshold)
-    place = jnp.arange(len(rows))
+    place = jnp.arange(len(scores), dtype=jnp.int32)
+    by_class = jnp.where(scores < 0, jnp.iinfo(jnp.int32).max, classes.astype(jnp.int32))
+    order = jnp.argsort(by_class, stable=True)
+    boxes, scores, classes, corner_scores = (x[order] for x in (boxes, scores, classes, corner_scores))
+    total = (scores >= 0).sum(dtype=jnp.int32)
+    stops = jnp.searchsorted(by_class[order], by_class[order], side="right").astype(jnp.int32)  # end of each class
 
-    def corners(row):
-        return row[jnp.array([5, 5, 6, 6])]
+    def one_round(state):
+        i, end, boxes, scores, corners, kept = state
+        in_use = (place >= i) & (place < end)
+        best = jnp.argmax(jnp.where(in_use, scores, -jnp.inf)).astype(jnp.int32)
+        swap = place.at[i].set(best).at[best].set(i)
+        boxes, scores = boxes[swap], scores[swap]
+        corners = corners if misplaced_weights else corners[swap]
 
-    def take_best(i, state):
-        rows, kept = state
-        scores = jnp.where((place >= i) & (place < kept), rows[:, 4], -jnp.inf)
-        best = jnp.where(i < kept, jnp.argmax(scores), i)
-        top, other = rows[best, :5], rows[i, :5]
-        rows = rows.at[best, :5].set(other).at[i, :5].set(top)
-        share = jnp.ones(4, rows.dtype) if weight_exp is None else corners(rows[i])
+        factor, touches = weigh(boxes[i], boxes)
+        touches &= in_use & (place != i)
+        lowered = jnp.where(touches, scores * factor, scores)
+        dropped = touches & (lowered < floor)
+        rest = in_use & (place != i) & ~dropped
+        new_end = i + 1 + rest.sum(dtype=jnp.int32)
+        places = _compaction(dropped, rest, new_end, end)
 
-        def lower(state):
-            pos, rows, kept, sums, shares = state
-            row = rows[pos]
-            factor, touches = weigh(top[:4], row[:4])
-            if weight_exp is not None:
-                share = jnp.where(touches, (1 - factor) ** weight_exp, 0) * corners(row)
-                sums, shares = sums + share * row[:4], shares + share
-            rows = rows.at[pos, 4].multiply(jnp.where(touches, factor, 1))
-            drop = touches & (rows[pos, 4] < floor)
-            rows = rows.at[pos, :5].set(rows[jnp.where(drop, kept - 1, pos), :5])
-            # What was moved here is looked at next.
-            return jnp.where(drop, pos, pos + 1), rows, jnp.where(drop, kept - 1, kept), sums, shares
+        box = boxes[i]
+        if merge_exp is not None:
+            weights = corners[places.seen_at] if misplaced_weights else corners
+            share = jnp.where(touches, (1 - factor) ** merge_exp, 0)[:, None] * weights
+            share = jnp.where((place == i)[:, None], weights, share).repeat(2, axis=1)
+            box = (share * boxes).sum(0) / share.sum(0)
+        scores = jnp.where(places.rescored, lowered[places.source], scores[places.source])
+        boxes = boxes[places.source].at[i].set(box)
+        corners = corners if misplaced_weights else corners[places.source]
 
-        state = i + 1, rows, kept, top[:4] * share, share
-        _, rows, kept, sums, shares = lax.while_loop(lambda state: state[0] < state[2], lower, state)
-        return rows if weight_exp is None else rows.at[i, :4].set(sums / shares), kept
+        class_done = i + 1 >= new_end
+        after = jnp.where(class_done, stops[i], i + 1)
+        end = jnp.where(class_done, stops[jnp.minimum(after, len(stops) - 1)], new_end)
+        return after, end, boxes, scores, corners, kept.at[i].set(True)
 
-    count = jnp.asarray(count, jnp.int32)
-    return lax.fori_loop(0, count, take_best, (rows, count)) if len(rows) else (rows, count)
+    kept = jnp.zeros(len(scores), bool)
+    if len(scores):
+        state = (jnp.int32(0), stops[0], boxes, scores, corner_scores, kept)
+        _, _, boxes, scores, _, kept = lax.while_loop(lambda state: state[0] < total, one_round, state)
+    return Buffer(boxes, jnp.where(place < total, scores, -1), classes, kept)
+
+
+def _compaction(dropped, rest, new_end, end) -> _Places:
+    """How the rows left close up: each hole in front takes the last row that is left at that moment."""
+    n = len(dropped)
+    place = jnp.arange(n, dtype=jnp.int32)
+    tail = rest & (place >= new_end)
+    hole = dropped & (place <= new_end)  # row new_end, where it is dropped, is a hole that nothing fills
+    tails_after = jnp.cumsum(tail[::-1].astype(jnp.int32))[::-1] - tail.astype(jnp.int32)
+    holes_before = jnp.cumsum(hole.astype(jnp.int32)) - hole.astype(jnp.int32)
+
+    def by_rank(mask, rank):
+        return jnp.zeros(n, jnp.int32).at[jnp.where(mask, rank, n)].set(place, mode="drop")
+
+    filled = hole & (place < new_end)
+    source = jnp.where(filled, by_rank(tail, tails_after)[holes_before], place)
+    seen_at = jnp.where((place >= new_end) & (place < end), by_rank(hole, holes_before)[tails_after], place)
+    # In the hole that nothing fills, copies of the dropped rows behind it come and go; the last one is its neighbour's.
+    last = hole & (place == new_end)
+    neighbour = jnp.minimum(place + 1, n - 1)
+    source = jnp.where(last & dropped[neighbour] & (neighbour > place), neighbour, source)
+    return _Places(source, (place < new_end) | last, seen_at)

@@ -63,7 +63,7 @@ def test_a_training_step_of_the_published_network_is_the_originals(golden, relea
     def gradient(params, images, targets):
         def objective(params):
             outputs, after = apply(params, model_state, images, train=True)
-            return corner_loss(outputs, targets, group=2.0, legacy=True)["total"], (outputs, after)
+            return corner_loss(outputs, targets, group=2.0, push_itself=True)["total"], (outputs, after)
 
         (loss, (outputs, after)), grads = jax.value_and_grad(objective, has_aux=True)(params)
         return loss, outputs, after, jax.tree.map(lambda g: jnp.sqrt((g**2).sum()), grads)

@@ -66,10 +66,10 @@ def test_results_have_the_ids_of_the_file(perfect, source):
 
 
 def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
-    compiled = evaluator._procedure.find._cache_size()
+    compiled = evaluator._procedure.finder.look._cache_size()
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
     assert nothing.metrics["AP"] == 0
-    assert evaluator._procedure.find._cache_size() == compiled
+    assert evaluator._procedure.finder.look._cache_size() == compiled
 
 
 def test_report_and_tables(evaluator, perfect, tmp_path, capsys):
@@ -126,4 +126,4 @@ def test_pictures_are_spread_over_the_data_set(evaluator, perfect):
 
 def test_an_image_smaller_than_a_cell_is_named(source):
     with pytest.raises(InputError, match=r"0\.png: image of 61x50 pixels: both sides must be at least 80"):
-        Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(scale=0.05)), source)
+        Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(scales=(0.05,))), source)

@@ -10,7 +10,10 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, InputError, Test
 from cornerjax.detectors.base import Candidates
-from cornerjax.inference.procedure import Batch, Loaded, Procedure, assemble, batch_rows, select
+from cornerjax.detectors.selection import select
+from cornerjax.inference.procedure import Procedure, batch_rows
+from cornerjax.inference.views import Views, assemble
+from cornerjax.legacy import Legacy
 
 CONFIG = Config(test=Test(batch=4))
 
@@ -38,7 +41,7 @@ def test_boxes_come_back_in_pixels_of_the_image(procedure, height, width):
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_images_are_resized_for_the_network_and_boxes_back(scale):
-    config = Config(test=Test(batch=4, scale=scale))
+    config = Config(test=Test(batch=4, scales=(scale,)))
     procedure = Procedure(DETECTOR, colour_detector.apply, config, NAMES)
     found = find(procedure, [draw(81, 60, (8, 10, 30, 40), (0, 0, 60, 4))])[0]
     np.testing.assert_allclose(found.boxes, [(8, 10, 30, 40), (0, 0, 60, 4)], atol=1.6)
@@ -70,38 +73,53 @@ def test_a_shape_is_compiled_once():
     procedure = Procedure(DETECTOR, colour_detector.apply, CONFIG, NAMES)
     images = [draw(40, 40, blue=(0, 0, 5, 5))] * 11
     find(procedure, images)  # three batches of four, the last one not full
-    assert procedure.find._cache_size() == 1
+    assert procedure.finder.look._cache_size() == 1
     find(procedure, images[:7])
     find(procedure, [draw(50, 33)] * 4)  # another size, the same bucket
-    assert procedure.find._cache_size() == 1
+    assert procedure.finder.look._cache_size() == 1
     find(procedure, images[:1])
-    assert procedure.find._cache_size() == 2
+    assert procedure.finder.look._cache_size() == 2
+
+
+@pytest.mark.parametrize(("count", "largest", "rows"), [(1, 16, 1), (3, 16, 4), (100, 40, 40), (9, 1, 1)])
+def test_rows_of_a_batch(count, largest, rows):
+    assert batch_rows(count, largest) == rows
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "largest", "rows"),
+    ("bucket", "flip", "rows"),
     [
-        (1, (127, 127), 16, 1),
-        (3, (127, 127), 16, 4),
-        (100, (127, 127), 40, 40),
-        (100, (767, 767), 16, 16),
-        (100, (1535, 1535), 16, 3),  # a quarter of a full batch's rows have as many pixels
-        (9, (9999, 9999), 16, 1),
+        (((767, 767),), False, 16),
+        (((767, 767),), True, 8),
+        (((383, 383), (1535, 1535)), False, 3),  # a quarter of a full batch's rows have as many pixels
+        (((9999, 9999),), False, 1),
     ],
 )
-def test_rows_of_a_batch(count, size, largest, rows):
-    assert batch_rows(count, size, largest) == rows
+def test_of_large_images_fewer_are_taken(bucket, flip, rows):
+    config = Config(test=Test(scales=(1.0,) * len(bucket), flip=flip))
+    assert Views(DETECTOR, colour_detector.apply, config).rows(bucket, 16) == rows
 
 
 def test_the_image_stands_in_the_middle_of_black():
     """An odd side is placed whole; border as in the original, whose crop starts at 127 // 2 - 100 // 2."""
     image = np.full((100, 127, 3), 9, np.uint8)
-    padded, borders, factors, sizes = assemble([Loaded(image, 200, 127)], Batch([0], 2, (127, 127)))
+    padded, borders, factors, sizes = assemble([image], [(201, 127)], (127, 127), 2, scale=0.5, legacy=Legacy())
     np.testing.assert_array_equal(borders, [[0, 13], [0, 0]])
-    np.testing.assert_array_equal(factors, [[1, 2], [0, 0]])
-    np.testing.assert_array_equal(sizes, [[127, 200], [0, 0]])
+    np.testing.assert_allclose(factors, [[1, 2.01], [0, 0]])
+    np.testing.assert_array_equal(sizes, [[127, 201], [0, 0]])
     np.testing.assert_array_equal(padded[0, 13:113], image)
     assert padded.sum() == image.sum()
+
+
+def test_the_original_cuts_an_image_that_fills_its_place_and_scales_by_the_nominal_factor():
+    image = np.full((100, 127, 3), 9, np.uint8)
+    legacy = Legacy(cut_last=True, nominal_scale=True)
+    padded, borders, factors, sizes = assemble([image], [(201, 127)], (127, 127), 1, scale=0.5, legacy=legacy)
+    np.testing.assert_array_equal(borders, [[0, 13]])
+    np.testing.assert_array_equal(factors, [[2, 2]])
+    np.testing.assert_array_equal(sizes, [[254, 200]])
+    np.testing.assert_array_equal(padded[0, 13:113, :126], image[:, :126])
+    assert padded[0, :, 126].max() == 0
 
 
 def test_boxes_are_clipped_and_those_in_the_padding_dropped():
@@ -110,11 +128,14 @@ def test_boxes_are_clipped_and_those_in_the_padding_dropped():
 
         def decode(self, outputs, config):
             boxes = jnp.array([[[0, 0, 8, 8], [0, 0, 8, 1]]], jnp.float32)
-            return Candidates(boxes, jnp.array([[0.5, 0.9]]), jnp.zeros((1, 2), jnp.int32))
+            return Candidates(boxes, jnp.array([[0.5, 0.9]]), jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2, 2)))
 
     procedure = Procedure(Blind(), colour_detector.apply, CONFIG, NAMES)
     found = find(procedure, [draw(20, 30)])[0]
     np.testing.assert_array_equal(found.boxes, [[0, 0, 30, 20]])
+    kept = dataclasses.replace(CONFIG, legacy=Legacy(padding_boxes=True))
+    found = find(Procedure(Blind(), colour_detector.apply, kept, NAMES), [draw(20, 30)])[0]
+    np.testing.assert_array_equal(found.boxes, [[0, 0, 30, 0], [0, 0, 30, 20]])
 
 
 def test_an_image_smaller_than_a_cell_is_refused(procedure):
@@ -130,12 +151,49 @@ def test_a_failing_load_ends_the_stream(procedure):
         list(procedure(WEIGHTS, {}, procedure.plan([(40, 40)] * 30), load))
 
 
+BOXES = jnp.array([[[0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 10], [0, 0, 0, 0]]], jnp.float32)
+CANDIDATES = Candidates(
+    BOXES, jnp.array([[0.9, 0.8, 0.7, -1]]), jnp.array([[0, 0, 1, 0]]), jnp.array([[[0.9, 0.9], [0.8, 0.8]] * 2])
+)
+
+
+def selected(test, legacy=CONFIG.legacy, found=CANDIDATES):
+    boxes, scores, _ = (np.asarray(part[0]) for part in select(found, test=test, legacy=legacy))
+    return boxes[scores >= 0], scores[scores >= 0]
+
+
 @pytest.mark.parametrize(
     ("nms", "scores"), [("none", [0.9, 0.8, 0.7]), ("hard", [0.9, 0.7]), ("linear", [0.9, 0.7, 0.8 * (1 - 88 / 121)])]
 )
 def test_non_maximum_suppression_is_chosen_by_name(nms, scores):
-    boxes = jnp.array([[0, 0, 10, 10], [0, 0, 10, 7], [0, 0, 10, 10], [0, 0, 0, 0]], jnp.float32)
-    found = Candidates(boxes, jnp.array([0.9, 0.8, 0.7, -1]), jnp.array([0, 0, 1, 0]))
-    got = select(found, test=dataclasses.replace(CONFIG.test, nms=nms))
-    np.testing.assert_allclose(np.asarray(got.scores)[np.asarray(got.scores) > 0], scores, rtol=1e-5)
-    assert len(select(found, test=dataclasses.replace(CONFIG.test, nms=nms, max_detections=2)).scores) == 2
+    test = dataclasses.replace(CONFIG.test, nms=nms)
+    np.testing.assert_allclose(selected(test)[1], scores, rtol=1e-5)
+    np.testing.assert_allclose(selected(dataclasses.replace(test, max_detections=2))[1], scores[:2], rtol=1e-5)
+
+
+def test_suppressed_boxes_move_the_one_that_stays():
+    test = dataclasses.replace(CONFIG.test, nms="hard", merge=True, merge_exp=1)
+    boxes, _ = selected(test)
+    np.testing.assert_allclose(boxes[0], [0, 0, 10, (10 * 0.9 + 7 * 0.8) / 1.7], rtol=1e-6)
+
+
+def test_stale_rows_are_reported_where_wanted():
+    """The dropped box stays in the buffer, with the score 0 that it was dropped for."""
+    test = dataclasses.replace(CONFIG.test, nms="hard")
+    np.testing.assert_allclose(selected(test, Legacy(stale_rows=True))[1], [0.9, 0.7, 0])
+
+
+def test_ties_with_the_last_box_are_kept_where_wanted():
+    tied = CANDIDATES._replace(scores=jnp.array([[0.9, 0.5, 0.5, 0.5]]))
+    test = dataclasses.replace(CONFIG.test, nms="none", max_detections=2)
+    assert len(selected(test, found=tied)[1]) == 2
+    assert len(selected(test, Legacy(ties=True), found=tied)[1]) == 4
+
+
+def test_the_mirrored_image_and_every_scale_add_their_boxes():
+    """The colour detector finds the same boxes in each; without suppression all of them are there."""
+    test = dataclasses.replace(CONFIG.test, scales=(1.0, 2.0), flip=True, nms="none")
+    procedure = Procedure(DETECTOR, colour_detector.apply, Config(test=test), NAMES)
+    found = find(procedure, [draw(40, 60, (8, 10, 30, 32))])[0]
+    assert len(found) == 4
+    np.testing.assert_allclose(found.boxes, [(8, 10, 30, 32)] * 4, atol=1.6)

@@ -32,6 +32,10 @@ def columns(rows):
     return jnp.asarray(rows[:, :4]), jnp.asarray(rows[:, 4]), jnp.zeros(len(rows), jnp.int32)
 
 
+def corner_scores(rows):
+    return jnp.asarray(rows[:, 5:7])
+
+
 @EVERY_METHOD
 @EVERY_SETTING
 def test_kept_boxes_match_the_original(golden, method, setting):
@@ -50,13 +54,15 @@ def test_kept_boxes_match_the_original(golden, method, setting):
 @EVERY_SETTING
 def test_the_whole_buffer_matches_the_original_in_place(golden, method, setting):
     recorded = golden("post/soft_nms.npz")
+    run = compiled(soft_nms_in_place, method=METHODS[method], **SETTINGS[setting])
     for i in range(INPUTS):
         rows = recorded[f"in{i}"]
-        run = compiled(soft_nms_in_place, method=METHODS[method], **SETTINGS[setting])
-        buffer, kept = run(jnp.asarray(padded(rows)), jnp.int32(len(rows)))
-        assert int(kept) == int(recorded[f"soft{i}_{method}_{setting}_nkeep"])
-        np.testing.assert_allclose(buffer[: len(rows)], recorded[f"soft{i}_{method}_{setting}"], atol=1e-6)
-        np.testing.assert_array_equal(buffer[len(rows) :], -1)  # rows not in use are left alone
+        buffer = run(*columns(padded(rows)), corner_scores(padded(rows)))
+        expected = recorded[f"soft{i}_{method}_{setting}"]
+        np.testing.assert_allclose(buffer.boxes[: len(rows)], expected[:, :4], atol=1e-6)
+        np.testing.assert_allclose(buffer.scores[: len(rows)], expected[:, 4], atol=1e-6)
+        np.testing.assert_array_equal(buffer.scores[len(rows) :], -1)
+        assert np.flatnonzero(buffer.kept).tolist() == list(range(int(recorded[f"soft{i}_{method}_{setting}_nkeep"])))
 
 
 @EVERY_METHOD
@@ -64,18 +70,45 @@ def test_the_merged_buffer_matches_the_original_in_place(golden, method):
     recorded = golden("post/soft_nms.npz")
     for i in range(INPUTS):
         rows, exponent = recorded[f"in{i}"], int(recorded[f"merge{i}_weight_exp"])
-        run = compiled(soft_nms_in_place, method=METHODS[method], weight_exp=exponent)
-        buffer, kept = run(jnp.asarray(padded(rows)), jnp.int32(len(rows)))
-        assert int(kept) == int(recorded[f"merge{i}_{method}_nkeep"])
-        np.testing.assert_allclose(buffer[: len(rows)], recorded[f"merge{i}_{method}"], rtol=1e-5, atol=1e-6)
+        run = compiled(soft_nms_in_place, method=METHODS[method], merge_exp=exponent)
+        buffer = run(*columns(padded(rows)), corner_scores(padded(rows)))
+        assert int(buffer.kept.sum()) == int(recorded[f"merge{i}_{method}_nkeep"])
+        expected = recorded[f"merge{i}_{method}"]
+        np.testing.assert_allclose(buffer.boxes[: len(rows)], expected[:, :4], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(buffer.scores[: len(rows)], expected[:, 4], rtol=1e-5, atol=1e-6)
+
+
+def test_in_place_classes_do_not_touch_each_other(golden):
+    """Each class's rows are those of the class alone, one class after the other, in a batch too."""
+    recorded = golden("post/soft_nms.npz")
+    rows = np.concatenate([recorded[f"in{i}"] for i in (0, 1, 4)])
+    classes = np.repeat([7, 0, 3], [80, 24, 120])
+    mixed = np.random.default_rng(0).permutation(len(rows))
+    given = [jnp.asarray(part[mixed])[None] for part in (rows[:, :4], rows[:, 4], classes, rows[:, 5:7])]
+    buffer = jax.vmap(functools.partial(soft_nms_in_place, floor=0.05))(*given)
+    start = 0
+    for label in (0, 3, 7):
+        of_class = rows[mixed][classes[mixed] == label]
+        alone = soft_nms_in_place(*columns(of_class), corner_scores(of_class), floor=0.05)
+        here = slice(start, start := start + len(of_class))
+        np.testing.assert_array_equal(buffer.classes[0, here], label)
+        np.testing.assert_allclose(buffer.boxes[0, here], alone.boxes)
+        np.testing.assert_allclose(buffer.scores[0, here], alone.scores, rtol=1e-6)
+        np.testing.assert_array_equal(buffer.kept[0, here], alone.kept)
+
+
+def test_in_place_merging_can_keep_each_box_its_own_weights(golden):
+    rows, exponent = golden("post/soft_nms.npz")["in0"], 4
+    buffer = soft_nms_in_place(*columns(rows), corner_scores(rows), merge_exp=exponent, misplaced_weights=False)
+    expected = merged_by_hand(rows, exponent)
+    np.testing.assert_allclose(buffer.boxes[buffer.kept], expected[:, :4], rtol=1e-4)
+    np.testing.assert_allclose(buffer.scores[buffer.kept], expected[:, 4], rtol=1e-4)
 
 
 def test_no_boxes_at_all():
     nothing = jnp.zeros((0, 7))
-    assert soft_nms(nothing[:, :4], nothing[:, 4], jnp.zeros(0, jnp.int32)).boxes.shape == (0, 4)
-    rows, kept = soft_nms_in_place(nothing, 0)
-    assert rows.shape == (0, 7)
-    assert int(kept) == 0
+    assert soft_nms(*columns(nothing)).boxes.shape == (0, 4)
+    assert soft_nms_in_place(*columns(nothing), corner_scores(nothing)).boxes.shape == (0, 4)
 
 
 def merged_by_hand(rows, exponent):
@@ -104,8 +137,7 @@ def merged_by_hand(rows, exponent):
 @pytest.mark.parametrize("i", [0, 4])
 def test_merging_matches_a_list_of_boxes(golden, i):
     rows, exponent = golden("post/soft_nms.npz")[f"in{i}"], 4
-    tl_scores, br_scores = jnp.asarray(rows[:, 5]), jnp.asarray(rows[:, 6])
-    found = compiled(soft_nms_merge, weight_exp=exponent)(*columns(rows), tl_scores, br_scores)
+    found = compiled(soft_nms_merge, merge_exp=exponent)(*columns(rows), corner_scores(rows))
     expected = merged_by_hand(rows, exponent)
     n = len(expected)
     np.testing.assert_allclose(found.boxes[:n], expected[:, :4], rtol=1e-4)
