@@ -1,5 +1,4 @@
-"""CornerNet, Hourglass-104, COCO. Paper: 40.5 AP on test-dev, one scale, with flipped images, which are not tried here
-yet. Here: not trained yet.
+"""CornerNet, Hourglass-104, COCO. Paper: 40.5 AP on test-dev, one scale, with mirrored images. Here: not trained yet.
 
     python train.py --config configs/cornernet.py --data.root data/coco --workdir runs/cornernet
 
@@ -8,15 +7,17 @@ which divides over no usual mesh. 201 million parameters; the paper took ten 12 
 summed over the images of one GPU there.
 """
 
-from cornerjax.config import Config, Data, Loss, Model, Optim
+from cornerjax.config import Config, Data, Loss, Optim
+from cornerjax.detectors.cornernet import CornerNet
 
 
 def config() -> Config:
     return Config(
-        model=Model(detector="cornernet"),
+        model=CornerNet.defaults,
         data=Data(root="data/coco", train="train2017", val="val2017", batch=48, render="device", workers=8),
         loss=Loss(group=5.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
+        test=CornerNet.test_defaults,
         steps=500_000,
         eval_steps=50_000,
     )

@@ -6,7 +6,7 @@ Hyper-parameters of the paper and its repository, except the global batch: 56 he
 32 million parameters. `group` 14: pull and push are summed over the images of one GPU there.
 """
 
-from cornerjax.config import Config, Data, Loss, Optim, Test
+from cornerjax.config import Config, Data, Loss, Optim
 from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
 
 
@@ -16,7 +16,7 @@ def config() -> Config:
         data=Data(root="data/coco", train="train2017", val="val2017", batch=56, render="device", workers=8),
         loss=Loss(group=14.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
-        test=Test(top_k=20, max_pairs=100),
+        test=CornerNetSqueeze.test_defaults,
         steps=500_000,
         eval_steps=50_000,
     )

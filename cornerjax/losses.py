@@ -12,11 +12,15 @@ from jaxtyping import Bool, Float
 
 from cornerjax.ops.gather import gather_cells
 
+SIDES = ("tl", "br")
+
 
 def focal(
     logits: Float[Array, "b h w c"],
     heat: Float[Array, "b h w c"],
     *,
+    weight: Float[Array, "b h w c"] | None = None,
+    count_ignored: bool = False,
     alpha: int = 2,
     beta: int = 4,
     clamp: float = 1e-4,
@@ -25,6 +29,8 @@ def focal(
 
     Args:
         heat: target in [0, 1]; cells that are exactly 1 are corners.
+        weight: of each cell, 0 where it is ignored; without it all cells count.
+        count_ignored: the original's form: ignored corners count in the divisor.
         alpha: the larger, the less do cells count that are nearly right.
         beta: the larger, the less do cells count that lie close to a corner.
         clamp: scores closer than this to 0 or 1 are moved there and get no gradient.
@@ -35,18 +41,22 @@ def focal(
     corner = heat == 1
     here = jnp.log(p) * (1 - p) ** alpha
     elsewhere = jnp.log(1 - p) * p**alpha * (1 - heat) ** beta
-    return -jnp.where(corner, here, elsewhere).sum() / jnp.maximum(corner.sum(), 1).astype(jnp.float32)
+    terms = jnp.where(corner, here, elsewhere)
+    if weight is not None:
+        terms = terms * weight
+        corner &= (weight > 0) | count_ignored  # Differs from CornerNet-Saccade, unless count_ignored.
+    return -terms.sum() / jnp.maximum(corner.sum(), 1).astype(jnp.float32)
 
 
 def pull_push(
-    tl_tags: Float[Array, "b n"], br_tags: Float[Array, "b n"], valid: Bool[Array, "b n"], *, legacy: bool = False
+    tl_tags: Float[Array, "b n"], br_tags: Float[Array, "b n"], valid: Bool[Array, "b n"], *, push_itself: bool = False
 ) -> tuple[Float[Array, "b"], Float[Array, "b"]]:
     """How far the two tags of an object differ, and how close the mean tags of different objects are, for each image.
 
     Args:
         valid: which of the n places hold an object.
-        legacy: the original's form. It adds 1e-4 to the number of objects and of pairs, and compares each object with
-            itself too, taking off 1 / objects everywhere instead: a constant remains, 1.0002 for a single object.
+        push_itself: the original's form. It adds 1e-4 to the number of objects and of pairs, and compares each object
+            with itself too, taking off 1 / objects everywhere instead: a constant remains, 1.0002 for a single object.
     Returns: pull, the squared distance to the mean, over objects; push, max(0, 1 - difference), over ordered pairs.
         Both are 0 for an image without objects, push for one with a single object too.
     Source: CornerNet (Law and Deng 2018), section 3.3; CornerNet-Lite, core/models/py_utils/losses.py, _ae_loss.
@@ -54,8 +64,8 @@ def pull_push(
     tl_tags, br_tags = tl_tags.astype(jnp.float32), br_tags.astype(jnp.float32)
     objects = valid.sum(1).astype(jnp.float32)
     pairs = objects * (objects - 1)
-    # Differs from CornerNet: exact counts and no diagonal, unless legacy.
-    objects, pairs = (objects + 1e-4, pairs + 1e-4) if legacy else (jnp.maximum(objects, 1), jnp.maximum(pairs, 1))
+    # Differs from CornerNet: exact counts and no diagonal, unless push_itself.
+    objects, pairs = (objects + 1e-4, pairs + 1e-4) if push_itself else (jnp.maximum(objects, 1), jnp.maximum(pairs, 1))
 
     mean = (tl_tags + br_tags) / 2
     distance = (tl_tags - mean) ** 2 + (br_tags - mean) ** 2
@@ -63,7 +73,7 @@ def pull_push(
 
     closeness = jax.nn.relu(1 - jnp.abs(mean[:, :, None] - mean[:, None]))
     both = valid[:, :, None] & valid[:, None]
-    if legacy:
+    if push_itself:
         closeness = closeness - (1 / objects)[:, None, None]
     else:
         both &= ~jnp.eye(valid.shape[1], dtype=bool)
@@ -89,7 +99,7 @@ def corner_loss(
     push_weight: float = 0.1,
     offset_weight: float = 1.0,
     group: float = 1.0,
-    legacy: bool = False,
+    push_itself: bool = False,
 ) -> dict[str, Float[Array, ""]]:
     """The loss of CornerNet, the mean over the stacks, both corners together.
 
@@ -100,14 +110,55 @@ def corner_loss(
             (b, n, 2); "valid" (b, n). Other names are ignored.
         group: factor of the means over images of pull and push. The originals sum them over the images of one GPU: the
             batch size there gives the same.
-        legacy: of pull_push.
+        push_itself: of pull_push.
     Returns: "focal", "pull", "push", "offset" as they enter the sum, weighted, and "total", their sum.
     Source: CornerNet-Lite, core/models/py_utils/losses.py, CornerNet_Loss.
     """
-    stacks = [_one_stack(maps, targets, legacy) for maps in outputs]
+    stacks = [{"focal": _corner_focal(maps, targets)} | _pair_parts(maps, targets, push_itself) for maps in outputs]
     weights = {"focal": 1.0, "pull": pull_weight * group, "push": push_weight * group, "offset": offset_weight}
-    parts = {name: weight * sum_of([stack[name] for stack in stacks]) / len(stacks) for name, weight in weights.items()}
-    return {"total": sum_of(parts.values()), **parts}
+    return _weighted_mean(stacks, weights)
+
+
+def saccade_loss(
+    outputs: list[dict[str, Any]],
+    targets: dict[str, Any],
+    *,
+    pull_weight: float = 0.1,
+    push_weight: float = 0.1,
+    offset_weight: float = 1.0,
+    attention_weight: float = 1.0,
+    group: float = 1.0,
+    push_itself: bool = False,
+    count_ignored: bool = False,
+) -> dict[str, Float[Array, ""]]:
+    """The loss of CornerNet-Saccade: that of CornerNet, which here ignores some objects, and that of attention.
+
+    Args:
+        outputs: as in corner_loss, and "attention", a list of logits (b, h_i, w_i, 1), for each stack.
+        targets: as in corner_loss, and "tl_valid", "br_valid" (b, h, w, c), 0 where the focal loss ignores a cell, 1
+            elsewhere; in the order of the logits "attention_0" and so on (b, h_i, w_i, 1), 1 at the centres of objects.
+        attention_weight: of the focal losses of the attention maps; 1 / stacks is the original's.
+        group, push_itself: of corner_loss.
+        count_ignored: of focal.
+    Returns: those of corner_loss and "attention", all as they enter the sum, weighted, and "total", their sum.
+    Source: CornerNet-Lite, core/models/py_utils/losses.py, CornerNet_Saccade_Loss.
+    """
+    stacks = [
+        {
+            "focal": _corner_focal(maps, targets, masked=True, count_ignored=count_ignored),
+            "attention": sum_of(focal(m, targets[f"attention_{i}"]) for i, m in enumerate(maps["attention"])),
+        }
+        | _pair_parts(maps, targets, push_itself)
+        for maps in outputs
+    ]
+    weights = {
+        "focal": 1.0,
+        "attention": attention_weight,
+        "pull": pull_weight * group,
+        "push": push_weight * group,
+        "offset": offset_weight,
+    }
+    return _weighted_mean(stacks, weights)
 
 
 def sum_of(parts: Iterable[Array]) -> Array:
@@ -115,17 +166,32 @@ def sum_of(parts: Iterable[Array]) -> Array:
     return functools.reduce(operator.add, parts)
 
 
-def _one_stack(maps: dict[str, Any], targets: dict[str, Any], legacy: bool) -> dict[str, Array]:
-    valid, sides = targets["valid"], ("tl", "br")
-    tags, offsets = (
-        [gather_cells(maps[f"{side}_{name}"], targets[f"{side}_cells"]) for side in sides] for name in ("tag", "off")
+def _corner_focal(
+    maps: dict[str, Any], targets: dict[str, Any], *, masked: bool = False, count_ignored: bool = False
+) -> Array:
+    return sum_of(
+        focal(
+            maps[f"{side}_heat"],
+            targets[f"{side}_heat"],
+            weight=targets[f"{side}_valid"] if masked else None,
+            count_ignored=count_ignored,
+        )
+        for side in SIDES
     )
-    pull, push = pull_push(tags[0][..., 0], tags[1][..., 0], valid, legacy=legacy)
-    return {
-        "focal": sum_of(focal(maps[f"{side}_heat"], targets[f"{side}_heat"]) for side in sides),
-        "pull": pull.mean(),
-        "push": push.mean(),
-        "offset": sum_of(
-            offset(pred, targets[f"{side}_off"], valid) for pred, side in zip(offsets, sides, strict=True)
-        ),
-    }
+
+
+def _pair_parts(maps: dict[str, Any], targets: dict[str, Any], push_itself: bool) -> dict[str, Array]:
+    """What is computed from the values at the corners of each object."""
+    valid = targets["valid"]
+    tags, offsets = (
+        [gather_cells(maps[f"{side}_{name}"], targets[f"{side}_cells"]) for side in SIDES] for name in ("tag", "off")
+    )
+    pull, push = pull_push(tags[0][..., 0], tags[1][..., 0], valid, push_itself=push_itself)
+    off = sum_of(offset(pred, targets[f"{side}_off"], valid) for pred, side in zip(offsets, SIDES, strict=True))
+    return {"pull": pull.mean(), "push": push.mean(), "offset": off}
+
+
+def _weighted_mean(stacks: list[dict[str, Array]], weights: dict[str, float]) -> dict[str, Array]:
+    """The mean of each part over the stacks, times its weight, and their sum "total"."""
+    parts = {name: weight * sum_of([stack[name] for stack in stacks]) / len(stacks) for name, weight in weights.items()}
+    return {"total": sum_of(parts.values()), **parts}

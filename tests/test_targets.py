@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cornerjax import targets
-from cornerjax.data.crop import clip_objects, stretch
+from cornerjax.data.crop import clip_objects, random_crop, stretch
 
 
 @pytest.mark.parametrize(("kind", "repository"), [("exact", "lite"), ("legacy", "extremenet")])
@@ -41,10 +41,23 @@ def test_draw_gaussians(golden, xp):
         np.testing.assert_array_equal(each[..., i] == 1, want == 1)
 
 
+def assert_same_targets(encoded, recorded, i, map_size):
+    np.testing.assert_array_equal(encoded["valid"], recorded["tag_mask"][i])
+    heats = targets.render_corners(encoded, num_classes=80, map_size=map_size, xp=np)
+    for corner in ("tl", "br"):
+        flat = encoded[f"{corner}_cells"][:, 1] * map_size[1] + encoded[f"{corner}_cells"][:, 0]
+        np.testing.assert_array_equal(flat, recorded[f"{corner}_ind"][i])
+        np.testing.assert_array_equal(encoded[f"{corner}_off"], recorded[f"{corner}_off"][i])
+        want = np.zeros((2, 80, *map_size), np.float32)
+        want.flat[recorded[f"{corner}_heat__idx"]] = recorded[f"{corner}_heat__val"]
+        np.testing.assert_allclose(heats[f"{corner}_heat"].transpose(2, 0, 1), want[i], atol=1e-6)
+        np.testing.assert_array_equal(heats[f"{corner}_heat"].transpose(2, 0, 1) == 1, want[i] == 1)
+
+
 @pytest.mark.parametrize("name", ["cornernet", "cornernet_squeeze"])
 def test_targets_match_the_original(golden, name):
     recorded = golden(f"targets/{name}.npz")
-    crop_px, (h, w) = (511, 511), recorded["cfg_output_size"].tolist()
+    crop_px, map_size = (511, 511), tuple(recorded["cfg_output_size"].tolist())
     for i in range(2):
         image, objects = recorded[f"image{i}"], recorded[f"boxes{i}"]
         image, boxes = stretch(image, objects[:, :4], crop_px)
@@ -52,17 +65,24 @@ def test_targets_match_the_original(golden, name):
         difference = image[::step, ::step].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][i]
         assert abs(difference).max() <= 1
         objects = clip_objects({"boxes": boxes, "classes": objects[:, 4].astype(np.int32) - 1}, crop_px)
-        encoded = targets.encode_corners(objects, map_size=(h, w), crop_px=crop_px, max_objects=128, iou=0.3)
-        np.testing.assert_array_equal(encoded["valid"], recorded["tag_mask"][i])
-        heats = targets.render_corners(encoded, num_classes=80, map_size=(h, w), xp=np)
-        for corner in ("tl", "br"):
-            flat = encoded[f"{corner}_cells"][:, 1] * w + encoded[f"{corner}_cells"][:, 0]
-            np.testing.assert_array_equal(flat, recorded[f"{corner}_ind"][i])
-            np.testing.assert_array_equal(encoded[f"{corner}_off"], recorded[f"{corner}_off"][i])
-            want = np.zeros((2, 80, h, w), np.float32)
-            want.flat[recorded[f"{corner}_heat__idx"]] = recorded[f"{corner}_heat__val"]
-            np.testing.assert_allclose(heats[f"{corner}_heat"].transpose(2, 0, 1), want[i], atol=1e-6)
-            np.testing.assert_array_equal(heats[f"{corner}_heat"].transpose(2, 0, 1) == 1, want[i] == 1)
+        encoded = targets.encode_corners(objects, map_size=map_size, crop_px=crop_px, max_objects=128, iou=0.3)
+        assert_same_targets(encoded, recorded, i, map_size)
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_targets_match_the_first_repository_which_pads_to_a_square(golden, i):
+    recorded = golden("targets/cornernet_eccv18.npz")
+    crop_px, map_size, objects = (511, 511), (128, 128), recorded[f"boxes{i}"]
+    image = recorded["image1"] if i else np.zeros((240, 320, 3), np.uint8)  # the first one's pixels are not kept
+    height, width = image.shape[:2]
+    square, centre = (max(height, width),) * 2, (width // 2, height // 2)
+    image, boxes = random_crop(image, objects[:, :4], scale=1.0, centre=centre, crop_px=square)
+    image, boxes = stretch(image, boxes, crop_px)
+    if i:
+        assert abs(image[::4, ::4].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][0]).max() <= 1
+    objects = clip_objects({"boxes": boxes, "classes": objects[:, 4].astype(np.int32) - 1}, crop_px)
+    encoded = targets.encode_corners(objects, map_size=map_size, crop_px=crop_px, max_objects=128, iou=0.3)
+    assert_same_targets(encoded, recorded, i, map_size)
 
 
 def crowded(n: int) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt8
+from jaxtyping import Float, Float32, Float64, Int32, UInt8
 
 from cornerjax.config import Config, Data
 
@@ -24,6 +24,7 @@ class Draws:
         jitter_order: a permutation of BRIGHTNESS, CONTRAST, SATURATION of ops.pixels.
         jitter: the factors less 1, in the order they are used.
         lighting: the weights of the colour components.
+        own: uniform numbers in [0, 1) for a detector's own crop.
     """
 
     scale: float
@@ -32,6 +33,7 @@ class Draws:
     jitter_order: Int32[np.ndarray, "3"]
     jitter: Float32[np.ndarray, "3"]
     lighting: Float32[np.ndarray, "3"]
+    own: Float64[np.ndarray, "9"]
 
 
 def draw(rng: np.random.Generator, height: int, width: int, data: Data) -> Draws:
@@ -43,7 +45,7 @@ def draw(rng: np.random.Generator, height: int, width: int, data: Data) -> Draws
     order = rng.permutation(3).astype(np.int32)
     jitter = (rng.uniform(-1, 1, 3) * data.colour_jitter).astype(np.float32)
     lighting = (rng.standard_normal(3) * data.lighting).astype(np.float32)
-    return Draws(scale, centre, flip, order, jitter, lighting)
+    return Draws(scale, centre, flip, order, jitter, lighting, own=rng.random(9))
 
 
 def fit_border(border: int, size: int) -> int:
@@ -114,10 +116,14 @@ def stretch(
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), boxes * ratio
 
 
-def clip_objects(objects: Objects, size_px: tuple[int, int]) -> Objects:
-    """Clip boxes to the first and last pixel of an image of this height and width; drop objects left without area."""
-    last = np.array([size_px[1] - 1, size_px[0] - 1] * 2, np.float32)
-    boxes = np.clip(objects["boxes"], 0, last)
+def clip_objects(objects: Objects, size_px: tuple[int, int], *, first_px: tuple[int, int] = (0, 0)) -> Objects:
+    """Clip boxes to the first and last pixel of an image of this height and width; drop objects left without area.
+
+    Where the image is a part of a larger one, first_px is the y, x of its first pixel there.
+    """
+    first = np.array([first_px[1], first_px[0]] * 2, np.float32)
+    last = first + np.array([size_px[1] - 1, size_px[0] - 1] * 2, np.float32)
+    boxes = np.clip(objects["boxes"], first, last)
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return {name: values[keep] for name, values in (objects | {"boxes": boxes}).items()}
 

@@ -3,9 +3,14 @@
 from cornerjax.config import InputError
 from cornerjax.detectors.base import Detector
 from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.detectors.cornernet_saccade import CornerNetSaccade
 from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
 
-DETECTORS: dict[str, Detector] = {"cornernet": CornerNet(), "cornernet_squeeze": CornerNetSqueeze()}
+DETECTORS: dict[str, Detector] = {
+    "cornernet": CornerNet(),
+    "cornernet_squeeze": CornerNetSqueeze(),
+    "cornernet_saccade": CornerNetSaccade(),
+}
 
 
 def get_detector(name: str) -> Detector:

@@ -86,8 +86,16 @@ class Detector(Protocol):
 
     defaults: Model  # the published network
     test_defaults: Test  # and how it was tested
-    crop: Callable | None
-    detect: Callable | None
+
+    @property
+    def crop(self) -> Callable | None:
+        """A training crop of its own."""
+        ...
+
+    @property
+    def detect(self) -> Callable | None:
+        """A test procedure of its own."""
+        ...
 
     def build(self, model: Model, rngs: np.random.Generator | None) -> nnx.Module:
         """The network: `model(images, train=) -> Outputs`; without `rngs` all weights are zero, to be filled."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from cornerjax import ops
 from cornerjax.config import Config, InputError, Model, Test
-from cornerjax.detectors.base import Candidates, Outputs
+from cornerjax.detectors.base import Candidates, Finder, Outputs
 from cornerjax.losses import corner_loss
 from cornerjax.nn.functional import by_path, functional
 from cornerjax.nn.heads import CornerHeads
@@ -103,7 +103,7 @@ class CornerNet:
     defaults = Model()
     test_defaults = Test(flip=True)
     crop: Callable | None = None
-    detect: Callable | None = None
+    detect: Callable[..., Finder] | None = None
     block: type = ResidualBlock
     upsampling: type = Nearest
     network: type = CornerNetwork

@@ -1,6 +1,7 @@
 """The last step of every test procedure: from the candidates for an image to its boxes."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +36,8 @@ def _suppress(found: Candidates, test: Test, legacy: Legacy) -> Found:
     boxes, scores, classes, corner_scores = found
     if test.nms == "none":
         return Found(boxes, scores, classes)
-    options = {
-        "method": test.nms, "sigma": test.nms_sigma, "iou_threshold": test.nms_iou, "floor": test.nms_floor
-    }  # fmt: skip
+    options: dict[str, Any] = {"method": test.nms, "sigma": test.nms_sigma, "iou_threshold": test.nms_iou}
+    options["floor"] = test.nms_floor
     if legacy.stale_rows or (legacy.misplaced_weights and test.merge):
         buffer = soft_nms_in_place(
             *found,

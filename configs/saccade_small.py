@@ -1,0 +1,45 @@
+"""A narrow CornerNet-Saccade on generated scenes: 511x511 px, most objects smaller than 32 px.
+
+python train.py --config configs/saccade_small.py --workdir runs/saccade_small
+"""
+
+from cornerjax.config import Config, Data, Loss, Model, Optim, Saccade, Test
+
+
+def config() -> Config:
+    return Config(
+        model=Model(
+            detector="cornernet_saccade",
+            stacks=1,
+            stem_dim=16,
+            stem_kernel=3,
+            dims=(32, 32, 48, 64),
+            blocks=(1, 1, 1, 1),
+            head_dim=32,
+            head_kernel=1,
+            pool_dim=32,
+        ),
+        data=Data(
+            root="scenes:0",
+            batch=8,
+            crop_px=(255, 255),
+            crop_scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1),
+            colour_jitter=0.3,
+            lighting=0.0,
+            gaussian_iou=0.5,
+            max_objects=16,
+        ),
+        loss=Loss(pull=0.25, push=0.25, group=8.0),
+        optim=Optim(peak_lr=3e-3, schedule="cosine", warmup_steps=200),
+        test=Test(
+            batch=8,
+            top_k=12,
+            max_pairs=12,
+            no_border=True,
+            nms_sigma=0.7,
+            saccade=Saccade(max_crops=12, crop_batch=8),
+        ),
+        steps=2000,
+        log_steps=50,
+        save_steps=500,
+    )
