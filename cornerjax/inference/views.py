@@ -164,7 +164,7 @@ def assemble(
         # Differs from CornerNet: an image that fills a side is placed whole; there, its last row or column is lost.
         cut = image[: size[0] - 1, : size[1] - 1] if legacy.cut_last else image
         padded[row, y : y + cut.shape[0], x : x + cut.shape[1]] = cut
-        # Differs from CornerNet: an axis has the factor by which it was resized, to whole pixels; there, both the scale.
+        # Differs from CornerNet: an axis has the factor that whole pixels gave it; there, both have the scale.
         factors[row] = 1 / scale if legacy.nominal_scale else np.array(original[::-1]) / (width, height)
         borders[row], sizes[row] = (x, y), factors[row] * (width, height)
     return padded, borders, factors, sizes

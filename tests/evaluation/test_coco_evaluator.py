@@ -12,7 +12,8 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, Data, InputError, Test
-from cornerjax.data.coco import open_source
+from cornerjax.data.coco import CocoSource, Record, open_source
+from cornerjax.detectors.base import Detections
 from cornerjax.evaluation.coco import Evaluator, coco_results
 from cornerjax.evaluation.report import print_tables, write_report
 
@@ -127,3 +128,18 @@ def test_pictures_are_spread_over_the_data_set(evaluator, perfect):
 def test_an_image_smaller_than_a_cell_is_named(source):
     with pytest.raises(InputError, match=r"0\.png: image of 61x50 pixels: both sides must be at least 80"):
         Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(scales=(0.05,))), source)
+
+
+def test_results_have_two_decimals_where_wanted(golden):
+    recorded = golden("post/coco_results.npz")
+    top = recorded["top"]
+    found = Detections(top[:, :4], top[:, 4], top[:, 5].astype(np.int32) - 1, ("?",) * 80)
+    record = Record(7, Path("7.jpg"), 480, 640, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
+    source = CocoSource([record], ("?",) * 80, tuple(recorded["cls2coco"].tolist()), Path("none.json"))
+    results = coco_results([found], source, decimals=2)
+    assert [result["bbox"] for result in results] == recorded["bbox_f64"].tolist()
+    assert [result["score"] for result in results] == recorded["score_f64"].tolist()
+    assert [result["category_id"] for result in results] == recorded["category_id"].tolist()
+    plain = coco_results([found], source)
+    np.testing.assert_array_equal([result["score"] for result in plain], top[:, 4])
+
