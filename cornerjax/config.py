@@ -38,7 +38,7 @@ class Model:
 class Data:
     """The data set and what is done to an example before the network sees it."""
 
-    root: str = "shapes:0"  # a folder with a COCO-format set, or shapes:SEED for the generated set
+    root: str = "shapes:0"  # a folder with a COCO-format set, or shapes:SEED or scenes:SEED, which are generated
     train: str = "train"  # split to train on: annotations/instances_<split>.json, or a path to a JSON file
     val: str = "val"  # split to evaluate on
     images: str = ""  # folder of the images; empty: looked for in the usual places

@@ -13,9 +13,10 @@ from jaxtyping import Float, Int, UInt8
 
 from cornerjax.config import Data, InputError
 from cornerjax.data.images import load_image
-from cornerjax.data.shapes import write_shapes
+from cornerjax.data.shapes import STYLES, write_shapes
 
 log = logging.getLogger("cornerjax")
+GENERATED = " or ".join(f"{name}:SEED" for name in STYLES)
 TOO_FAR = 1e30  # no number of a box is as large: float32 must hold sums and multiples of them
 
 
@@ -60,15 +61,17 @@ def open_source(data: Data, split: str) -> CocoSource:
     """Open one split of the data set that the options name. Another kind of source is one more case here.
 
     Args:
-        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED.
+        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED,
+            "scenes:SEED" in data/scenes-SEED.
         split: usually data.train or data.val: a split of the folder, or a path to a JSON file.
     Raises: InputError: something is missing or makes no sense; the message names the file and the value.
     """
-    if data.root.startswith("shapes:"):
-        seed = data.root.removeprefix("shapes:")
+    name, colon, seed = data.root.partition(":")
+    if colon and name in STYLES:
         if not seed.isdecimal():
-            raise InputError(f"data.root {data.root!r}: expected shapes:SEED with a number of 0 or more")
-        data = dataclasses.replace(data, root=str(write_shapes(Path("data") / f"shapes-{seed}", seed=int(seed))))
+            raise InputError(f"data.root {data.root!r}: expected {GENERATED} with a number of 0 or more")
+        folder = write_shapes(Path("data") / f"{name}-{seed}", seed=int(seed), style=STYLES[name])
+        data = dataclasses.replace(data, root=str(folder))
     return open_coco(data, split)
 
 
@@ -76,7 +79,7 @@ def open_coco(data: Data, split: str) -> CocoSource:
     """Open a COCO-format folder; arguments and errors as in open_source."""
     root = Path(data.root)
     if not root.is_dir():
-        raise InputError(f"data.root {data.root!r} is no folder; expected one in COCO format, or shapes:SEED")
+        raise InputError(f"data.root {data.root!r} is no folder; expected one in COCO format, or {GENERATED}")
     file = _annotation_file(root, split)
     content = _read_json(file)
     categories = _categories(content["categories"], file)

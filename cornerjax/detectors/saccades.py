@@ -22,7 +22,7 @@ from cornerjax.ops.locations import attention_locations, box_locations, choose_l
 from cornerjax.ops.peaks import keep_peaks
 from cornerjax.ops.pixels import normalise
 
-Image = UInt8[np.ndarray, "H W 3"]
+Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
 class Round(NamedTuple):

@@ -15,7 +15,7 @@ from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config, InputError, Test
 from cornerjax.data.images import load_image
 from cornerjax.detectors import get_detector
-from cornerjax.detectors.base import Detections, Detector
+from cornerjax.detectors.base import Detections, Detector, Finder
 from cornerjax.inference.procedure import THREADS, Procedure
 from cornerjax.nn.functional import functional
 
@@ -30,6 +30,10 @@ class Predictor:
         apply, params, model_state: of `nn.functional`, or restored.
         config: `model`, `test` and `legacy` are used.
         class_names: name of each class.
+    Attributes:
+        apply, config, class_names: as given.
+        weights: params and model_state, on the device.
+        finder: the test procedure, see detectors.base.Finder.
     """
 
     def __init__(
@@ -41,9 +45,10 @@ class Predictor:
         config: Config,
         class_names: Sequence[str],
     ):
-        self.config, self.class_names = config, tuple(class_names)
-        self._params, self._model_state = jax.device_put((params, model_state))
+        self.apply, self.config, self.class_names = apply, config, tuple(class_names)
+        self.weights: tuple[dict[str, Any], dict[str, Any]] = jax.device_put((params, model_state))
         self._procedure = Procedure(detector, apply, config, class_names)
+        self.finder: Finder = self._procedure.finder
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
 
     @overload
@@ -67,7 +72,7 @@ class Predictor:
         for photo, image in zip(photos, images, strict=True):
             self.check_size(image, photo)
         batches = self._procedure.plan([image.shape[:2] for image in images])
-        found = dict(self._procedure(self._params, self._model_state, batches, images.__getitem__))
+        found = dict(self._procedure(*self.weights, batches, images.__getitem__))
         return [found[i] for i in range(len(images))]
 
     def forward(self, images: jax.Array | np.ndarray) -> dict[str, Any]:
@@ -84,12 +89,12 @@ class Predictor:
             raise ValueError(
                 f"images must have the shape (b, H, W, 3) and type float32, got {images.shape}, {images.dtype}"
             )
-        return self._forward(self._params, self._model_state, images)
+        return self._forward(*self.weights, images)
 
     def check_size(self, image: np.ndarray, photo: Photo) -> None:
         """Raises: InputError: the image of the photo is smaller than a cell of the network's map."""
         try:
-            self._procedure.finder.bucket(*image.shape[:2])
+            self.finder.bucket(*image.shape[:2])
         except InputError as e:
             raise InputError(f"{e} ({photo})" if not isinstance(photo, np.ndarray) else str(e)) from None
 

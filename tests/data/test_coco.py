@@ -74,6 +74,12 @@ def test_the_layout_of_coco_itself(tmp_path):
     assert open_train(tmp_path, "train2017").records[0].path == tmp_path / "train2017/7.png"
 
 
+def test_a_folder_may_have_the_name_of_a_generated_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "scenes")
+    assert len(open_train("scenes").records) == 3
+
+
 def test_a_split_may_have_a_dot(tmp_path):
     for split in ("train", "train.small"):
         write(tmp_path, images=f"images/{split}", annotations=f"annotations/instances_{split}.json")
@@ -186,8 +192,10 @@ def test_missing_images_are_counted(tmp_path):
 
 
 def test_files_that_are_not_there(tmp_path):
-    with pytest.raises(InputError, match="nowhere' is no folder; expected one in COCO format, or shapes:SEED"):
-        open_train(tmp_path / "nowhere")
+    accepted = "expected one in COCO format, or shapes:SEED or scenes:SEED$"
+    for root in (tmp_path / "nowhere", "circles:0"):
+        with pytest.raises(InputError, match=f"{root}' is no folder; {accepted}"):
+            open_train(root)
     with pytest.raises(InputError, match=r"split 'train'; looked for .*instances_train.json, .*/train.json"):
         open_train(tmp_path)
     (tmp_path / "train.json").write_text("{")

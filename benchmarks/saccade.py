@@ -1,0 +1,226 @@
+"""What does looking closer cost, and what does it find?
+
+packing: images a second of a trained CornerNet-Saccade, the looks of 1, 4 and 8 images packed together, timed in turn,
+with the number of compilations.
+compare: AP, looks an image, share of the pixels and network FLOPs of a CornerNet-Saccade and of another detector on the
+same images; Saccade also with the true boxes in place of its attention; a picture of both.
+
+python benchmarks/saccade.py packing runs/saccade_small
+python benchmarks/saccade.py compare runs/saccade_small runs/scenes_squeeze --picture saccade.jpg
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import jax
+import numpy as np
+import tyro
+
+import cornerjax
+from cornerjax.checkpoint import open_workdir
+from cornerjax.data.coco import CocoSource, open_source, read_image
+from cornerjax.detectors.base import Detections
+from cornerjax.detectors.saccades import Round, Saccades
+from cornerjax.drawing import draw_boxes, sheet
+from cornerjax.evaluation.average_precision import average_precision
+from cornerjax.evaluation.coco import coco_results
+from cornerjax.inference.files import save_picture
+from cornerjax.inference.predictor import Predictor
+from cornerjax.ops.crops import Windows, crop_windows, view_locations
+from cornerjax.ops.locations import box_locations, choose_locations
+
+SHOWN = 0.4  # boxes with a lower score are left out of the picture
+MAP_COLOURS = ((255, 160, 0), (0, 220, 0), (0, 0, 255))  # BGR, of large, medium and small objects
+
+
+class Compilations:
+    """Counts what XLA compiles."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+
+    def _hear(self, event: str, duration: float, **_: Any) -> None:
+        self.count += event == "/jax/core/compile/backend_compile_duration"
+
+
+class Oracle(Saccades):
+    """Looks where the true boxes are, in place of the attention."""
+
+    true: list[np.ndarray]  # of the images of the next call
+
+    def _places(self, seen: Round, image: int, size: tuple[int, int], threshold: float, *, first: bool) -> np.ndarray:
+        saccade, boxes = self._config.test.saccade, self.true[image]
+        kinds = {"box_px": saccade.box_px, "large_px": saccade.large_px, "small_px": saccade.small_px}
+        places = box_locations(boxes, np.ones(len(boxes), np.float32), **kinds)
+        return choose_locations(places, apart_px=saccade.apart_px, num=saccade.max_crops)
+
+
+def opened(workdir: Path, **test: Any) -> tuple[Predictor, CocoSource]:
+    run = open_workdir(workdir)
+    data = dataclasses.replace(run.config.data, empty_images=True)
+    predictor = cornerjax.load(workdir, test=dataclasses.replace(run.config.test, **test))
+    return predictor, open_source(data, data.val)
+
+
+def finder_of(predictor: Predictor, kind: type[Saccades] | None = None) -> Any:
+    config = predictor.config
+    detector = cornerjax.DETECTORS[config.model.detector]
+    return kind(detector, predictor.apply, config) if kind else predictor.finder
+
+
+def packing(workdir: Path, *, packs: tuple[int, ...] = (1, 4, 8), images: int = 48, rounds: int = 5) -> None:
+    """Print images a second for each number of images packed together, as ratios to the first."""
+    compilations = Compilations()
+    predictors = {pack: opened(workdir, batch=pack)[0] for pack in packs}
+    source = opened(workdir)[1]
+    loaded = [read_image(record)[..., ::-1] for record in source.records[:images]]
+    for pack, predictor in predictors.items():
+        before = compilations.count
+        found = predictor(loaded)
+        print(f"{pack} together: {compilations.count - before} compilations for {images} images of one size")
+        assert sum(map(len, found)), "nothing was found: the run is not trained"
+    times: dict[int, list[float]] = {pack: [] for pack in packs}
+    before = compilations.count
+    for _ in range(rounds):
+        for pack, predictor in predictors.items():
+            start = time.perf_counter()
+            predictor(loaded)
+            times[pack].append(time.perf_counter() - start)
+    print(f"{compilations.count - before} compilations in {rounds * len(packs)} more passes")
+    for pack in packs:
+        ratios = np.array(times[packs[0]]) / np.array(times[pack])
+        print(
+            f"{pack} together: {np.median(ratios):.2f} x the images a second ({ratios.min():.2f} to {ratios.max():.2f})"
+        )
+
+
+def flops(predictor: Predictor, shape: tuple[int, ...]) -> float:
+    """Of the network's forward pass for one image of this shape, by XLA's count."""
+    images = jax.ShapeDtypeStruct((1, *shape, 3), np.float32)
+    forward = jax.jit(partial(predictor.apply, train=False))
+    return forward.lower(*predictor.weights, images).compile().cost_analysis()["flops"]
+
+
+def evaluated(
+    predictor: Predictor, source: CocoSource, kind: type[Saccades] | None = None
+) -> Iterator[tuple[int, np.ndarray, Detections, list[Round]]]:
+    """Yield (index, BGR image, detections, rounds) of every image; detectors that look once have no rounds."""
+    finder = finder_of(predictor, kind)
+    for i, record in enumerate(source.records):
+        image = read_image(record)
+        bucket = finder.bucket(*image.shape[:2])
+        rounds: list[Round] = []
+        if isinstance(finder, Saccades):
+            if isinstance(finder, Oracle):
+                finder.true = [record.boxes]
+            found, rounds = finder.trace(*predictor.weights, [image], bucket, 1)
+        else:
+            found = finder(*predictor.weights, [finder.prepare(image)], bucket, 1)
+        boxes, scores, classes = (np.asarray(part)[0] for part in found)
+        real = scores >= 0
+        yield i, image, Detections(boxes[real], scores[real], classes[real], source.class_names), rounds
+
+
+def measured(
+    name: str, predictor: Predictor, source: CocoSource, kind: type[Saccades] | None = None
+) -> list[Detections]:
+    """Print a line of numbers; return the detections."""
+    detections, looks, share = [], [], []
+    start = time.perf_counter()
+    for _, image, found, rounds in evaluated(predictor, source, kind):
+        detections.append(found)
+        height, width = image.shape[:2]
+        side = predictor.config.data.crop_px[0]
+        count = sum(len(seen.image) for seen in rounds)
+        looks.append(count - (len(rounds[0].image) if rounds else 0))
+        padded = predictor.finder.bucket(height, width)
+        share.append(count * side**2 / (height * width) if rounds else np.prod(padded[0]) / (height * width))
+    seconds = time.perf_counter() - start
+    shape = (side, side) if looks[0] or kind else padded[0]
+    per_image = flops(predictor, shape) * (np.mean(looks) + len(rounds[0].image) if rounds else 1)
+    truth = json.loads(source.annotation_file.read_bytes())
+    metrics, _ = average_precision(truth, coco_results(detections, source), [r.image_id for r in source.records])
+    aps = " ".join(f"{key} {metrics[key]:.3f}" for key in ("AP", "AP50", "AP_small", "AP_medium", "AP_large"))
+    print(
+        f"{name:22s} {aps}; crops {np.mean(looks):.1f}, pixels {np.mean(share):.2f}, "
+        f"{per_image / 1e9:.2f} GFLOP and {seconds / len(detections) * 1e3:.0f} ms an image"
+    )
+    return detections
+
+
+def attention_on(image: np.ndarray, predictor: Predictor) -> np.ndarray:
+    """The attention maps of the largest view over the image, a colour each."""
+    finder, side = predictor.finder, predictor.config.data.crop_px[0]
+    height, width = image.shape[:2]
+    view = view_locations(height, width, predictor.config.test.saccade.view_px[-1:])
+    windows = crop_windows(view, height, width, side=side)
+    crops = finder.cut(image[None], np.zeros(1, np.int32), Windows(*windows))
+    maps = predictor.forward(cornerjax.ops.pixels.normalise(crops))["attention"]
+    canvas = image.astype(np.float32) * 0.5
+    (y, x), (h, w) = windows.corner[0], windows.resized[0]
+    for logits, colour in zip(maps, MAP_COLOURS, strict=True):
+        heat = cv2.resize(np.asarray(jax.nn.sigmoid(logits))[0, ..., 0], (side, side), interpolation=cv2.INTER_NEAREST)
+        heat = cv2.resize(heat[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_NEAREST)
+        canvas += heat[..., None] * np.array(colour, np.float32) * 0.8
+    return np.clip(canvas, 0, 255).astype(np.uint8)
+
+
+def draw(path: Path, predictor: Predictor, source: CocoSource, others: list[Detections], count: int = 4) -> None:
+    """True boxes; attention and crops; boxes of Saccade; boxes of the other."""
+    rows = []
+    for i, image, found, rounds in evaluated(predictor, source):
+        if i % max(1, len(source.records) // count):
+            continue
+        record, names = source.records[i], source.class_names
+        looks = attention_on(image, predictor)
+        for window in rounds[1].windows.offset if len(rounds) > 1 else []:
+            scale = rounds[1].locations[list(map(tuple, rounds[1].windows.offset)).index(tuple(window)), 2]
+            y, x = window
+            far = int(predictor.config.data.crop_px[0] / scale)
+            cv2.rectangle(looks, (int(x), int(y)), (int(x) + far, int(y) + far), (255, 255, 255), 1)
+        rows.append(draw_boxes(image, record.boxes, record.classes, class_names=names, title="true"))
+        rows.append(looks)
+        for title, boxes in (("Saccade", found), ("other", others[i])):
+            kept = boxes.above(SHOWN)
+            options = {"class_names": names, "scores": kept.scores, "title": f"{title}, {SHOWN} and more"}
+            rows.append(draw_boxes(image, kept.boxes, kept.classes, **options))
+    save_picture(path, sheet(rows, columns=4))
+    print(f"written: {path}")
+
+
+def compare(saccade: Path, other: Path, picture: Path | None) -> None:
+    """Print a table of both detectors, and of Saccade led by the true boxes; draw them."""
+    predictor, source = opened(saccade)
+    measured("saccade", predictor, source)
+    measured("saccade, true places", predictor, source, Oracle)
+    rival, _ = opened(other)
+    detections = measured(rival.config.model.detector, rival, source)
+    if picture:
+        draw(picture, predictor, source, detections)
+
+
+def main(
+    what: Literal["packing", "compare"], workdirs: tyro.conf.Positional[tuple[Path, ...]], picture: Path | None = None
+) -> None:
+    """Measure; see the top of the file.
+
+    Args:
+        what: what to measure.
+        workdirs: of the trained Saccade, and for compare of the other detector.
+        picture: a file to draw into.
+    """
+    if what == "packing":
+        packing(workdirs[0])
+    else:
+        compare(workdirs[0], workdirs[1], picture)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
