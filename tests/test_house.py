@@ -9,6 +9,7 @@ import pytest
 
 from cornerjax.config import Config, InputError, check, differences, from_json, load_recipe, to_json
 from cornerjax.detectors import DETECTORS
+from cornerjax.legacy import Legacy, apply_preset
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cornerjax"
@@ -141,3 +142,18 @@ def test_a_missing_recipe_lists_those_there_are(tmp_path, monkeypatch):
     (tmp_path / "there.py").write_text("Not Python")
     with pytest.raises(InputError, match=r"is no Python"):
         load_recipe(tmp_path / "there.py")
+
+
+def test_every_switch_stands_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for field in dataclasses.fields(Legacy):
+        assert f"| `legacy.{field.name}` |" in readme
+
+
+def test_presets_set_every_switch():
+    released = apply_preset(Config(), "released")
+    assert all(dataclasses.asdict(released.legacy).values())
+    assert released.data.crowd
+    assert apply_preset(released, "clean") == Config()
+    eccv18 = apply_preset(Config(), "released_eccv18").data
+    assert (eccv18.gaussian_radius, eccv18.gaussian_iou) == ("legacy", 0.7)

@@ -110,7 +110,7 @@ def test_there_are_at_most_max_crops_looks_over_all_rounds():
     finder = procedure(dataclasses.replace(CONFIG, test=dataclasses.replace(CONFIG.test, saccade=twice))).finder
     image = scene(400, 400, (200, 200, 204, 204))
     _, rounds = finder.trace({}, {}, [image], finder.bucket(400, 400), 1)
-    assert [len(seen.image) for seen in rounds][0] == 2
+    assert len(rounds[0].image) == 2
     assert sum(len(seen.image) for seen in rounds[1:]) <= 2
     assert len(rounds) == 3  # a second round looks closer at what the first one found
 

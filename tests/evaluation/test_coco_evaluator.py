@@ -142,4 +142,3 @@ def test_results_have_two_decimals_where_wanted(golden):
     assert [result["category_id"] for result in results] == recorded["category_id"].tolist()
     plain = coco_results([found], source)
     np.testing.assert_array_equal([result["score"] for result in plain], top[:, 4])
-
