@@ -18,6 +18,7 @@ from cornerjax.config import Config, load_recipe
 class Train:
     config: str = "configs/shapes.py"  # the recipe
     workdir: str = ""  # where the run is kept; runs/<recipe> if not given
+    init: str = ""  # a work directory of train.py or of cornerjax.weights whose weights a new run starts from
     profile: bool = False  # write a trace of ten steps to <workdir>/profile
     recipe: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
@@ -30,7 +31,7 @@ def main() -> None:
     from cornerjax.training.loop import train  # not before the options are right: imports take seconds
 
     name = Path(args.config).stem
-    run = train(args.recipe, args.workdir or f"runs/{name}", recipe=name, profile=args.profile)
+    run = train(args.recipe, args.workdir or f"runs/{name}", recipe=name, profile=args.profile, init=args.init)
     print(f"{run.path}; next: python eval.py --workdir {run.path}")
 
 

@@ -1,6 +1,6 @@
 """Keypoint-based object detectors in JAX.
 
-    predictor = cornerjax.load("runs/shapes")
+    predictor = cornerjax.load("runs/shapes")  # or cornerjax.from_torch("cornernet_squeeze", "checkpoint.pkl")
     detections = predictor("photo.jpg")
 
 Dimension letters, the same in every file:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cornerjax.detectors import DETECTORS
     from cornerjax.detectors.base import Detections
     from cornerjax.inference.predictor import Predictor, load
+    from cornerjax.weights.convert import from_torch
 
 __all__ = [
     "DETECTORS",
@@ -32,6 +33,7 @@ __all__ = [
     "Optim",
     "Predictor",
     "Test",
+    "from_torch",
     "load",
     "load_recipe",
     "ops",
@@ -42,6 +44,7 @@ _LATER = {
     "DETECTORS": "cornerjax.detectors",
     "Detections": "cornerjax.detectors.base",
     "Predictor": "cornerjax.inference.predictor",
+    "from_torch": "cornerjax.weights.convert",
     "load": "cornerjax.inference.predictor",
 }
 

@@ -56,15 +56,26 @@ def open_workdir(path: str | Path) -> Workdir:
 
 
 def create_workdir(
-    path: str | Path, config: Config, class_names: tuple[str, ...], category_ids: tuple[int, ...], *, recipe: str
+    path: str | Path,
+    config: Config,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    *,
+    recipe: str,
+    init: str = "",
 ) -> Workdir:
     """Write the description of a new run, or check that the one there is of the same run.
+
+    Args:
+        recipe: name of the recipe, for the record.
+        init: where its first weights came from, for the record; empty: drawn at random.
 
     Raises: InputError: the folder belongs to a run with another configuration or other classes, or cannot be written.
     """
     path = Path(path)
     if (path / "run.json").is_file():
         there = open_workdir(path)
+        init = json.loads((path / "run.json").read_text()).get("init", "")  # said once, when the run began
         free = (*_FREE, "steps") if config.optim.schedule == "step" else _FREE  # a cosine ends with the last step
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
@@ -78,6 +89,7 @@ def create_workdir(
         "class_names": class_names,
         "category_ids": category_ids,
         "recipe": recipe,
+        "init": init,
         "seed": config.seed,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS},
     }
@@ -109,6 +121,7 @@ class Checkpoints:
 
     def __init__(self, path: Path, *, keep: int = 1, read_only: bool = False):
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every step of every save
+        self._path = path
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
@@ -119,12 +132,16 @@ class Checkpoints:
             item_handlers={name: ocp.StandardCheckpointHandler() for name in ("weights", "optimiser")},
         )
 
-    def save(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any], *, ap: float | None = None) -> None:
-        """Start writing a checkpoint; it counts once it is complete.
+    def save(
+        self, step: int, weights: dict[str, Any], optimiser: dict[str, Any] | None = None, *, ap: float | None = None
+    ) -> None:
+        """Start writing a checkpoint; it counts once it is complete. Without an optimiser no run can go on from it.
 
         An `ap` makes it a candidate for the best, nan (there were no true boxes) does not.
         """
-        items = {"weights": ocp.args.StandardSave(weights), "optimiser": ocp.args.StandardSave(optimiser)}
+        items = {"weights": ocp.args.StandardSave(weights)}
+        if optimiser is not None:
+            items["optimiser"] = ocp.args.StandardSave(optimiser)
         metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
@@ -134,10 +151,19 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """The step with the highest AP; the newest where none was evaluated."""
-        return self._manager.best_step() or self._manager.latest_step()
+        best = self._manager.best_step()
+        return self._manager.latest_step() if best is None else best
 
     def restore(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any]) -> tuple[dict, dict]:
-        """Read a checkpoint into the shapes, types and shardings of the given trees."""
+        """Read a checkpoint into the shapes, types and shardings of the given trees.
+
+        Raises: InputError: it holds weights only.
+        """
+        if self._manager.item_metadata(step)["optimiser"] is None:
+            raise InputError(
+                f"{self._path} holds converted weights, which no run can go on from; "
+                "start a new one from them with train.py --init"
+            )
         items = {"weights": ocp.args.StandardRestore(weights), "optimiser": ocp.args.StandardRestore(optimiser)}
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         return restored["weights"], restored["optimiser"]
@@ -158,6 +184,14 @@ class Checkpoints:
 
 def _ap(metrics: dict[str, float]) -> float:
     return metrics["AP"]
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a run has anything to resume from."""
+    if not (workdir / "checkpoints").is_dir():
+        return False
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.latest() is not None
 
 
 def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") -> tuple[dict, dict, int]:

@@ -21,7 +21,8 @@ ROWS = [
     {"ops", "drawing", "cli"},
     {"losses", "targets", "data", "nn", "checkpoint"},
     {"detectors"},
-    {"weights", "inference"},
+    {"inference"},
+    {"weights"},
     {"evaluation"},
     {"training"},
     {"check"},
@@ -31,7 +32,7 @@ ONLY_IN = {
     "tensorflow_datasets": ("data/",),
     "orbax": ("checkpoint.py",),
     "jax.experimental.pallas": ("ops/running_max/pallas",),
-    "torch": ("weights.py",),
+    "torch": ("weights/read.py",),
 }
 
 

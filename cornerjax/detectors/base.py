@@ -86,6 +86,7 @@ class Detector(Protocol):
 
     defaults: Model  # the published network
     test_defaults: Test  # and how it was tested
+    crop_px: tuple[int, int]  # and the height and width of its training examples
 
     @property
     def crop(self) -> Callable | None:

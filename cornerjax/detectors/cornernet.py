@@ -102,6 +102,7 @@ class CornerNet:
 
     defaults = Model()
     test_defaults = Test(flip=True)
+    crop_px = (511, 511)
     crop: Callable | None = None
     detect: Callable[..., Finder] | None = None
     block: type = ResidualBlock

@@ -52,6 +52,7 @@ class CornerNetSaccade(CornerNet):
 
     defaults = Model(detector="cornernet_saccade", stacks=3, dims=(256, 384, 384, 512), blocks=(1, 1, 1, 1))
     test_defaults = Test(top_k=12, max_pairs=12, tag_distance=0.3, no_border=True, nms_sigma=0.7)
+    crop_px = (255, 255)
     crop: Callable | None = staticmethod(crop_around_reference)
     network = SaccadeNetwork
 

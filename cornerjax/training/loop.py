@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir
+from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint
 from cornerjax.config import Config, InputError, check
 from cornerjax.data.coco import CocoSource, check_counts, open_source
 from cornerjax.data.device import finish_batch
@@ -16,6 +16,7 @@ from cornerjax.data.pipeline import make_batches
 from cornerjax.detectors import get_detector
 from cornerjax.evaluation.coco import Evaluator
 from cornerjax.nn.functional import functional
+from cornerjax.training.init import init_weights
 from cornerjax.training.log import TrainLog
 from cornerjax.training.mesh import check_batch, data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
@@ -25,7 +26,9 @@ PROFILED_STEPS = 10
 PICTURES = 8  # validation images that TensorBoard gets at each evaluation
 
 
-def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: bool = False) -> Workdir:
+def train(
+    config: Config, workdir: str | Path, *, recipe: str = "", profile: bool = False, init: str | Path = ""
+) -> Workdir:
     """Train a detector, or go on where the run in `workdir` stopped.
 
     Args:
@@ -33,6 +36,7 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
         workdir: made if missing; `checkpoint.py` says what is in it.
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
+        init: a work directory whose weights a new run starts from, see init.py; a run that resumes has its own.
     Raises: InputError: the data, the configuration or the work directory cannot be used.
     """
     check(config)
@@ -48,7 +52,13 @@ def train(config: Config, workdir: str | Path, *, recipe: str = "", profile: boo
     tx = make_optimiser(config)
     apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(config.seed)))
     evaluator = Evaluator(detector, apply, config, val_source)
-    run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe)
+    if init:
+        if has_checkpoint(Path(workdir)):
+            said = [f"{workdir} has checkpoints of its own; {init} is not used"]
+        else:
+            params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
+        print("\n".join(said))
+    run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe, init=str(init))
 
     state = TrainState.create(params, model_state, tx, mesh)
     train_step = make_train_step(
