@@ -1,0 +1,96 @@
+"""From a PyTorch checkpoint and a BGR image to final boxes: what the originals find, found here."""
+
+import dataclasses
+import fnmatch
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cornerjax
+from cornerjax.weights.__main__ import main
+
+torch = pytest.importorskip("torch")
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SHARE_THAT_MAY_DIFFER = 0.02  # where rounding decides which candidate is the K-th, or which of two equals comes first
+CASES = {
+    "cornernet_squeeze": ("cornernet_squeeze", "CornerNet_Squeeze", {}),
+    "cornernet": ("cornernet", "CornerNet", {}),
+    "cornernet_eccv18": ("cornernet", "CornerNet_ECCV18", {}),
+    "cornernet_multi_scale": (
+        "cornernet", "CornerNet", {"scales": (0.5, 0.75, 1.0, 1.25, 1.5), "merge": True, "merge_exp": 10}
+    ),
+    "cornernet_saccade": ("cornernet_saccade", "CornerNet_Saccade", {"saccade": {}}),
+    "cornernet_saccade_two_iter": (
+        "cornernet_saccade", "CornerNet_Saccade", {"saccade": {"attention": (0.3, 0.3), "max_crops": 14}}
+    ),
+}  # fmt: skip
+
+
+def tweaked(weights: dict[str, np.ndarray], tweak: str) -> dict[str, np.ndarray]:
+    """The recording's change of the weights, in its own words: "every A and B: entries [0, 5] += 3.0 ; every ..."."""
+    for clause in tweak.split(" ; "):
+        names, entries, sign, number = re.fullmatch(
+            r"every (.+?)(?:: entries \[(.*)\])? ([+*])= (-?[\d.]+)", clause
+        ).groups()
+        changed = [key for key in weights for name in names.split(" and ") if fnmatch.fnmatchcase(key, name)]
+        assert changed, clause
+        for key in changed:
+            at = [int(i) for i in entries.split(",")] if entries else slice(None)
+            weights[key][at] = weights[key][at] + float(number) if sign == "+" else weights[key][at] * float(number)
+    return weights
+
+
+def write_checkpoint(path: Path, manifest: str, tweak: str) -> None:
+    """As the authors released theirs: a dict of tensors, all names behind "module."."""
+    draw = runpy.run_path(str(GOLDEN / "golden_weights.py"))["weight"]
+    shapes = json.loads((GOLDEN / "manifest" / f"{manifest}.json").read_text())
+    weights = {key: draw(key, shape) for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
+    torch.save({f"module.{key}": torch.from_numpy(value) for key, value in tweaked(weights, tweak).items()}, path)
+
+
+def unmatched(found: cornerjax.Detections, top: np.ndarray) -> tuple[list, list]:
+    """Recorded boxes that were not found within 0.5 px and 2e-3 in score, each found box once; and boxes besides."""
+    left, missing = list(range(len(found))), []
+    for *box, score, label in top[np.argsort(-top[:, 4], kind="stable")].tolist():
+        off = {i: np.abs(found.boxes[i] - box).max() for i in left if found.classes[i] + 1 == label}
+        near = {i: px for i, px in off.items() if px < 0.5 and abs(found.scores[i] - score) < 2e-3}
+        if near:
+            left.remove(min(near, key=near.__getitem__))
+        else:
+            missing.append((box, score, label))
+    return missing, [(found.boxes[i], found.scores[i], found.classes[i]) for i in left]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_a_released_checkpoint_finds_the_boxes_of_the_original(case, golden, tmp_path, monkeypatch, capsys):
+    detector, manifest, options = CASES[case]
+    recorded = golden(f"e2e/{case}.npz")
+    source, out = tmp_path / "checkpoint.pkl", tmp_path / "converted"
+    write_checkpoint(source, manifest, str(recorded["tweak"]))
+    monkeypatch.setattr(sys, "argv", ["weights", "--detector", detector, "--source", str(source), "--out", str(out)])
+    main()
+    source.unlink()  # up to 800 MB
+    assert "all equal when read back" in capsys.readouterr().out
+
+    test = cornerjax.load(out).config.test
+    if "saccade" in options:
+        options = {"saccade": dataclasses.replace(test.saccade, crop_batch=8, **options["saccade"])}
+    found = cornerjax.load(out, test=dataclasses.replace(test, **options))(recorded["image"][..., ::-1])
+    top = recorded["top"]
+    missing, besides = unmatched(found, top)
+    assert len(found) == len(top)
+    assert len(missing) <= SHARE_THAT_MAY_DIFFER * len(top), missing
+    assert len(besides) <= SHARE_THAT_MAY_DIFFER * len(top), besides
+
+
+def test_the_recordings_words_are_understood():
+    weights = {"a.1.bias": np.zeros(3), "b.1.bias": np.ones(2), "c.weight": np.ones(2)}
+    tweaked(weights, "every a.*.bias and b.*.bias: entries [0, 1] += 3.0 ; every c.* *= 0.5")
+    assert [value.tolist() for value in weights.values()] == [[3, 3, 0], [4, 4], [0.5, 0.5]]
