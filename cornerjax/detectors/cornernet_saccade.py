@@ -64,6 +64,11 @@ class CornerNetSaccade(CornerNet):
         data, maps = config.data, len(config.model.dims) - 1
         if data.crop_px[0] != data.crop_px[1]:
             raise InputError(f"data.crop_px is {data.crop_px}; looks are square, height and width must be the same")
+        if max(config.test.saccade.view_px) > data.crop_px[0]:
+            raise InputError(
+                f"test.saccade.view_px is {config.test.saccade.view_px}; no view is larger than data.crop_px, "
+                f"{data.crop_px[0]}"
+            )
         ranges = data.attention_px
         if len(ranges) != maps or any(len(r) != 2 or r[0] >= r[1] for r in ranges):
             raise InputError(

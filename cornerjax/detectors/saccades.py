@@ -171,8 +171,9 @@ class Saccades:
         saccade = self._config.test.saccade
         slots = len(saccade.view_px) + saccade.max_crops
         image = np.concatenate([seen.image for seen in rounds])
-        # The number of a look among those of its image: looks come round by round, in each image by image.
-        slot = np.array([np.sum(image[:i] == image[i]) for i in range(len(image))], np.int32)
+        counts = np.bincount(image, minlength=rows)
+        slot = np.empty_like(image)  # the number of a look among those of its image
+        slot[np.argsort(image, kind="stable")] = np.arange(len(image)) - np.repeat(counts.cumsum() - counts, counts)
         together = []
         for name in Candidates._fields:
             if name == "scores":
