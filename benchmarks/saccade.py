@@ -207,14 +207,16 @@ def compare(saccade: Path, other: Path, picture: Path | None) -> None:
 
 
 def main(
-    what: Literal["packing", "compare"], workdirs: tyro.conf.Positional[tuple[Path, ...]], picture: Path | None = None
+    what: tyro.conf.Positional[Literal["packing", "compare"]],
+    workdirs: tyro.conf.Positional[tuple[Path, ...]],
+    picture: Path | None = None,
 ) -> None:
     """Measure; see the top of the file.
 
     Args:
         what: what to measure.
         workdirs: of the trained Saccade, and for compare of the other detector.
-        picture: a file to draw into.
+        picture: a JPEG to draw into.
     """
     if what == "packing":
         packing(workdirs[0])

@@ -39,7 +39,7 @@ def config() -> Config:
             nms_sigma=0.7,
             saccade=Saccade(max_crops=12, crop_batch=8),
         ),
-        steps=2000,
+        steps=1600,
         log_steps=50,
         save_steps=500,
     )

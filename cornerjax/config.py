@@ -45,7 +45,8 @@ class Data:
     batch: int = 8  # images a step, over all devices and hosts
     crop_px: tuple[int, int] = (511, 511)  # height and width of a training example
     random_crop: bool = True  # crop at a random scale and place; otherwise stretch the whole image to crop_px
-    crop_scales: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)  # crop side / crop_px; Saccade: see its recipe
+    # crop side / crop_px, drawn uniformly; Saccade: what images without objects are resized by
+    crop_scales: tuple[float, ...] = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
     crop_border_px: int = 128  # crop centres keep this distance to the image border, halved until it fits
     flip: bool = True  # mirror half of the examples
     colour_jitter: float = 0.4  # brightness, contrast and saturation change by a factor 1 +- this
