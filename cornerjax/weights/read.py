@@ -3,9 +3,10 @@
 import hashlib
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,9 +37,10 @@ def read_tensors(source: Source) -> Tensors:
     """
     if isinstance(source, Mapping):
         name, given, digest = "dict", dict(source), _hash_of_dict(source)
+        types = {key: str(value.dtype) for key, value in given.items()}
     else:
         path = Path(source)
-        name, given = str(path), _load(path)
+        name, (given, types) = str(path), _load(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     values, converted = {}, {}
@@ -47,15 +49,16 @@ def read_tensors(source: Source) -> Tensors:
             continue
         if value.dtype.kind != "f":
             raise InputError(f"{name}: {key} has the type {value.dtype}; expected floating-point numbers")
-        if value.dtype != np.float32:
-            converted[key] = str(value.dtype)
+        if types[key] != "float32":
+            converted[key] = types[key]
         values[key] = np.ascontiguousarray(value, np.float32)
         if not np.isfinite(values[key]).all():
             raise InputError(f"{name}: {key} has values that are infinite or no numbers; expected finite ones")
     return Tensors(values, name, digest, converted)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The tensors of a file as arrays, and their types."""
     if not path.is_file():
         raise InputError(f"{path} is no file; expected a checkpoint of PyTorch, .pkl or .pth")
     try:
@@ -63,7 +66,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     except ImportError:
         raise InputError(f"reading {path} needs PyTorch; install it with: pip install torch") from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # old pickle protocols are read all the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} is refused: it is no checkpoint of PyTorch, or holds more than tensors, such as code to run; "
@@ -80,11 +84,10 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise InputError(f"{path}: {key!r} is a {type(value).__name__}; expected tensors only")
-    return {key: _as_array(value) for key, value in content.items()}
-
-
-def _as_array(tensor: Any) -> np.ndarray:
-    return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()  # NumPy has no bfloat16
+    types = {key: str(value.dtype).removeprefix("torch.") for key, value in content.items()}
+    # NumPy has no bfloat16, which float32 holds.
+    arrays = {key: (v.float() if types[key] == "bfloat16" else v).numpy() for key, v in content.items()}
+    return arrays, types
 
 
 def _hash_of_dict(tensors: Mapping[str, np.ndarray]) -> str:

@@ -1,0 +1,116 @@
+"""A checkpoint is untrusted input."""
+
+import os
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+from cornerjax.config import InputError
+from cornerjax.weights.read import read_tensors
+
+torch = pytest.importorskip("torch")
+
+VALUES = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.running_mean": np.ones(2, np.float32)}
+
+
+def tensors(**more):
+    return {key: torch.from_numpy(value) for key, value in VALUES.items()} | more
+
+
+class Hostile:
+    """Unpickled without care, it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def refused(source, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_tensors(source)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_file_gives_its_tensors_without_counters(tmp_path, zipped, nested):
+    content = tensors(**{"a.num_batches_tracked": torch.tensor(7)})
+    path = tmp_path / "checkpoint.pkl"
+    content = {"epoch": 3, "state_dict": content} if nested else content
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    read = read_tensors(path)
+    assert sorted(read.values) == sorted(VALUES)
+    for key, value in VALUES.items():
+        np.testing.assert_array_equal(read.values[key], value)
+    assert read.name == str(path)
+    assert len(read.sha256) == 64
+
+
+def test_a_dict_is_known_by_its_content():
+    read, again = read_tensors(VALUES), read_tensors(dict(reversed(VALUES.items())))
+    assert read.sha256 == again.sha256
+    assert read.sha256 != read_tensors(VALUES | {"a.running_mean": np.zeros(2, np.float32)}).sha256
+
+
+def test_other_precisions_become_float32_and_are_named(tmp_path):
+    kinds = {"double": torch.float64, "half": torch.float16, "brain": torch.bfloat16}
+    torch.save({key: torch.tensor([0.5, 2.0], dtype=dtype) for key, dtype in kinds.items()}, tmp_path / "w.pth")
+    read = read_tensors(tmp_path / "w.pth")
+    assert all(value.dtype == np.float32 and value.tolist() == [0.5, 2.0] for value in read.values.values())
+    assert sorted(read.converted) == sorted(kinds)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_code_in_a_file_does_not_run(tmp_path, protocol, by_torch):
+    path, made = tmp_path / "hostile.pkl", tmp_path / "made"
+    content = {"a.weight": Hostile(made)}
+    if by_torch:
+        torch.save(content, path, pickle_protocol=protocol)
+    else:
+        path.write_bytes(pickle.dumps(content, protocol))
+    refused(path, "hostile.pkl is refused: .* code to run")
+    assert not made.exists()
+    if not by_torch:
+        pickle.loads(path.read_bytes())
+        assert made.exists()  # it would have
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.9, 0.999])
+def test_a_file_cut_short_is_refused(tmp_path, zipped, part):
+    path = tmp_path / "cut.pkl"
+    torch.save({"a.weight": torch.ones(300, 300)}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    refused(path, r"cut.pkl (cannot be read as|is refused)")
+
+
+def test_other_files_are_refused(tmp_path):
+    refused(tmp_path / "missing.pkl", "missing.pkl is no file; expected a checkpoint of PyTorch")
+    refused(tmp_path, "is no file")
+    text = tmp_path / "notes.pkl"
+    text.write_text("not a checkpoint")
+    refused(text, "notes.pkl (cannot be read as|is refused)")
+    for content, message in (
+        ([1, 2], "holds a list; expected a dict of tensors"),
+        ({}, "holds a dict; expected a dict of tensors"),
+        ({"lr": 0.1}, "'lr' is a float; expected tensors only"),
+        ({"ids": torch.arange(3)}, "ids has the type int64; expected floating-point"),
+        ({"w": torch.tensor([1.0, float("nan")])}, "w has values that are infinite or no numbers"),
+    ):
+        torch.save(content, tmp_path / "w.pkl")
+        refused(tmp_path / "w.pkl", message)
+
+
+def test_without_pytorch_a_file_cannot_be_read_but_a_dict_can(tmp_path, monkeypatch):
+    torch.save(tensors(), tmp_path / "w.pkl")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    refused(tmp_path / "w.pkl", "needs PyTorch; install it with: pip install torch")
+    assert len(read_tensors(VALUES).values) == 2
