@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest --durations=10
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint torch bench clean
 
 demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
 	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED)
@@ -14,13 +14,15 @@ demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
 test: $(VENV)/installed-dev
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/installed-dev
+test-slow: $(VENV)/installed-torch
 	$(PYTEST) -m slow
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy cornerjax configs train.py eval.py predict.py
+
+torch: $(VENV)/installed-torch  ## PyTorch, for the tests that read its files; make test skips them without it
 
 bench: $(VENV)/installed
 	for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
@@ -33,6 +35,10 @@ $(VENV)/installed: requirements.txt pyproject.toml
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+$(VENV)/installed-torch: $(VENV)/installed-dev
+	$(RUN) -m pip install --quiet torch==2.13.0
 	touch $@
 
 clean:

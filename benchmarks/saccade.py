@@ -1,11 +1,11 @@
 """What does looking closer cost, and what does it find?
 
-packing: images a second of a trained CornerNet-Saccade, the looks of 1, 4 and 8 images packed together, timed in turn,
-with the number of compilations.
+packing: images a second of a CornerNet-Saccade, the looks of 1, 4 and 8 images packed together, timed in turn, with the
+number of compilations. Without a run, the narrow recipe's network untrained, which looks at as much as it may.
 compare: AP, looks an image, share of the pixels and network FLOPs of a CornerNet-Saccade and of another detector on the
 same images; Saccade also with the true boxes in place of its attention; a picture of both.
 
-python benchmarks/saccade.py packing runs/saccade_small
+python benchmarks/saccade.py packing [runs/saccade_small]
 python benchmarks/saccade.py compare runs/saccade_small runs/scenes_squeeze --picture saccade.jpg
 """
 
@@ -23,7 +23,9 @@ import numpy as np
 import tyro
 
 import cornerjax
+from cornerjax import cli
 from cornerjax.checkpoint import open_workdir
+from cornerjax.config import load_recipe
 from cornerjax.data.coco import CocoSource, open_source, read_image
 from cornerjax.detectors.base import Detections
 from cornerjax.detectors.saccades import Round, Saccades
@@ -32,9 +34,11 @@ from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.coco import coco_results
 from cornerjax.inference.files import save_picture
 from cornerjax.inference.predictor import Predictor
+from cornerjax.nn.functional import functional
 from cornerjax.ops.crops import Windows, crop_windows, view_locations
 from cornerjax.ops.locations import box_locations, choose_locations
 
+RECIPE = Path(__file__).parents[1] / "configs" / "saccade_small.py"
 SHOWN = 0.4  # boxes with a lower score are left out of the picture
 MAP_COLOURS = ((255, 160, 0), (0, 220, 0), (0, 0, 255))  # BGR, of large, medium and small objects
 
@@ -75,17 +79,29 @@ def finder_of(predictor: Predictor, kind: type[Saccades] | None = None) -> Any:
     return kind(detector, predictor.apply, config) if kind else predictor.finder
 
 
-def packing(workdir: Path, *, packs: tuple[int, ...] = (1, 4, 8), images: int = 48, rounds: int = 5) -> None:
+def untrained(**test: Any) -> tuple[Predictor, CocoSource]:
+    """The narrow recipe's network with first weights; every place has enough attention to be looked at."""
+    config = load_recipe(RECIPE)
+    saccade = dataclasses.replace(config.test.saccade, attention=(1e-6,))
+    model = dataclasses.replace(config.model, num_classes=3)
+    config = dataclasses.replace(config, model=model, test=dataclasses.replace(config.test, saccade=saccade, **test))
+    detector = cornerjax.DETECTORS[model.detector]
+    weights = functional(detector.build(model, np.random.default_rng(0)))
+    source = open_source(config.data, config.data.val)
+    return Predictor(detector, *weights, config, source.class_names), source
+
+
+def packing(workdir: Path | None, *, packs: tuple[int, ...] = (1, 4, 8), images: int = 24, rounds: int = 5) -> None:
     """Print images a second for each number of images packed together, as ratios to the first."""
     compilations = Compilations()
-    predictors = {pack: opened(workdir, batch=pack)[0] for pack in packs}
-    source = opened(workdir)[1]
+    opening = partial(opened, workdir) if workdir else untrained
+    predictors = {pack: opening(batch=pack)[0] for pack in packs}
+    source = opening()[1]
     loaded = [read_image(record)[..., ::-1] for record in source.records[:images]]
     for pack, predictor in predictors.items():
         before = compilations.count
-        found = predictor(loaded)
+        predictor(loaded)
         print(f"{pack} together: {compilations.count - before} compilations for {images} images of one size")
-        assert sum(map(len, found)), "nothing was found: the run is not trained"
     times: dict[int, list[float]] = {pack: [] for pack in packs}
     before = compilations.count
     for _ in range(rounds):
@@ -207,8 +223,8 @@ def compare(saccade: Path, other: Path, picture: Path | None) -> None:
 
 
 def main(
-    what: tyro.conf.Positional[Literal["packing", "compare"]],
-    workdirs: tyro.conf.Positional[tuple[Path, ...]],
+    what: tyro.conf.Positional[Literal["packing", "compare"]] = "packing",
+    workdirs: tyro.conf.Positional[tuple[Path, ...]] = (),
     picture: Path | None = None,
 ) -> None:
     """Measure; see the top of the file.
@@ -219,10 +235,12 @@ def main(
         picture: a JPEG to draw into.
     """
     if what == "packing":
-        packing(workdirs[0])
-    else:
+        packing(workdirs[0] if workdirs else None)
+    elif len(workdirs) == 2:
         compare(workdirs[0], workdirs[1], picture)
+    else:
+        raise cornerjax.InputError(f"compare needs two work directories, got {len(workdirs)}")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    cli.run(lambda: tyro.cli(main))

@@ -1,5 +1,7 @@
 """From the maps of a corner detector to candidate boxes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -12,7 +14,7 @@ from cornerjax.ops.top_k import top_cells
 
 
 def decode_corners(
-    maps: dict[str, Array],
+    maps: dict[str, Any],
     *,
     top_k: int,
     max_pairs: int,
@@ -42,7 +44,7 @@ def decode_corners(
     return pair_corners(tl, br, num=max_pairs, tag_distance=tag_distance)
 
 
-def _corners(maps: dict[str, Array], side: str, top_k: int, window: int, lowest: float, no_border: bool) -> Corners:
+def _corners(maps: dict[str, Any], side: str, top_k: int, window: int, lowest: float, no_border: bool) -> Corners:
     # The sigmoid keeps the order, so it is taken of the winners only.
     found = top_cells(keep_peaks(maps[f"{side}_heat"], window=window), top_k)
     tags: Float[Array, "b k 1"] = gather_cells(maps[f"{side}_tag"], found.cells)

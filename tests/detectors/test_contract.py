@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from recorded import manifest, published, torch_names
 
-from cornerjax.config import Config, Data, InputError, Loss, Test
+from cornerjax.config import Config, Data, InputError, Loss, Saccade, Test
 from cornerjax.detectors import DETECTORS, get_detector
 from cornerjax.detectors.base import Detector
 from cornerjax.nn.functional import by_path, functional, parameter_count
@@ -26,8 +27,9 @@ def narrow(name):
     """A configuration for 63x63 crops, two stacks, two levels, three classes."""
     defaults = DETECTORS[name].defaults
     model = dataclasses.replace(defaults, num_classes=3, dims=(8, 12), blocks=(1, 1), **NARROW)
-    data = Data(crop_px=(63, 63), max_objects=4, batch=2)
-    return Config(model=model, data=data, loss=Loss(group=2.0), test=Test(top_k=10, max_pairs=20, tag_distance=100.0))
+    data = Data(crop_px=(63, 63), max_objects=4, batch=2, attention_px=((16, 256),))
+    test = Test(top_k=10, max_pairs=20, tag_distance=100.0, saccade=Saccade(view_px=(63,), zooms=(1.0,)))
+    return Config(model=model, data=data, loss=Loss(group=2.0), test=test)
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +92,20 @@ def test_an_unknown_detector_is_refused_with_the_list():
 
 
 @EVERY
+def test_the_configuration_is_accepted(name):
+    DETECTORS[name].check(narrow(name))
+
+
+@EVERY
 def test_outputs(ran, name):
+    """The maps of corners; others are of single detectors."""
     r = ran(name)
     side = 64 // DETECTORS[name].stride(r["config"].model)
     sizes = {"heat": 3, "tag": 1, "off": 2}
     expected = {f"{corner}_{part}": (2, side, side, n) for corner in ("tl", "br") for part, n in sizes.items()}
     train_outputs, test_outputs = r["train"][0], r["test"][0]
-    assert [{key: maps[key].shape for key in maps} for maps in train_outputs] == [expected] * 2
-    assert [{key: maps[key].shape for key in maps} for maps in test_outputs] == [expected]
+    assert [{key: maps[key].shape for key in expected} for maps in train_outputs] == [expected] * 2
+    assert [{key: maps[key].shape for key in expected} for maps in test_outputs] == [expected]
 
 
 @EVERY
@@ -126,8 +134,9 @@ def test_the_loss_is_the_sum_of_its_parts(ran, name):
 
 @EVERY
 def test_candidates(ran, name):
-    boxes, scores, classes = ran(name)["test"][2]
+    boxes, scores, classes, corner_scores = ran(name)["test"][2]
     assert (boxes.shape, scores.shape, classes.shape) == ((2, 20, 4), (2, 20), (2, 20))
+    assert corner_scores.shape == (2, 20, 2)
     assert classes.dtype == jnp.int32
     assert (np.diff(scores) <= 0).all()
     kept = np.asarray(scores) >= 0
@@ -138,15 +147,19 @@ def test_candidates(ran, name):
 @EVERY
 def test_targets_have_fixed_shapes_and_peaks_at_the_corners(ran, name):
     r = ran(name)
-    assert {key: (value.shape, value.dtype.name) for key, value in r["encoded"].items()} == {
-        "classes": ((4,), "int32"),
-        "radii": ((4,), "int32"),
-        "valid": ((4,), "bool"),
-        "tl_cells": ((4, 2), "int32"),
-        "br_cells": ((4, 2), "int32"),
-        "tl_off": ((4, 2), "float32"),
-        "br_off": ((4, 2), "float32"),
-    }
+    shapes = {key: (value.shape, value.dtype.name) for key, value in r["encoded"].items()}
+    assert (
+        shapes.items()
+        >= {
+            "classes": ((4,), "int32"),
+            "radii": ((4,), "int32"),
+            "valid": ((4,), "bool"),
+            "tl_cells": ((4, 2), "int32"),
+            "br_cells": ((4, 2), "int32"),
+            "tl_off": ((4, 2), "float32"),
+            "br_off": ((4, 2), "float32"),
+        }.items()
+    )
     side = 64 // DETECTORS[name].stride(r["config"].model)
     for corner, points in (("tl", OBJECTS["boxes"][:, :2]), ("br", OBJECTS["boxes"][:, 2:])):
         cells = np.floor(points * side / 63).astype(int)
@@ -174,24 +187,47 @@ def test_the_same_seed_gives_the_same_weights(ran, name):
     assert not np.array_equal(
         other["backbone"]["stem"]["0"]["conv"]["kernel"], again["backbone"]["stem"]["0"]["conv"]["kernel"]
     )
-    for side in ("tl", "br"):
-        np.testing.assert_array_equal(again[side]["1"]["heat"]["out"]["bias"], np.float32(-2.19))
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("cornernet", 201_035_212), ("cornernet_squeeze", 31_771_852)])
+@EVERY
+def test_initial_values_are_pytorchs(ran, name):
+    """Uniform between -1 and 1 over the root of the inputs of an output; heat and attention start at a score of 0.1."""
+    params, state = by_path(ran(name)["params"]), by_path(ran(name)["state"])
+    kernels = {path.removesuffix(".kernel"): value for path, value in params.items() if path.endswith(".kernel")}
+    bounds = {layer: np.prod(kernel.shape[:3]) ** -0.5 for layer, kernel in kernels.items()}
+    drawn = [kernel / bounds[layer] for layer, kernel in kernels.items()]
+    for path, value in params.items():
+        layer, _, kind = path.rpartition(".")
+        if kind == "scale" or (kind == "bias" and layer not in kernels):  # of a normalisation
+            np.testing.assert_array_equal(value, np.float32(kind == "scale"), err_msg=path)
+        elif layer.endswith("heat.out") or (layer.startswith("attention.") and layer.endswith(".out")):
+            assert kind == "kernel" or (value == np.float32(-2.19)).all(), path
+        elif kind == "bias":
+            drawn.append(value / bounds[layer])
+    for path, value in state.items():
+        np.testing.assert_array_equal(value, np.float32(path.endswith("var")), err_msg=path)
+    for values in drawn:
+        assert np.abs(values).max() <= 1
+        if values.size > 200:
+            assert np.abs(values).max() > 0.9
+            assert abs(values.mean()) < 5 / np.sqrt(3 * values.size)
+    everything = np.concatenate([values.ravel() for values in drawn])
+    np.testing.assert_allclose(np.quantile(everything, [0.1, 0.3, 0.5, 0.7, 0.9]), [-0.8, -0.4, 0, 0.4, 0.8], atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("cornernet", 201_035_212), ("cornernet_squeeze", 31_771_852), ("cornernet_saccade", 116_969_339)],
+)
 def test_published_size(name, parameters):
-    model = dataclasses.replace(DETECTORS[name].defaults, num_classes=80)
-    _, params, _ = functional(DETECTORS[name].build(model, None))
+    _, params, _ = functional(published(name))
     assert parameter_count(params) == parameters
 
 
 @EVERY
-def test_torch_names_are_those_of_the_released_checkpoint(manifest, name):
-    detector = DETECTORS[name]
-    model = dataclasses.replace(detector.defaults, num_classes=80)
-    _, params, model_state = functional(detector.build(model, None))
-    ours = by_path(params) | by_path(model_state)
-    names = detector.torch_names(model)
+def test_torch_names_are_those_of_the_released_checkpoint(name):
+    _, params, model_state = functional(published(name))
+    ours, names = by_path(params) | by_path(model_state), torch_names(name)
     assert sorted(names.values()) == sorted(ours)
 
     def in_torch_order(shape):  # height, width, in, out -> out, in, height, width

@@ -1,29 +1,57 @@
 import dataclasses
-from functools import partial
+import re
 
-import jax
-import numpy as np
 import pytest
+from recorded import (
+    NOISE,
+    by_torch_name,
+    compare_forward,
+    compare_maps,
+    compare_training_step,
+    image,
+    opened,
+    weights,
+)
 
-from cornerjax.config import Config, Data, InputError, Model
+from cornerjax.config import Config, Data, InputError, Loss, Model
 from cornerjax.detectors import get_detector
+from cornerjax.legacy import Legacy
 
 CORNERNET = get_detector("cornernet")
-# Largest difference of the original in float32 from itself in float64, for the recorded maps.
-NOISE = {"heat": 1.28e-4, "tag": 9.8e-5, "off": 1.07e-4}
+
+
+@pytest.fixture(scope="module")
+def forward():
+    return opened("cornernet")
 
 
 @pytest.mark.slow
-def test_the_published_network_gives_the_original_maps(golden, released, original):
-    recorded = golden("models/CornerNet_eval.npz")
-    apply, params, model_state = released("cornernet")
-    image = original["image"](recorded["in_shape"], int(recorded["in_seed"]))
-    np.testing.assert_allclose(image.sum(dtype=np.float64), recorded["in_sum_f64"])
-    (maps,), _ = jax.jit(partial(apply, train=False))(params, model_state, image.transpose(0, 2, 3, 1))
-    assert len(maps) == 6
-    for name, values in maps.items():
-        expected = recorded[f"{name}s.1"].transpose(0, 2, 3, 1)
-        np.testing.assert_allclose(values, expected, rtol=0, atol=8 * NOISE[name.split("_")[1]], err_msg=name)
+def test_the_published_network_gives_the_original_maps_and_boxes(golden, forward):
+    compare_forward("cornernet", forward, golden("models/CornerNet_eval.npz"), golden("models/CornerNet_inter.npz"))
+
+
+def eccv18(key):
+    """The name in CornerNet's first repository of what CornerNet-Lite calls `key`."""
+    key = key.removeprefix("hg.").replace("hgs.", "kps.", 1)
+    return re.sub(r"^(tl|br)_offs", r"\1_regrs", re.sub(r"^(tl|br)_modules", r"\1_cnvs", key))
+
+
+@pytest.mark.slow
+def test_the_network_of_the_first_repository_is_the_same(golden, forward):
+    recorded = golden("models/CornerNet_ECCV18_eval.npz")
+    given = weights("cornernet", layout="cornernet_eccv18", rename=eccv18)
+    outputs, inside, _ = forward(*given, image(recorded))
+    maps = {eccv18(key): values for key, values in by_torch_name(outputs, first_stack=1).items()}
+    maps |= {"kps.0": inside["hgs0"], "cnvs.0": inside["cnvs0"]}
+    maps |= {f"{corner}_cnvs.1": inside[f"{corner}_module_last"] for corner in ("tl", "br")}
+    compare_maps(maps, recorded, NOISE["CornerNet_ECCV18_eval"])
+
+
+@pytest.mark.slow
+def test_a_training_step_of_the_published_network_is_the_originals(golden):
+    config = Config(loss=Loss(group=2.0), legacy=Legacy(push_itself=True))
+    recordings = golden("models/CornerNet_train.npz"), golden("train_step/cornernet_grads.npz")
+    compare_training_step("cornernet", config, *recordings)
 
 
 @pytest.mark.parametrize(

@@ -1,87 +1,103 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from recorded import (
+    compare_forward,
+    compare_training_step,
+    image,
+    near,
+    opened,
+    published,
+    targets,
+    torch_names,
+    weights,
+)
 
-from cornerjax.config import Config, Data, InputError, Model
+from cornerjax.config import Config, Data, InputError, Loss, Model, Optim
 from cornerjax.detectors import get_detector
-from cornerjax.losses import corner_loss
-from cornerjax.nn.functional import by_path
+from cornerjax.legacy import Legacy
+from cornerjax.nn.functional import by_path, functional
+from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.step import TrainState, make_train_step
 
 SQUEEZE = get_detector("cornernet_squeeze")
-
-
-def nhwc(array):
-    return array.transpose(0, 2, 3, 1)
-
-
-def image(original, recorded):
-    return nhwc(original["image"](recorded["in_shape"], int(recorded["in_seed"])))
-
-
-def compare(maps, recorded, stack, atol):
-    """Every map with the recording of it, of which some channels are left out, and with the means of all channels."""
-    stride = int(recorded["chan_stride"])
-    assert len(maps) == 6
-    for name, values in maps.items():
-        values, key = np.asarray(values), f"{name}s.{stack}"
-        means = f"{key}__chanmean"
-        kept = values[..., ::stride] if means in recorded else values
-        np.testing.assert_allclose(kept, nhwc(recorded[key]), rtol=0, atol=atol, err_msg=key)
-        if means in recorded:
-            np.testing.assert_allclose(values.mean((1, 2)), recorded[means], rtol=0, atol=atol, err_msg=means)
+ORIGINAL = Config(loss=Loss(group=2.0), legacy=Legacy(push_itself=True), optim=Optim(peak_lr=2.5e-4))
 
 
 @pytest.mark.slow
-def test_the_published_network_gives_the_original_maps(golden, released, original):
-    recorded = golden("models/CornerNet_Squeeze_eval.npz")
-    apply, params, model_state = released("cornernet_squeeze")
-    forward = jax.jit(lambda params, images: apply(params, model_state, images, train=False)[0])
-    (maps,) = forward(params, image(original, recorded))
-    compare(maps, recorded, 1, atol=8 * 7e-5)  # the original itself is off by 7e-5 in float32
-
-
-def dense(recorded, name):
-    heat = np.zeros(recorded[f"{name}__shape"], np.float32)
-    heat.flat[recorded[f"{name}__idx"]] = recorded[f"{name}__val"]
-    return nhwc(heat)
+def test_the_published_network_gives_the_original_maps_and_boxes(golden):
+    recordings = golden("models/CornerNet_Squeeze_eval.npz"), golden("models/CornerNet_Squeeze_inter.npz")
+    compare_forward("cornernet_squeeze", opened("cornernet_squeeze"), *recordings)
 
 
 @pytest.mark.slow
-def test_a_training_step_of_the_published_network_is_the_originals(golden, released, original):
-    """Maps of both stacks, running statistics, the loss and the gradient of every parameter."""
-    recorded, step = golden("models/CornerNet_Squeeze_train.npz"), golden("train_step/cornernet_squeeze_grads.npz")
-    apply, params, model_state = released("cornernet_squeeze")
-    targets = {"valid": step["gt_tag_mask"].astype(bool)}
-    for corner in ("tl", "br"):
-        cells = step[f"gt_{corner}_ind"].astype(np.int32)
-        targets[f"{corner}_cells"] = np.stack([cells % 32, cells // 32], -1)
-        targets[f"{corner}_heat"] = dense(step, f"gt_{corner}_heat")
-        targets[f"{corner}_off"] = step[f"gt_{corner}_off"]
+def test_a_training_step_of_the_published_network_is_the_originals(golden):
+    recordings = golden("models/CornerNet_Squeeze_train.npz"), golden("train_step/cornernet_squeeze_grads.npz")
+    compare_training_step("cornernet_squeeze", ORIGINAL, *recordings)
 
-    @jax.jit
-    def gradient(params, images, targets):
-        def objective(params):
-            outputs, after = apply(params, model_state, images, train=True)
-            return corner_loss(outputs, targets, group=2.0, push_itself=True)["total"], (outputs, after)
 
-        (loss, (outputs, after)), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        return loss, outputs, after, jax.tree.map(lambda g: jnp.sqrt((g**2).sum()), grads)
+def steps_of_adam(step):
+    """What every training step of the published network logs, and all arrays after it in PyTorch's names and layout."""
+    apply, _, _ = functional(published("cornernet_squeeze"))
+    mesh, tx = data_mesh(), make_optimiser(ORIGINAL)
+    update = make_train_step(apply, lambda batch: batch, lambda *maps: SQUEEZE.loss(*maps, ORIGINAL), tx, mesh)
+    state = TrainState.create(*weights("cornernet_squeeze"), tx, mesh)
+    batch = to_devices(targets(step) | {"image": image(step)}, mesh)
+    for _ in step["losses_f64run_f64"]:
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+            state, logged = update(state, batch)
+        yield logged, in_torch_form(state.params, state.model_state)
 
-    loss, outputs, after, norms = gradient(params, image(original, recorded), targets)
-    for stack, maps in enumerate(outputs):
-        compare(maps, recorded, stack, atol=8 * 2.2e-5)
-    paths = SQUEEZE.torch_names(Model(**vars(SQUEEZE.defaults) | {"num_classes": 80}))
-    after = by_path(after)
-    for key in (key for key in recorded if key.startswith("bn:")):
-        np.testing.assert_allclose(after[paths[key[3:]]], recorded[key], rtol=1e-4, atol=1e-4, err_msg=key)
-    np.testing.assert_allclose(loss, step["loss_f64run_f64"], rtol=1e-5)
-    norms = by_path(norms)
-    ours = np.array([norms[paths[name]] for name in step["grad_names"]])
-    expected = step["grad_norms_f64run"]
-    off = np.abs(ours - expected) / expected
-    np.testing.assert_allclose(ours, expected, rtol=0.02)
-    assert np.median(off) < 0.002
+
+def in_torch_form(*trees):
+    arrays = {path: np.asarray(value) for tree in trees for path, value in by_path(tree).items()}
+    return {
+        name: arrays[path].transpose(3, 2, 0, 1) if arrays[path].ndim == 4 else arrays[path]
+        for name, path in torch_names("cornernet_squeeze").items()
+    }
+
+
+# Limits after each step: of running statistics; of single weights, the mean difference as a part of the mean movement.
+# Noise grows: a change of the image by 1e-7 of itself alone leads to 2e-6, 0.004 and 0.05, and to 0, 6 and 17 %.
+STATISTICS, WEIGHTS = (2e-5, 0.01, 0.12), (0.001, 0.15, 0.35)
+
+
+@pytest.mark.slow
+def test_three_steps_of_adam_are_the_originals(golden):
+    """The losses, how far every parameter moves, and of some the sum, the first weights and the running statistics."""
+    step = golden("train_step/squeeze_adam_255.npz")
+    before, names, losses = in_torch_form(*weights("cornernet_squeeze")), step["grad_names"].tolist(), []
+    for k, (logged, after) in enumerate(steps_of_adam(step)):
+        losses.append(logged["total"])
+        if k == 0:
+            near(logged["grad_norm"], np.linalg.norm(step["grad_norms_step0_f64run"]), rtol=0.002)
+        if k == 3:
+            break
+        moved = np.array([np.abs(after[name] - before[name]).sum(dtype=np.float64) for name in names])
+        expected = step[f"all_abs_delta.{k}_f64run"]
+        near(moved, expected, rtol=0.2)
+        near(np.median(np.abs(moved / expected - 1)), 0, atol=0.01)
+        for key in step:
+            kind, _, name = key.removesuffix("_f64run").partition(":")
+            if kind == f"param_sum.{k}":
+                sums = after[name].sum(dtype=np.float64), np.abs(after[name]).sum(dtype=np.float64)
+                near(sums, step[key], rtol=1e-6, atol=0.05 * expected[names.index(name)], err_msg=key)
+            elif kind == f"param_delta64.{k}":
+                delta = (after[name] - before[name]).ravel()[:64]
+                off = np.abs(delta - step[key]).mean() / np.abs(step[key]).mean()
+                near(off, 0, atol=WEIGHTS[k], err_msg=key)
+            elif kind in (f"bn_mean.{k}", f"bn_var.{k}"):
+                statistic = kind.removeprefix("bn_").split(".")[0]
+                near(after[f"{name}.running_{statistic}"], step[key], rtol=0, atol=STATISTICS[k], err_msg=key)
+    near(losses, step["losses_f64run_f64"], rtol=3e-3)
+
+
+@pytest.mark.slow
+def test_losses_of_small_images_fall_as_the_originals(golden):
+    """The innermost level sees two values a channel: some gradients are noise, of which Adam makes whole steps."""
+    step = golden("train_step/squeeze_adam_127.npz")
+    near([logged["total"] for logged, _ in steps_of_adam(step)], step["losses_f64run_f64"], rtol=0.01)
 
 
 def test_stride_and_sizes():
