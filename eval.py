@@ -14,7 +14,7 @@ from cornerjax.config import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-    workdir: str  # a folder that train.py wrote
+    workdir: str  # a folder that train.py or cornerjax.weights wrote
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
     root: str = ""  # folder of the data set; that of the run if not given
     split: str = ""  # split to evaluate on; the one of the run's evaluations if not given

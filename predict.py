@@ -18,7 +18,7 @@ from cornerjax.config import InputError
 @dataclasses.dataclass(frozen=True)
 class Predict:
     paths: tyro.conf.Positional[tuple[str, ...]]  # images, and folders of images
-    workdir: str  # a folder that train.py wrote
+    workdir: str  # a folder that train.py or cornerjax.weights wrote
     out: str  # folder for the results
     min_score: float = 0.5  # boxes with a lower score are left out
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest

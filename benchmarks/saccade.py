@@ -91,7 +91,7 @@ def untrained(**test: Any) -> tuple[Predictor, CocoSource]:
     return Predictor(detector, *weights, config, source.class_names), source
 
 
-def packing(workdir: Path | None, *, packs: tuple[int, ...] = (1, 4, 8), images: int = 24, rounds: int = 5) -> None:
+def packing(workdir: Path | None, *, packs: tuple[int, ...] = (1, 4, 8), images: int, rounds: int = 5) -> None:
     """Print images a second for each number of images packed together, as ratios to the first."""
     compilations = Compilations()
     opening = partial(opened, workdir) if workdir else untrained
@@ -159,7 +159,7 @@ def measured(
         padded = predictor.finder.bucket(height, width)
         share.append(count * side**2 / (height * width) if rounds else np.prod(padded[0]) / (height * width))
     seconds = time.perf_counter() - start
-    shape = (side, side) if looks[0] or kind else padded[0]
+    shape = (side, side) if rounds else padded[0]
     per_image = flops(predictor, shape) * (np.mean(looks) + len(rounds[0].image) if rounds else 1)
     truth = json.loads(source.annotation_file.read_bytes())
     metrics, _ = average_precision(truth, coco_results(detections, source), [r.image_id for r in source.records])
@@ -226,6 +226,7 @@ def main(
     what: tyro.conf.Positional[Literal["packing", "compare"]] = "packing",
     workdirs: tyro.conf.Positional[tuple[Path, ...]] = (),
     picture: Path | None = None,
+    images: int = 24,
 ) -> None:
     """Measure; see the top of the file.
 
@@ -233,9 +234,10 @@ def main(
         what: what to measure.
         workdirs: of the trained Saccade, and for compare of the other detector.
         picture: a JPEG to draw into.
+        images: that packing takes.
     """
     if what == "packing":
-        packing(workdirs[0] if workdirs else None)
+        packing(workdirs[0] if workdirs else None, images=images)
     elif len(workdirs) == 2:
         compare(workdirs[0], workdirs[1], picture)
     else:

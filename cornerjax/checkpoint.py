@@ -62,20 +62,21 @@ def create_workdir(
     category_ids: tuple[int, ...],
     *,
     recipe: str,
-    init: str = "",
+    init: dict[str, str] | None = None,
 ) -> Workdir:
     """Write the description of a new run, or check that the one there is of the same run.
 
     Args:
         recipe: name of the recipe, for the record.
-        init: where its first weights came from, for the record; empty: drawn at random.
-
-    Raises: InputError: the folder belongs to a run with another configuration or other classes, or cannot be written.
+        init: where its first weights came from, for the record; None: drawn at random.
+    Raises: InputError: the folder belongs to a run with another configuration or other classes, holds converted weights,
+        or cannot be written.
     """
     path = Path(path)
     if (path / "run.json").is_file():
         there = open_workdir(path)
-        init = json.loads((path / "run.json").read_text()).get("init", "")  # said once, when the run began
+        if has_checkpoint(path):
+            init = json.loads((path / "run.json").read_text()).get("init")  # where its first weights did come from
         free = (*_FREE, "steps") if config.optim.schedule == "step" else _FREE  # a cosine ends with the last step
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
@@ -154,16 +155,16 @@ class Checkpoints:
         best = self._manager.best_step()
         return self._manager.latest_step() if best is None else best
 
-    def restore(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any]) -> tuple[dict, dict]:
-        """Read a checkpoint into the shapes, types and shardings of the given trees.
-
-        Raises: InputError: it holds weights only.
-        """
+    def check_resumable(self, step: int) -> None:
+        """Raises: InputError: the checkpoint holds weights only."""
         if self._manager.item_metadata(step)["optimiser"] is None:
             raise InputError(
                 f"{self._path} holds converted weights, which no run can go on from; "
-                "start a new one from them with train.py --init"
+                f"start one from them with train.py --init {self._path} and another --workdir"
             )
+
+    def restore(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any]) -> tuple[dict, dict]:
+        """Read a checkpoint into the shapes, types and shardings of the given trees."""
         items = {"weights": ocp.args.StandardRestore(weights), "optimiser": ocp.args.StandardRestore(optimiser)}
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         return restored["weights"], restored["optimiser"]
@@ -187,11 +188,17 @@ def _ap(metrics: dict[str, float]) -> float:
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run has anything to resume from."""
+    """Whether a run has anything to resume from.
+
+    Raises: InputError: it holds weights only.
+    """
     if not (workdir / "checkpoints").is_dir():
         return False
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.latest() is not None
+        step = checkpoints.latest()
+        if step is not None:
+            checkpoints.check_resumable(step)
+    return step is not None
 
 
 def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") -> tuple[dict, dict, int]:

@@ -181,10 +181,19 @@ _LEAST = {
     **dict.fromkeys(("test.tag_distance", "test.nms_iou", "test.nms_floor", "model.num_classes"), (0, True)),
     **dict.fromkeys(("loss.group", "optim.peak_lr", "optim.eps", "optim.decay_factor"), (0, False)),
     **dict.fromkeys(("test.nms_sigma", "data.gaussian_iou", "test.saccade.max_scale"), (0, False)),
+    **dict.fromkeys(("test.saccade.max_view_scale", "test.saccade.large_px", "test.saccade.small_px"), (0, False)),
+    **dict.fromkeys(("test.saccade.view_score", "test.saccade.box_score"), (0, True)),
     **dict.fromkeys(("test.merge_exp", "test.saccade.max_crops", "test.saccade.crop_batch"), (1, True)),
     **dict.fromkeys(("loss.attention", "data.min_object_px", "data.min_overlap", "test.saccade.apart_px"), (0, True)),
 }
-_LISTS = ("data.crop_scales", "test.scales", "test.saccade.view_px", "test.saccade.attention", "test.saccade.zooms")
+_LISTS = (
+    "data.crop_scales",
+    "test.scales",
+    "test.saccade.view_px",
+    "test.saccade.attention",
+    "test.saccade.zooms",
+    "test.saccade.box_px",
+)
 
 
 def check(config: Config) -> None:

@@ -15,7 +15,9 @@ class Legacy:
     stale_rows: bool = False  # boxes that soft-NMS dropped stay in the result, some of them twice
     misplaced_weights: bool = False  # merging weighs a box by the corner scores of another, after a change of rows
     ties: bool = False  # boxes that tie with the last of max_detections are kept too
-    cut_last: bool = False  # a test image as wide or as high as its padded size loses its last column or row
+    # a test image as wide or as high as its padded size loses its last column or row; in a look of Saccade, on or off,
+    # an odd number of pixels does
+    cut_last: bool = False
     nominal_scale: bool = False  # boxes scale back by the scale asked for, not by that of the whole pixels it gave
     padding_boxes: bool = False  # boxes that lie in the padding stay, as lines on the image's border
     non_peaks: bool = False  # where a map has fewer peaks than top_k, other cells fill up, with score 0
@@ -33,10 +35,10 @@ PRESETS = ("released", "released_eccv18", "clean")
 
 
 def apply_preset(config: Any, name: str) -> Any:
-    """The configuration with all switches set as in one of PRESETS, `data.crowd` and `data.gaussian_radius` too.
+    """The configuration with all switches and `data.crowd` set as in one of PRESETS.
 
     "released_eccv18" is CornerNet's first repository, whose weights were trained with the legacy radius at an overlap
-    of 0.7; its test procedure is that of "released".
+    of 0.7, which it sets too; its test procedure is that of "released".
     """
     legacy = name != "clean"
     data: dict[str, Any] = {"crowd": legacy}

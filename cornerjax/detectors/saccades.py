@@ -1,7 +1,7 @@
 """The test procedure of CornerNet-Saccade: views of whole images, then crops of the places that hold something.
 
-Looks of all images of a batch go through the network together, in batches of one fixed size, so that an image with few
-places costs little and nothing is compiled twice.
+Looks of all images of a batch go through the network together, in batches of one fixed size: nothing is compiled twice,
+and an image with few places costs little. The last batch is filled up, as is the only one of a single image.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from cornerjax.ops.locations import attention_locations, box_locations, choose_l
 from cornerjax.ops.peaks import keep_peaks
 from cornerjax.ops.pixels import normalise
 
+MOST_PX = 64_000_000  # of the images taken together
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
@@ -65,7 +66,7 @@ class Saccades:
         return self._detector.input_size(height, width, self._config.model)
 
     def rows(self, bucket: tuple[int, int], largest: int) -> int:
-        return largest  # the network sees crops only, crop_batch at a time
+        return max(1, min(largest, MOST_PX // (bucket[0] * bucket[1])))  # the network sees crops only
 
     def prepare(self, image: Image) -> Image:
         return image

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, InputError, Test
+from cornerjax.config import Config, InputError, Test, check
 from cornerjax.data.images import load_image
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import Detections, Detector, Finder
@@ -105,14 +105,17 @@ def load(
     """Open a training run as a Predictor.
 
     Args:
-        workdir: a folder that train.py wrote.
+        workdir: a folder that train.py or cornerjax.weights wrote.
         checkpoint: the one with the highest AP, or the newest.
         test: the way from maps to boxes; None: that of the run.
-    Raises: InputError: the folder is not there, is no work directory or has no checkpoint.
+    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; test has numbers that cannot
+        be used.
     """
     run = open_workdir(Path(workdir))
     config = run.config if test is None else dataclasses.replace(run.config, test=test)
     detector = get_detector(config.model.detector)
+    check(config)
+    detector.check(config)
     apply, *_ = functional(detector.build(config.model, None))
     params, model_state, _ = restore_weights(run.path, checkpoint)
     return Predictor(detector, apply, params, model_state, config, run.class_names)

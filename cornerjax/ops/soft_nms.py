@@ -94,6 +94,14 @@ def overlap_weight(method: str, sigma: float, iou_threshold: float):
     return weigh
 
 
+def weighted_mean(
+    boxes: Float[Array, "n 4"], share: Float[Array, "n 4"], otherwise: Float[Array, "4"]
+) -> Float[Array, "4"]:
+    """The mean box; a side that nothing has a share in is that of the other box."""
+    total = share.sum(0)
+    return jnp.where(total > 0, (share * boxes).sum(0) / jnp.where(total > 0, total, 1), otherwise)
+
+
 def _select(boxes, scores, classes, corners, merge_exp, num, floor, weigh) -> Kept:
     n = len(scores)
     num = n if num is None else min(num, n)
@@ -113,7 +121,7 @@ def _select(boxes, scores, classes, corners, merge_exp, num, floor, weigh) -> Ke
         if corners is not None:
             itself = jnp.arange(n) == best
             share = jnp.where(itself, 1, jnp.where(touches, (1 - factor) ** merge_exp, 0))[:, None] * corners
-            box = (share * boxes).sum(0) / share.sum(0)
+            box = weighted_mean(boxes, share, box)
         kept = Kept(kept.place.at[step].set(best), kept.scores.at[step].set(left[best]), kept.boxes.at[step].set(box))
         lowered = jnp.where(touches, left * factor, left)
         left = jnp.where(touches & (lowered < floor), -1, lowered).at[best].set(-1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Bool, Float, Int
 
-from cornerjax.ops.soft_nms import overlap_weight
+from cornerjax.ops.soft_nms import overlap_weight, weighted_mean
 
 
 class Buffer(NamedTuple):
@@ -82,7 +82,7 @@ def soft_nms_in_place(
             weights = corners[places.seen_at] if misplaced_weights else corners
             share = jnp.where(touches, (1 - factor) ** merge_exp, 0)[:, None] * weights
             share = jnp.where((place == i)[:, None], weights, share).repeat(2, axis=1)
-            box = (share * boxes).sum(0) / share.sum(0)
+            box = weighted_mean(boxes, share, box)
         scores = jnp.where(places.rescored, lowered[places.source], scores[places.source])
         boxes = boxes[places.source].at[i].set(box)
         corners = corners if misplaced_weights else corners[places.source]

@@ -1,6 +1,7 @@
 """Fine-tuning: a new run starts from the weights of another, all but those that depend on the classes."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def init_weights(
         )
     params, model_state = (nested({path: taken[path] for path in by_path(tree)}) for tree in (params, model_state))
     return params, model_state, said
+
+
+def record_of(checkpoint: Path) -> dict[str, str]:
+    """What run.json says of the weights a run started from: the work directory; the released file's SHA-256, if known.
+
+    Raises: InputError: the work directory's certificate.json is damaged.
+    """
+    record = {"workdir": str(checkpoint.absolute())}
+    file = checkpoint / "certificate.json"
+    if not file.is_file():
+        return record
+    try:
+        return record | {"source_sha256": json.loads(file.read_text())["sha256"]}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file} is damaged; expected the JSON that python -m cornerjax.weights wrote") from None
 
 
 def class_dependent(model: Model) -> set[str]:

@@ -16,7 +16,7 @@ from cornerjax.data.pipeline import make_batches
 from cornerjax.detectors import get_detector
 from cornerjax.evaluation.coco import Evaluator
 from cornerjax.nn.functional import functional
-from cornerjax.training.init import init_weights
+from cornerjax.training.init import init_weights, record_of
 from cornerjax.training.log import TrainLog
 from cornerjax.training.mesh import check_batch, data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
@@ -52,13 +52,15 @@ def train(
     tx = make_optimiser(config)
     apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(config.seed)))
     evaluator = Evaluator(detector, apply, config, val_source)
+    init_record = None
     if init:
         if has_checkpoint(Path(workdir)):
             said = [f"{workdir} has checkpoints of its own; {init} is not used"]
         else:
             params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
+            init_record = record_of(Path(init))
         print("\n".join(said))
-    run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe, init=str(init))
+    run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe, init=init_record)
 
     state = TrainState.create(params, model_state, tx, mesh)
     train_step = make_train_step(

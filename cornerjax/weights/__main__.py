@@ -22,7 +22,9 @@ class Convert:
 def main() -> None:
     args = cli.parse(Convert, description=__doc__)
 
-    from cornerjax.weights.convert import convert  # not before the options are right: imports take seconds
+    import numpy as np  # these not before the options are right: imports take seconds
+
+    from cornerjax.weights.convert import convert
 
     certificate = convert(
         args.detector,
@@ -34,7 +36,9 @@ def main() -> None:
     )
     heads = certificate["largest_difference_of_heads"]
     compared = (
-        f"heads within {max(heads.values()):.2e} of the original's" if heads else "no forward pass to compare with"
+        f"heads within {np.max([*heads.values()]):.2e} of the original's"
+        if heads
+        else "no forward pass to compare with"
     )
     print(
         f"{args.out}: {len(certificate['tensors'])} tensors, {certificate['parameters']:,} parameters, "

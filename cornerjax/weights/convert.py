@@ -8,6 +8,8 @@ import os
 import platform
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from cornerjax.inference.predictor import Predictor
 from cornerjax.legacy import PRESETS, apply_preset
 from cornerjax.nn.functional import by_path, functional, nested
 from cornerjax.nn.layers import kernel_from_torch
-from cornerjax.weights.match import layout_of, match, plain_name
+from cornerjax.weights.match import layout_of, lite_name, match, plain_name
 from cornerjax.weights.read import Source, Tensors, read_tensors
 
 Forward = Callable[[Float32[np.ndarray, "b 3 H W"]], Mapping[str, np.ndarray]]
@@ -141,34 +143,42 @@ def largest_differences(converted: Converted, forward: str | os.PathLike[str] | 
     """The largest absolute difference of each head of ours from the original's; see convert."""
     if callable(forward):
         images = np.random.default_rng(0).standard_normal((1, 3, *converted.config.data.crop_px)).astype(np.float32)
-        recorded = dict(forward(images))
+        given = dict(forward(images))
     else:
-        recorded = _recorded(Path(forward))
-        images = recorded.pop("images")
+        given = _recorded(Path(forward))
+        images = given.pop("images")
+    recorded = {lite_name(plain_name(key)): value for key, value in given.items()}
     try:
         ours = _by_torch_name(
             converted.predictor().forward(images.transpose(0, 2, 3, 1)), converted.config.model.stacks
         )
     except ValueError as e:
         raise InputError(f"images of {forward} do not fit the network: {e}") from None
-    if unknown := sorted(set(recorded) - set(ours)):
-        raise InputError(f"{forward} has {unknown[0]}; heads are {', '.join(ours)}")
-    wrong = [key for key, value in recorded.items() if value.shape != ours[key].shape]
-    if wrong or not recorded:
-        of = f"{wrong[0]} of shape {recorded[wrong[0]].shape}; ours is {ours[wrong[0]].shape}" if wrong else "no heads"
-        raise InputError(f"{forward} has {of}")
+    if not recorded:
+        raise InputError(f"{forward} has no heads; there are {', '.join(ours)}")
+    for key, value in recorded.items():
+        if key not in ours:
+            raise InputError(f"{forward} has {key}; heads are {', '.join(ours)}")
+        if value.shape != ours[key].shape:
+            raise InputError(f"{forward} has {key} of shape {value.shape}; ours is {ours[key].shape}")
+        if not np.isfinite(value).all():
+            raise InputError(f"{forward} has {key} with values that are infinite or no numbers; expected finite ones")
     return {key: float(np.abs(ours[key] - value).max()) for key, value in recorded.items()}
 
 
 def _recorded(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path} is no file; expected an .npz file with `images` and heads")
     try:
-        recorded = dict(np.load(path))
-    except (OSError, ValueError, TypeError) as e:
-        raise InputError(f"cannot read {path} as an .npz file of arrays: {e}") from None
-    if "images" not in recorded or recorded["images"].ndim != 4:
-        raise InputError(
-            f"{path} has no array `images` of shape (b, 3, H, W); it has {', '.join(recorded) or 'nothing'}"
-        )
+        with np.load(path) as file:
+            recorded = dict(file)
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise InputError(f"cannot read {path}; expected an intact .npz file of arrays") from None
+    if "images" not in recorded:
+        raise InputError(f"{path} has no array `images`; it has {', '.join(recorded) or 'nothing'}")
+    images = recorded["images"]
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.float32:
+        raise InputError(f"{path} has `images` of shape {images.shape}, {images.dtype}; expected (b, 3, H, W), float32")
     return recorded
 
 
@@ -203,7 +213,7 @@ def _certificate(folder: Path, converted: Converted, heads: dict[str, float]) ->
     tensors = []
     for path, key in sorted(converted.names.items(), key=lambda item: item[1]):
         value = converted.tensors.values[key]
-        equal = np.array_equal(np.asarray(written[path]), kernel_from_torch(value))
+        equal = np.asarray(written[path]).tobytes() == kernel_from_torch(value).tobytes()  # also the sign of zeros
         entry = {"torch": key, "ours": path, "shape": list(value.shape), "equal": equal}
         tensors.append(entry | {"sha256": hashlib.sha256(value.tobytes()).hexdigest()})
     return {

@@ -55,11 +55,11 @@ def match(
         source: its name, for errors.
     Returns: the network, with as many classes as the checkpoint has; our arrays by path; the checkpoint's name of each
         path.
-    Raises: InputError: keys are unknown or missing, or have another shape; they are listed.
+    Raises: InputError: keys are unknown, missing, given twice (with and without "module.", or in both layouts), or have
+        another shape; they are listed.
     """
-    plain = {plain_name(key): key for key in values}
-    layout = layout_of(plain)
-    named = {lite_name(name) if layout == "eccv18" else name: key for name, key in plain.items()}
+    rename = lite_name if layout_of(map(plain_name, values)) == "eccv18" else str
+    named = {rename(plain_name(key)): key for key in values}
     model = dataclasses.replace(detector.defaults, num_classes=_num_classes(named, values))
     names = detector.torch_names(model)
     shapes = _shapes(detector, model)
@@ -67,8 +67,9 @@ def match(
     problems = {
         "missing": sorted(set(names) - set(named)),
         "unknown": sorted(named[name] for name in set(named) - set(names)),
+        "given twice": sorted(set(values) - set(named.values())),
         "of another shape": [
-            f"{named[name]} {tuple(values[named[name]].shape)}"
+            f"{named[name]} {values[named[name]].shape}, expected {_in_torch(shapes[path])}"
             for name, path in names.items()
             if name in named and ours[path].shape != shapes[path]
         ],
@@ -82,13 +83,18 @@ def match(
 
 
 def _num_classes(named: Mapping[str, str], values: Mapping[str, np.ndarray]) -> int:
-    """As many as the first heat map's bias has; of no use, but harmless, where there is none: keys will be missing."""
-    return next((values[key].size for name, key in named.items() if re.fullmatch(HEAT_BIAS, name)), 80)
+    """As many as the first heat map's bias has; any number where there is none, for then keys are missing."""
+    return next((values[key].size for name, key in named.items() if re.fullmatch(HEAT_BIAS, name)), 0) or 80
 
 
 def _shapes(detector: Detector, model: Model) -> dict[str, tuple[int, ...]]:
     _, params, model_state = functional(detector.build(model, None))
     return {path: value.shape for path, value in (by_path(params) | by_path(model_state)).items()}
+
+
+def _in_torch(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The inverse of what kernel_from_torch does to shapes."""
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
 
 
 def _fitting(names: set[str], *, besides: str) -> str:

@@ -6,19 +6,20 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax import dtypes
 
 from cornerjax.config import InputError
 
-Source = str | os.PathLike[str] | Mapping[str, np.ndarray]
+Source = str | os.PathLike[str] | Mapping[str, Any]  # arrays; they are checked here
 
 
 class Tensors(NamedTuple):
     """What a source holds."""
 
-    values: dict[str, np.ndarray]  # float32, in PyTorch's layout, by the names of the source
+    values: dict[str, np.ndarray]  # float32, in PyTorch's layout, by the names of the source, without counters
     name: str  # of the file, or "dict"
     sha256: str  # of the file's bytes; of a dict's names and values
     converted: dict[str, str]  # the types that were not float32 before, by name
@@ -33,28 +34,39 @@ def read_tensors(source: Source) -> Tensors:
         source: a .pkl or .pth file with a dict of tensors, at its top or under "state_dict"; or such a dict of NumPy
             arrays. The counters `num_batches_tracked` are left out.
     Raises: InputError: the file is missing, damaged, holds code or anything but tensors, or PyTorch is not installed;
-        a tensor is not finite.
+        a tensor is not finite, or none of floating-point numbers.
     """
     if isinstance(source, Mapping):
-        name, given, digest = "dict", dict(source), _hash_of_dict(source)
-        types = {key: str(value.dtype) for key, value in given.items()}
+        name, arrays = "dict", _copies(source)
+        types, digest = {key: str(value.dtype) for key, value in arrays.items()}, _hash_of_dict(arrays)
     else:
         path = Path(source)
-        name, (given, types) = str(path), _load(path)
+        name, (arrays, types) = str(path), _load(path)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     values, converted = {}, {}
-    for key, value in given.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        if value.dtype.kind != "f":
+    for key, value in arrays.items():
+        if not dtypes.issubdtype(value.dtype, np.floating):
             raise InputError(f"{name}: {key} has the type {value.dtype}; expected floating-point numbers")
         if types[key] != "float32":
             converted[key] = types[key]
-        values[key] = np.ascontiguousarray(value, np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            values[key] = np.asarray(value, np.float32, order="C")
         if not np.isfinite(values[key]).all():
             raise InputError(f"{name}: {key} has values that are infinite or no numbers; expected finite ones")
     return Tensors(values, name, digest, converted)
+
+
+def _copies(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays of our own: JAX uses NumPy's memory in place, and the caller may write to his."""
+    for key, value in given.items():
+        if not isinstance(key, str) or not (_is_counter(key) or isinstance(value, np.ndarray)):
+            raise InputError(f"dict: {key!r} is a {type(value).__name__}; expected NumPy arrays by their PyTorch names")
+    return {key: value.copy() for key, value in given.items() if not _is_counter(key)}
+
+
+def _is_counter(key: str) -> bool:
+    return key.endswith("num_batches_tracked")
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -73,6 +85,8 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"{path} is refused: it is no checkpoint of PyTorch, or holds more than tensors, such as code to run; "
             "expected a dict of tensors"
         ) from None
+    except PermissionError:
+        raise InputError(f"{path} may not be read; expected a file that this user has the right to read") from None
     except Exception:  # torch lets through whatever damaged bytes happen to raise
         raise InputError(
             f"{path} cannot be read as a checkpoint of PyTorch: it is damaged or cut short; expected an intact file"
@@ -81,13 +95,29 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path} holds a {type(content).__name__}; expected a dict of tensors")
+    arrays, types = {}, {}
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise InputError(f"{path}: {key!r} is a {type(value).__name__}; expected tensors only")
-    types = {key: str(value.dtype).removeprefix("torch.") for key, value in content.items()}
-    # NumPy has no bfloat16, which float32 holds.
-    arrays = {key: (v.float() if types[key] == "bfloat16" else v).numpy() for key, v in content.items()}
+        if _is_counter(key):
+            continue
+        types[key] = str(value.dtype).removeprefix("torch.")
+        try:
+            arrays[key] = _as_array(value)
+        except (TypeError, RuntimeError):
+            raise InputError(
+                f"{path}: {key} is a tensor of {types[key]} that is not stored number by number; "
+                "expected dense tensors of floating-point numbers"
+            ) from None
     return arrays, types
+
+
+def _as_array(tensor: Any) -> np.ndarray:
+    """Raises: TypeError or RuntimeError: the tensor is not stored number by number."""
+    if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        raise TypeError("a tensor that repeats what it stores can claim a size that fills any memory")
+    # NumPy lacks some of PyTorch's types, such as bfloat16; float32 holds them.
+    return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
 
 
 def _hash_of_dict(tensors: Mapping[str, np.ndarray]) -> str:

@@ -11,11 +11,12 @@ import pytest
 from test_match import first_repositorys
 
 import cornerjax
+from cornerjax.checkpoint import restore_weights
 from cornerjax.config import InputError
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.legacy import CLEAN, RELEASED
 from cornerjax.weights.__main__ import main
-from cornerjax.weights.convert import convert, from_torch
+from cornerjax.weights.convert import convert, from_torch, largest_differences, read
 
 torch = pytest.importorskip("torch")
 
@@ -98,14 +99,52 @@ def test_a_live_network_is_compared_too(checkpoint, source, tmp_path):
         ({"images": images(), "tl_heat": np.ones(3)}, "has tl_heat; heads are .*tl_heats.1"),
         ({"images": images(), "tl_tags.1": np.ones((1, 1, 4, 4))}, r"has tl_tags.1 of shape \(1, 1, 4, 4\); ours is"),
         ({"images": np.ones((1, 3, 50, 50), np.float32), "tl_tags.1": np.ones(1)}, "do not fit the network"),
+        ({"images": np.ones((1, 63, 63, 3), np.float32)}, r"expected \(b, 3, H, W\), float32"),
+        ({"images": images().astype(np.float64)}, r"`images` of shape \(1, 3, 63, 63\), float64; expected"),
+        ({"images": images(), "tl_tags.1": np.full((1, 1, 8, 8), np.nan)}, "has tl_tags.1 with values that are inf"),
     ],
-    ids=["nothing", "images", "unknown", "shape", "size"],
+    ids=["nothing", "images", "unknown", "shape", "size", "layout", "type", "nan"],
 )
 def test_a_forward_pass_that_cannot_be_compared_is_refused(source, tmp_path, arrays, message):
     np.savez(tmp_path / "recorded.npz", **arrays)
     with pytest.raises(InputError, match=message):
         convert("cornernet_squeeze", source, tmp_path / "out", forward=tmp_path / "recorded.npz")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["recorded.npz", "squeeze.pkl"]
+
+
+def test_a_damaged_forward_pass_is_refused(source, tmp_path):
+    recorded = tmp_path / "recorded.npz"
+    np.savez(recorded, images=images())
+    intact = recorded.read_bytes()
+    for content in (b"", b"text", intact[:2000], intact[:2000] + b"XXXX" + intact[2004:]):
+        recorded.write_bytes(content)
+        with pytest.raises(InputError, match=r"cannot read .*recorded.npz; expected an intact .npz file"):
+            convert("cornernet_squeeze", source, tmp_path / "out", forward=recorded)
+    with pytest.raises(InputError, match=r"gone.npz is no file"):
+        convert("cornernet_squeeze", source, tmp_path / "out", forward=tmp_path / "gone.npz")
+
+
+def test_heads_may_have_the_first_repositorys_names(checkpoint):
+    values = {f"module.{first_repositorys(key)}": value for key, value in checkpoint("cornernet").items()}
+    converted = read("cornernet", values)
+    recorded = {first_repositorys(key): value for key, value in heads(converted.predictor(), images()).items()}
+    assert "br_regrs.1" in recorded
+    differences = largest_differences(converted, lambda given: recorded if given.shape == (1, 3, 63, 63) else {})
+    assert differences.keys() == heads(converted.predictor(), images()).keys()
+
+
+def test_a_number_that_changes_on_the_way_is_in_the_certificate(source, tmp_path, monkeypatch):
+    def flipped(folder):
+        params, model_state, step = restore_weights(folder)
+        kernel = np.array(params["tl"]["0"]["tag"]["out"]["kernel"])
+        kernel.view(np.uint32)[0, 0, 3, 0] ^= 1  # the last bit of one number
+        params["tl"]["0"]["tag"]["out"]["kernel"] = kernel
+        return params, model_state, step
+
+    monkeypatch.setattr("cornerjax.weights.convert.restore_weights", flipped)
+    certificate = convert("cornernet_squeeze", source, tmp_path / "out")
+    assert certificate["equal"] is False
+    assert [t["torch"] for t in certificate["tensors"] if not t["equal"]] == ["module.tl_tags.0.1.weight"]
 
 
 def test_nothing_is_overwritten_or_left_behind(source, tmp_path, monkeypatch):

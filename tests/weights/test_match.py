@@ -1,6 +1,7 @@
 """Every tensor of a checkpoint finds its place, or the checkpoint is refused with the reason."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,9 +71,28 @@ def test_what_does_not_fit_is_listed(checkpoint):
     refused("cornernet", without, r"^w.pkl does not fit cornernet; keys 1 missing: tl_tags.1.1.weight$")
     refused("cornernet", values | {"extra": np.ones(1, np.float32)}, "keys 1 unknown: extra$")
     wide = values | {"br_tags.0.1.weight": np.ones((2, 8, 1, 1), np.float32)}
-    refused("cornernet", wide, r"keys 1 of another shape: br_tags.0.1.weight \(2, 8, 1, 1\)$")
+    refused("cornernet", wide, r"keys 1 of another shape: br_tags.0.1.weight \(2, 8, 1, 1\), expected \(1, 8, 1, 1\)$")
+    scalar = values | {"br_tags.0.1.bias": np.ones((), np.float32)}
+    refused("cornernet", scalar, r"keys 1 of another shape: br_tags.0.1.bias \(\), expected \(1,\)$")
     few = {key: value for key, value in values.items() if not key.startswith("hg.hgs.0.")}
     refused("cornernet", few, r"\d\d missing: (hg\.hgs\.0\.\S+, ){9}hg\.hgs\.0\.\S+ and \d+ more")
+
+
+@pytest.mark.parametrize(
+    "again", ["module.tl_tags.1.1.bias", "module.hg.pre.0.conv.weight", "kps.0.low2.low2.0.bn1.bias"]
+)
+def test_a_tensor_that_is_given_twice_is_refused(checkpoint, again):
+    values = checkpoint("cornernet")
+    first = lite_name(again.removeprefix("module."))
+    refused("cornernet", values | {again: values[first]}, f"keys 1 given twice: {first}$")
+
+
+def test_heat_maps_of_no_class_are_refused(checkpoint):
+    values = checkpoint("cornernet_squeeze")
+    none = {
+        key: value[:0] if re.fullmatch(r"(tl|br)_heats\.\d\.1\.\w+", key) else value for key, value in values.items()
+    }
+    refused("cornernet_squeeze", none, r"keys 8 of another shape: .*tl_heats.1.1.bias \(0,\), expected")
 
 
 @pytest.mark.parametrize(("said", "really"), [("cornernet", "cornernet_saccade"), ("cornernet_saccade", "cornernet")])

@@ -98,12 +98,18 @@ def test_other_files_are_refused(tmp_path):
     text = tmp_path / "notes.pkl"
     text.write_text("not a checkpoint")
     refused(text, "notes.pkl (cannot be read as|is refused)")
+    endless = torch.zeros(1).expand(10**12)  # four terabytes in a file of a kilobyte
     for content, message in (
         ([1, 2], "holds a list; expected a dict of tensors"),
         ({}, "holds a dict; expected a dict of tensors"),
         ({"lr": 0.1}, "'lr' is a float; expected tensors only"),
         ({"ids": torch.arange(3)}, "ids has the type int64; expected floating-point"),
         ({"w": torch.tensor([1.0, float("nan")])}, "w has values that are infinite or no numbers"),
+        ({"w": torch.tensor([1e300], dtype=torch.float64)}, "w has values that are infinite or no numbers"),
+        ({"w": torch.ones(3, 3).to_sparse()}, "w is a tensor of float32 that is not stored number by number"),
+        ({"w": torch.ones(3, device="meta")}, "w is a tensor of float32 that is not stored number by number"),
+        ({"w": endless}, "w is a tensor of float32 that is not stored number by number"),
+        ({3: torch.ones(1)}, "3 is a Tensor; expected tensors only"),
     ):
         torch.save(content, tmp_path / "w.pkl")
         refused(tmp_path / "w.pkl", message)
@@ -114,3 +120,33 @@ def test_without_pytorch_a_file_cannot_be_read_but_a_dict_can(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "torch", None)
     refused(tmp_path / "w.pkl", "needs PyTorch; install it with: pip install torch")
     assert len(read_tensors(VALUES).values) == 2
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
+    torch.save(tensors(), tmp_path / "w.pkl")
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("torch.load", forbidden)
+    refused(tmp_path / "w.pkl", "w.pkl may not be read")
+
+
+def test_parameters_that_know_their_gradients_are_read(tmp_path):
+    torch.save({key: torch.nn.Parameter(value) for key, value in tensors().items()}, tmp_path / "w.pkl")
+    for key, value in read_tensors(tmp_path / "w.pkl").values.items():
+        np.testing.assert_array_equal(value, VALUES[key])
+
+
+def test_a_dict_of_anything_but_arrays_is_refused():
+    refused(tensors(), "'a.weight' is a Tensor; expected NumPy arrays by their PyTorch names")
+    refused({"a": [1.0]}, "'a' is a list; expected NumPy arrays")
+    refused({"a": np.arange(3)}, "a has the type int64; expected floating-point numbers")
+    assert sorted(read_tensors(VALUES | {"a.num_batches_tracked": 7}).values) == sorted(VALUES)
+
+
+def test_a_dict_that_changes_later_changes_nothing_here():
+    given = {key: value.copy() for key, value in VALUES.items()}
+    read = read_tensors(given)
+    given["a.weight"][:] = 7
+    np.testing.assert_array_equal(read.values["a.weight"], VALUES["a.weight"])

@@ -81,7 +81,7 @@ def test_a_released_checkpoint_finds_the_boxes_of_the_original(case, golden, tmp
 
     test = cornerjax.load(out).config.test
     if "saccade" in options:
-        options = {"saccade": dataclasses.replace(test.saccade, crop_batch=8, **options["saccade"])}
+        options = {"saccade": dataclasses.replace(test.saccade, **options["saccade"])}
     found = cornerjax.load(out, test=dataclasses.replace(test, **options))(recorded["image"][..., ::-1])
     top = recorded["top"]
     missing, besides = unmatched(found, top)
