@@ -69,8 +69,8 @@ def create_workdir(
     Args:
         recipe: name of the recipe, for the record.
         init: where its first weights came from, for the record; None: drawn at random.
-    Raises: InputError: the folder belongs to a run with another configuration or other classes, holds converted weights,
-        or cannot be written.
+    Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
+        cannot be written.
     """
     path = Path(path)
     if (path / "run.json").is_file():
@@ -157,7 +157,7 @@ class Checkpoints:
 
     def check_resumable(self, step: int) -> None:
         """Raises: InputError: the checkpoint holds weights only."""
-        if self._manager.item_metadata(step)["optimiser"] is None:
+        if self._manager.item_metadata(step).get("optimiser") is None:
             raise InputError(
                 f"{self._path} holds converted weights, which no run can go on from; "
                 f"start one from them with train.py --init {self._path} and another --workdir"

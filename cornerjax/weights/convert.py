@@ -114,7 +114,8 @@ def convert(
             images to such a dict, as a live PyTorch model.
         The others are those of from_torch.
     Returns: the certificate.
-    Raises: InputError: as from_torch; `out` holds something or cannot be written; `forward` cannot be read.
+    Raises: InputError: as from_torch; `out` holds something, cannot be written or does not keep what was written;
+        `forward` cannot be read.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -130,6 +131,8 @@ def convert(
         unfinished.chmod(0o755)  # mkdtemp's folders are private
         _write(unfinished, converted)
         certificate = _certificate(unfinished, converted, heads)
+        if changed := [entry["torch"] for entry in certificate["tensors"] if not entry["equal"]]:
+            raise InputError(f"{out} is not kept: {changed[0]} was read back with other values; is the disk sound?")
         write_atomically(unfinished / "certificate.json", json.dumps(certificate, indent=1))
         unfinished.replace(out)
     except OSError as e:
@@ -170,8 +173,8 @@ def _recorded(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path} is no file; expected an .npz file with `images` and heads")
     try:
-        with np.load(path) as file:
-            recorded = dict(file)
+        with path.open("rb") as file:
+            recorded = dict(np.load(file))
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         raise InputError(f"cannot read {path}; expected an intact .npz file of arrays") from None
     if "images" not in recorded:
