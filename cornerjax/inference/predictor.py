@@ -114,10 +114,10 @@ def load(
     run = open_workdir(Path(workdir))
     config = run.config if test is None else dataclasses.replace(run.config, test=test)
     detector = get_detector(config.model.detector)
-    check(config)
-    detector.check(config)
     apply, *_ = functional(detector.build(config.model, None))
     params, model_state, _ = restore_weights(run.path, checkpoint)
+    check(config)
+    detector.check(config)
     return Predictor(detector, apply, params, model_state, config, run.class_names)
 
 

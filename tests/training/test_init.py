@@ -34,13 +34,17 @@ def drawn(names, seed, **fields):
 
 
 def write_run(folder, names, *, change=lambda weights: None, **fields):
-    """A run of train.py with random weights, as far as --init reads it; returns them by path."""
+    """A run of train.py as far as --init reads it, with every array random; returns the arrays by path."""
     config, *trees = drawn(names, 1, **fields)
-    weights = dict(zip(("params", "model_state"), map(by_path, trees), strict=True))
+    rng = np.random.default_rng(0)
+    weights = {
+        part: {path: rng.random(value.shape, np.float32) for path, value in by_path(tree).items()}
+        for part, tree in zip(("params", "model_state"), trees, strict=True)
+    }
     change(weights)
     create_workdir(folder, config, names, tuple(range(1, len(names) + 1)), recipe="pets")
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(5, {name: nested(flat) for name, flat in weights.items()}, {"step": np.int32(5)})
+        checkpoints.save(5, {part: nested(flat) for part, flat in weights.items()}, {"step": np.int32(5)})
     return weights["params"] | weights["model_state"]
 
 
