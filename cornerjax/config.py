@@ -31,7 +31,10 @@ class Model:
     head_dim: int = 256  # channels between the hourglass and the heads
     head_kernel: int = 3  # side of the first convolution of each head
     pool_dim: int = 128  # channels that corner pooling scans
-    pooling_implementation: str = "auto"  # a name in cornerjax.ops.IMPLEMENTATIONS
+    # what is pooled: corner; full: maxima of whole rows and columns; none: the map itself; or a function of your own,
+    # (map, direction) -> map, as package.module:function
+    pooling: str = "corner"
+    pooling_implementation: str = "auto"  # how corner pooling is computed: a name in cornerjax.ops.IMPLEMENTATIONS
 
 
 @dataclasses.dataclass(frozen=True)

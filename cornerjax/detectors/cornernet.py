@@ -20,6 +20,7 @@ from cornerjax.nn.functional import by_path, functional
 from cornerjax.nn.heads import CornerHeads
 from cornerjax.nn.hourglass import Nearest, StackedHourglass
 from cornerjax.nn.layers import ResidualBlock, Rngs
+from cornerjax.nn.pooling import find_pool
 from cornerjax.ops.corners import decode_corners
 from cornerjax.targets import encode_corners, render_corners
 
@@ -76,6 +77,7 @@ class CornerNetwork(nnx.Module):
                         pool_dim=model.pool_dim,
                         kernel=model.head_kernel,
                         corner=corner,
+                        pooling=model.pooling,
                         implementation=model.pooling_implementation,
                         rngs=rngs,
                     )
@@ -216,5 +218,15 @@ def check_model(model: Model) -> None:
     for name in ("stem_kernel", "head_kernel"):
         if getattr(model, name) < 1 or getattr(model, name) % 2 == 0:
             refuse(name, "it must be odd")
-    if model.pooling_implementation not in ops.IMPLEMENTATIONS:
-        refuse("pooling_implementation", f"there are: {', '.join(ops.IMPLEMENTATIONS)}")
+    try:
+        ops.check_implementation(model.pooling_implementation)
+    except ValueError as error:
+        refuse("pooling_implementation", str(error))
+    if model.pooling != "corner" and model.pooling_implementation != "auto":
+        refuse(
+            "pooling_implementation", f"only auto goes with model.pooling={model.pooling}, which is no corner pooling"
+        )
+    try:
+        find_pool(model.pooling)
+    except ValueError as error:
+        refuse("pooling", str(error))

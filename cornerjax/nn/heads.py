@@ -37,7 +37,7 @@ class CornerHeads(nnx.Module):
     """Corner pooling and the three maps of one corner.
 
     Args:
-        dim, pool_dim, corner, implementation: of the corner pooling module.
+        dim, pool_dim, corner, pooling, implementation: of the corner pooling module.
         kernel: side of the first convolution of each head.
     """
 
@@ -49,10 +49,11 @@ class CornerHeads(nnx.Module):
         pool_dim: int,
         kernel: int,
         corner: str,
+        pooling: str,
         implementation: str,
         rngs: Rngs,
     ):
-        self.pool = CornerPool(dim, pool_dim, corner=corner, implementation=implementation, rngs=rngs)
+        self.pool = CornerPool(dim, pool_dim, corner=corner, pooling=pooling, implementation=implementation, rngs=rngs)
         self.heat = Head(dim, num_classes, kernel=kernel, bias=HEAT_BIAS, rngs=rngs)
         self.tag = Head(dim, 1, kernel=kernel, rngs=rngs)
         self.off = Head(dim, 2, kernel=kernel, rngs=rngs)

@@ -1,16 +1,54 @@
-"""The corner pooling module."""
+"""The corner pooling module, and what may stand in the place of corner pooling."""
 
+import importlib
 from collections.abc import Callable
 
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
 from cornerjax.nn.layers import ConvBN, ConvBNReLU, Rngs
-from cornerjax.ops.pools import bottom_pool, left_pool, right_pool, top_pool
+from cornerjax.ops.pools import CORNERS, SCANS, corner_pool
 
-# The two pools of each corner, in the order of the branches that feed them.
-POOLS: dict[str, tuple[Callable, Callable]] = {"tl": (top_pool, left_pool), "br": (bottom_pool, right_pool)}
+# A pool is a function (map, direction) -> map of the same shape; direction is "top", "bottom", "left" or "right".
+Pool = Callable[[Array, str], Array]
+
+
+def no_pool(x: Float[Array, "b h w c"], direction: str) -> Float[Array, "b h w c"]:
+    """The map as it is: what a network does without pooling."""
+    return x
+
+
+def full_pool(x: Float[Array, "b h w c"], direction: str) -> Float[Array, "b h w c"]:
+    """The maximum of the whole column ("top", "bottom") or row ("left", "right") in each of its cells."""
+    axis, _ = SCANS[direction]
+    return jnp.broadcast_to(x.max(axis, keepdims=True), x.shape)
+
+
+POOLS: dict[str, Pool | None] = {"corner": None, "full": full_pool, "none": no_pool}  # corner: the fused op instead
+
+
+def find_pool(pooling: str) -> Pool | None:
+    """The pool that `model.pooling` names; None for corner pooling.
+
+    Args:
+        pooling: a name in POOLS, or "package.module:function".
+    Raises: ValueError: no such name, module or function.
+    """
+    if pooling in POOLS:
+        return POOLS[pooling]
+    accepted = f"there are: {', '.join(POOLS)}, and functions (map, direction) -> map as package.module:function"
+    module, colon, function = pooling.partition(":")
+    if not (module and colon and function):
+        raise ValueError(accepted)
+    try:
+        pool = getattr(importlib.import_module(module), function, None)
+    except ImportError as error:
+        raise ValueError(f"{error}; {accepted}") from error
+    if not callable(pool):
+        raise ValueError(f"module {module} has no function {function}; {accepted}")
+    return pool
 
 
 class CornerPool(nnx.Module):
@@ -20,21 +58,26 @@ class CornerPool(nnx.Module):
         dim: channels of input and output.
         pool_dim: channels that are pooled.
         corner: "tl" or "br".
-        implementation: a name in cornerjax.ops.IMPLEMENTATIONS.
+        pooling: what is computed, see find_pool.
+        implementation: how corner pooling is computed, a name in cornerjax.ops.IMPLEMENTATIONS.
     Source: CornerNet (Law and Deng 2018), section 3.4; core/models/py_utils/utils.py, corner_pool.
     """
 
-    def __init__(self, dim: int, pool_dim: int, *, corner: str, implementation: str, rngs: Rngs):
+    def __init__(self, dim: int, pool_dim: int, *, corner: str, pooling: str, implementation: str, rngs: Rngs):
         self.branch1 = ConvBNReLU(dim, pool_dim, 3, rngs=rngs)
         self.branch2 = ConvBNReLU(dim, pool_dim, 3, rngs=rngs)
         self.merge = ConvBN(pool_dim, dim, 3, rngs=rngs)
         self.skip = ConvBN(dim, dim, 1, rngs=rngs)
         self.out = ConvBNReLU(dim, dim, 3, rngs=rngs)
-        self.corner, self.implementation = corner, implementation
+        self.corner, self.pool, self.implementation = corner, find_pool(pooling), implementation
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
-        pool1, pool2 = POOLS[self.corner]
-        pooled = pool1(self.branch1(x, train=train), implementation=self.implementation)
-        pooled = pooled + pool2(self.branch2(x, train=train), implementation=self.implementation)
+        pooled = self.pooled(self.branch1(x, train=train), self.branch2(x, train=train))
         y = nnx.relu(self.merge(pooled, train=train) + self.skip(x, train=train))
         return self.out(y, train=train)
+
+    def pooled(self, x1: Float[Array, "b h w c"], x2: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        if self.pool is None:
+            return corner_pool(x1, x2, self.corner, implementation=self.implementation)
+        along_h, along_w = CORNERS[self.corner]
+        return self.pool(x1, along_h) + self.pool(x2, along_w)

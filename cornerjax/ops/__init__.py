@@ -4,8 +4,8 @@ from cornerjax.ops.corners import decode_corners
 from cornerjax.ops.gather import gather_cells
 from cornerjax.ops.pairs import pair_corners
 from cornerjax.ops.peaks import keep_peaks
-from cornerjax.ops.pools import bottom_pool, left_pool, right_pool, top_pool
-from cornerjax.ops.running_max import IMPLEMENTATIONS, running_max
+from cornerjax.ops.pools import bottom_pool, corner_pool, left_pool, right_pool, top_pool
+from cornerjax.ops.running_max import IMPLEMENTATIONS, check_implementation, runnable, running_max
 from cornerjax.ops.soft_nms import soft_nms, soft_nms_merge
 from cornerjax.ops.soft_nms_in_place import soft_nms_in_place
 from cornerjax.ops.top_k import top_cells
@@ -13,12 +13,15 @@ from cornerjax.ops.top_k import top_cells
 __all__ = [
     "IMPLEMENTATIONS",
     "bottom_pool",
+    "check_implementation",
+    "corner_pool",
     "decode_corners",
     "gather_cells",
     "keep_peaks",
     "left_pool",
     "pair_corners",
     "right_pool",
+    "runnable",
     "running_max",
     "soft_nms",
     "soft_nms_in_place",

@@ -13,7 +13,7 @@ from cornerjax.detectors import get_detector
 from cornerjax.nn.functional import by_path, functional, nested
 
 LISTED = 10  # arrays that an error names
-FREE = ("num_classes", "pooling_implementation")  # fields of Model that may differ
+FREE = ("num_classes", "pooling", "pooling_implementation")  # fields of Model that may differ
 
 
 def init_weights(

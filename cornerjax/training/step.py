@@ -56,7 +56,8 @@ def make_train_step(
             losses = loss(outputs, batch)
             return losses["total"], (losses, model_state)
 
-        grads, (losses, model_state) = jax.grad(objective, has_aux=True)(state.params)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # kernels ask which mesh to divide their work over
+            grads, (losses, model_state) = jax.grad(objective, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         next_state = TrainState(state.step + jnp.int32(1), params, model_state, opt_state)

@@ -73,7 +73,10 @@ def test_test_images_are_padded_to_multiples_of_128_minus_1(given, legal):
         ({"stacks": 0}, r"model\.stacks is 0; it must be at least 1"),
         ({"num_classes": 0}, r"model\.num_classes is 0; it must be at least 1"),
         ({"stem_kernel": 4}, r"model\.stem_kernel is 4; it must be odd"),
-        ({"pooling_implementation": "fast"}, r"pooling_implementation is fast; there are: auto, .*scan"),
+        ({"pooling_implementation": "fast"}, r"pooling_implementation is fast; .*there are: auto, .*scan"),
+        ({"pooling_implementation": "pallas_triton"}, r"is pallas_triton; pallas_triton runs on gpu; on cpu there are"),
+        ({"pooling": "full", "pooling_implementation": "scan"}, r"is scan; only auto goes with model.pooling=full"),
+        ({"pooling": "max"}, r"model\.pooling is max; there are: corner, full, none, and functions"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -5,13 +5,15 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cornerjax.detectors.cornernet import torch_name
 from cornerjax.nn.functional import by_path, functional, nested
 from cornerjax.nn.layers import kernel_from_torch
-from cornerjax.nn.pooling import CornerPool
+from cornerjax.nn.pooling import CornerPool, find_pool
+from cornerjax.ops import runnable
 
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "golden_weights.py"))
 
@@ -36,10 +38,11 @@ def original_weights(tree, corner):
 
 @pytest.mark.parametrize("corner", ["tl", "br"])
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-def test_module_matches_the_original(golden, corner, train):
+@pytest.mark.parametrize("implementation", sorted(runnable()))
+def test_module_matches_the_original(golden, corner, train, implementation):
     recorded = golden("ops/corner_pool_module.npz")
     case = f"{corner}_{'train' if train else 'eval'}"
-    module = CornerPool(32, 128, corner=corner, implementation="auto", rngs=None)
+    module = CornerPool(32, 128, corner=corner, pooling="corner", implementation=implementation, rngs=None)
     apply, *trees = functional(module)
     params, model_state = (original_weights(tree, corner) for tree in trees)
 
@@ -63,3 +66,38 @@ def test_module_matches_the_original(golden, corner, train):
             near(np.linalg.norm(torch_order), norm)
             checked += 1
     assert checked == 4
+
+
+def mean_pool(x, direction):
+    """What a user may plug in."""
+    return x.mean({"top": 1, "bottom": 1, "left": 2, "right": 2}[direction], keepdims=True) + 0 * x
+
+
+def pooled(pooling, corner):
+    x1, x2 = np.random.default_rng(0).standard_normal((2, 1, 3, 4, 2)).astype(np.float32)
+    module = CornerPool(4, 2, corner=corner, pooling=pooling, implementation="auto", rngs=None)
+    return x1, x2, module.pooled(jnp.asarray(x1), jnp.asarray(x2))
+
+
+@pytest.mark.parametrize("corner", ["tl", "br"])
+def test_other_pools_take_the_place_of_corner_pooling(corner):
+    x1, x2, y = pooled("none", corner)
+    np.testing.assert_array_equal(y, x1 + x2)
+    x1, x2, y = pooled("full", corner)
+    np.testing.assert_array_equal(y, x1.max(1, keepdims=True) + x2.max(2, keepdims=True))
+    x1, x2, y = pooled("tests.nn.test_pooling:mean_pool", corner)
+    np.testing.assert_allclose(y, x1.mean(1, keepdims=True) + x2.mean(2, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("corner_pool", "there are: corner, full, none, and functions"),
+        ("no_such_module:pool", "No module named 'no_such_module'; there are: corner"),
+        ("cornerjax.nn.pooling:pool", "module cornerjax.nn.pooling has no function pool; there are: corner"),
+        (":pool", "there are: corner"),
+    ],
+)
+def test_a_pool_that_is_not_there_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        find_pool(name)

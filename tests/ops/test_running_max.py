@@ -1,15 +1,21 @@
 import functools
+import os
+import subprocess
+import sys
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from cornerjax import ops
-from cornerjax.ops.running_max import IMPLEMENTATIONS, running_max
+from cornerjax.ops.running_max import IMPLEMENTATIONS, runnable, running_max
 from cornerjax.ops.running_max.reference import gradient_reference, running_max_reference
 
-EVERY = pytest.mark.parametrize("implementation", sorted(IMPLEMENTATIONS))
+EVERY = pytest.mark.parametrize("implementation", sorted(runnable()))
 DIRECTIONS = pytest.mark.parametrize(("axis", "reverse"), [(1, False), (1, True), (2, False), (2, True)])
 POOLS = {"top": ops.top_pool, "bottom": ops.bottom_pool, "left": ops.left_pool, "right": ops.right_pool}
 
@@ -92,19 +98,119 @@ def test_vmap_equals_a_larger_array(implementation):
     np.testing.assert_allclose(dx, gradient_reference(x, g, 2, True), atol=1e-5)
 
 
+@EVERY
+@pytest.mark.parametrize("shape", [(16, 16, 300, 8), (8, 64, 64, 64), (3, 5, 2100, 1)])
+def test_long_axes_and_maps_larger_than_a_cache_match_the_reference(implementation, shape):
+    if implementation == "pallas":
+        pytest.skip("interpreted kernels take minutes; tests/ops/test_pallas_tpu.py has their sizes")
+    x, g = example(shape)
+    y, dx = pull_back(running_max, x, g, axis=2, implementation=implementation)
+    np.testing.assert_array_equal(y, running_max_reference(x, 2, False))
+    starts = np.diff(np.asarray(y), axis=2, prepend=-np.inf) > 0
+    np.testing.assert_array_equal(np.asarray(dx) != 0, starts)
+    np.testing.assert_allclose(np.sum(dx, axis=2), g.sum(2), atol=1e-3)  # no gradient is lost
+
+
+@EVERY
+@pytest.mark.parametrize("corner", ["tl", "br"])
+def test_a_corner_is_the_sum_of_its_two_pools(implementation, corner):
+    (x1, g), (x2, _) = example((2, 9, 7, 5)), example((2, 7, 9, 5))
+    x2 = x2.transpose(0, 2, 1, 3)
+    pool = functools.partial(ops.corner_pool, corner=corner, implementation=implementation)
+    y, vjp = jax.vjp(jax.jit(pool), x1, x2)
+    reverse = corner == "tl"
+    np.testing.assert_array_equal(y, running_max_reference(x1, 1, reverse) + running_max_reference(x2, 2, reverse))
+    d1, d2 = vjp(g)
+    np.testing.assert_allclose(d1, gradient_reference(x1, g, 1, reverse), atol=1e-5)
+    np.testing.assert_allclose(d2, gradient_reference(x2, g, 2, reverse), atol=1e-5)
+    np.testing.assert_array_equal(jax.vmap(pool)(x1[None], x2[None])[0], y)
+    assert pool(jnp.asarray(x1[:0]), jnp.asarray(x2[:0])).shape == (0, 9, 7, 5)
+
+
+def test_a_corner_of_maps_that_do_not_go_together_is_refused():
+    x = jnp.zeros((1, 4, 4, 2))
+    with pytest.raises(ValueError, match=r"no corner 'tr'; there are: tl, br"):
+        ops.corner_pool(x, x, "tr")
+    with pytest.raises(ValueError, match=r"one shape and type .* float32\(1, 4, 4, 2\) and float32\(1, 2, 4, 2\)"):
+        ops.corner_pool(x, x[:, :2], "tl")
+    with pytest.raises(ValueError, match=r"float32\(1, 4, 4, 2\) and bfloat16"):
+        ops.corner_pool(x, x.astype(jnp.bfloat16), "tl")
+
+
+OVER_DEVICES = """
+import jax, numpy as np
+from cornerjax import ops
+from cornerjax.training.mesh import data_mesh, split
+mesh = data_mesh()
+# Larger than the loop's pieces; of integers, whose sums are exact.
+x = np.random.default_rng(0).integers(-9, 9, (8, 64, 64, 64)).astype(np.float32)
+for implementation in ops.runnable():
+    def pooled(x1, x2):
+        y = ops.corner_pool(x1, x2, "br", implementation=implementation)
+        return (y * y).sum()
+
+    @jax.jit
+    def gradients(x1, x2):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return jax.grad(pooled, argnums=(0, 1))(x1, x2)
+
+    rows = jax.device_put(x, split(mesh))
+    program = gradients.lower(rows, rows).compile()
+    text = program.as_text()
+    assert not any(name in text for name in ("all-", "collective-", "reduce-scatter")), implementation
+    if implementation == "loop":
+        expected = [np.asarray(a) for a in program(rows, rows)]
+    if implementation == "pallas":
+        for a, b in zip(program(rows, rows), expected):
+            assert a.sharding.is_equivalent_to(rows.sharding, 4)
+            np.testing.assert_array_equal(np.asarray(a), b)
+            print("equal")
+"""
+
+
+def test_devices_pool_their_own_part_of_a_batch_without_a_collective():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run([sys.executable, "-c", OVER_DEVICES], env=environment, capture_output=True, text=True)
+    assert done.stdout == "equal\nequal\n", done.stderr
+
+
+def test_a_kernel_that_cannot_run_here_is_refused_with_those_that_can():
+    with pytest.raises(ValueError, match=r"pallas_triton runs on gpu; on cpu there are: auto, blocks, .*pallas, scan"):
+        running_max(jnp.zeros((1, 2)), 1, False, "pallas_triton")
+    assert set(IMPLEMENTATIONS) - set(runnable()) == {"pallas_triton", "pallas_mosaic_gpu"}
+
+
 def test_auto_is_the_loop_on_a_cpu_and_the_scan_elsewhere():
     def exported(implementation, platform):
         f = jax.jit(lambda x: running_max(x, 1, False, implementation))
-        shape = jax.ShapeDtypeStruct((1, 8, 8, 2), jnp.float32)
+        shape = jax.ShapeDtypeStruct((1, 8, 64, 32), jnp.float32)
         return jax.export.export(f, platforms=[platform])(shape).mlir_module()
 
     assert "while" in exported("auto", "cpu")
     assert "while" not in exported("auto", "tpu")
 
 
+# Few values, so that most maxima are tied; a few shapes, since each is compiled anew.
+SHAPES = [(1, 1), (1, 2), (2, 1), (3, 9), (8, 16), (17, 33)]
+VALUES = st.sampled_from([-np.inf, -1.5, 0.0, 0.0, 1.0, 3.0, np.inf, np.nan])
+
+
+@EVERY
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(data=st.data())
+def test_whatever_the_values_forward_and_gradient_are_those_of_the_reference(implementation, data):
+    shape = (*data.draw(st.sampled_from(SHAPES)), 2)
+    axis, reverse = data.draw(st.integers(0, 1)), data.draw(st.booleans())
+    x = data.draw(arrays(np.float32, shape, elements=VALUES))
+    g = data.draw(arrays(np.float32, shape, elements=st.integers(-8, 8).map(float)))  # sums are exact
+    y, dx = pull_back(running_max, x[None], g[None], axis=axis + 1, reverse=reverse, implementation=implementation)
+    np.testing.assert_array_equal(y[0], running_max_reference(x, axis, reverse))
+    np.testing.assert_array_equal(dx[0], gradient_reference(x, g, axis, reverse))
+
+
 def test_unknown_names_and_axes_are_refused():
     x = jnp.zeros((1, 2, 2, 1))
-    with pytest.raises(ValueError, match=r"'sacn'.*auto, loop, scan"):
+    with pytest.raises(ValueError, match=r"'sacn'.*auto, blocks, .*loop, pallas, scan"):
         running_max(x, 1, False, "sacn")
     with pytest.raises(ValueError, match="'sacn'"):
         ops.top_pool(x, implementation="sacn")

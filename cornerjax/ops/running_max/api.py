@@ -1,17 +1,80 @@
-"""The op: choosing an implementation, and the gradient that all implementations share."""
+"""The ops: choosing an implementation, and the gradient that all implementations share."""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from cornerjax.ops.running_max import pallas
+from cornerjax.ops.running_max.blocks import running_max_blocks
+from cornerjax.ops.running_max.cummax import running_max_cummax
 from cornerjax.ops.running_max.loop import gradient_loop, running_max_loop
 from cornerjax.ops.running_max.scan import gradient_scan, running_max_scan
 
+PLATFORMS = ("cpu", "gpu", "tpu")
+LONG = 1024  # elements of a row from which a loop over rows is the faster way on a CPU: benchmarks/corner_pool.py
 
-def _by_platform(cpu, default):
+
+class Implementation(NamedTuple):
+    """How the ops are computed; arrays are not empty, axes not negative.
+
+    marks is all that the gradient needs to know of x; its form is the implementation's own.
+    """
+
+    forward: Callable  # (x, axis, reverse) -> y
+    marked: Callable  # (x, axis, reverse) -> (y, marks)
+    gradient: Callable  # (marks, g, axis, reverse) -> gradient for x
+    corner_forward: Callable  # (x1, x2, reverse) -> y
+    corner_marked: Callable  # (x1, x2, reverse) -> (y, marks)
+    corner_gradient: Callable  # (marks, g, reverse) -> gradients for x1 and x2
+    platforms: tuple[str, ...] = PLATFORMS  # those it runs on
+
+
+def _of_arrays(forward: Callable, gradient: Callable) -> Implementation:
+    """An implementation in jax.numpy; marks are True where a new maximum starts, a byte an element."""
+
+    def marked(x, axis, reverse):
+        y = forward(x, axis, reverse)
+        return y, _starts(x, y, axis, reverse)
+
+    def corner_forward(x1, x2, reverse):
+        return forward(x1, 1, reverse) + forward(x2, 2, reverse)
+
+    def corner_marked(x1, x2, reverse):
+        (y1, marks1), (y2, marks2) = marked(x1, 1, reverse), marked(x2, 2, reverse)
+        return y1 + y2, (marks1, marks2)
+
+    def corner_gradient(marks, g, reverse):
+        return gradient(marks[0], g, 1, reverse), gradient(marks[1], g, 2, reverse)
+
+    return Implementation(forward, marked, gradient, corner_forward, corner_marked, corner_gradient)
+
+
+def _of_kernels(kernels: str, platforms: tuple[str, ...] = PLATFORMS) -> Implementation:
+    """Pallas kernels: the named ones, or if empty those for this platform."""
+    functions = {name: functools.partial(pallas.run, name, kernels) for name in Implementation._fields[:-1]}
+    return Implementation(**functions, platforms=platforms)
+
+
+def _starts(x: Float[Array, "..."], y: Float[Array, "..."], axis: int, reverse: bool) -> Bool[Array, "..."]:
+    """True where x exceeds everything scanned before it, and for the first element whatever it is (-inf too)."""
+    shift = [(0, 0, 0)] * x.ndim
+    shift[axis] = (-1, 1, 0) if reverse else (1, -1, 0)
+    before = lax.pad(y, jnp.array(-jnp.inf, y.dtype), shift)
+    first = lax.broadcasted_iota(jnp.int32, x.shape, axis) == (x.shape[axis] - 1 if reverse else 0)
+    return (x > before) | first
+
+
+def _running_max_cpu(x, axis, reverse):
+    long = x[(0,) * (axis + 1)].size >= LONG
+    return (running_max_loop if long else running_max_blocks)(x, axis, reverse)
+
+
+def _by_platform(cpu: Callable, default: Callable) -> Callable:
     """Decided when the computation is lowered, so one exported for another platform gets that platform's."""
 
     def choose(*arrays_axis_reverse):
@@ -24,18 +87,33 @@ def _by_platform(cpu, default):
     return choose
 
 
-# An implementation is a function (x, axis, reverse) -> y, with x not empty and axis not negative ...
 IMPLEMENTATIONS = {
-    "auto": _by_platform(cpu=running_max_loop, default=running_max_scan),
-    "loop": running_max_loop,
-    "scan": running_max_scan,
+    # On accelerators the scan until a measurement there says otherwise.
+    "auto": _of_arrays(_by_platform(_running_max_cpu, running_max_scan), _by_platform(gradient_loop, gradient_scan)),
+    "blocks": _of_arrays(running_max_blocks, gradient_scan),
+    "cummax": _of_arrays(running_max_cummax, gradient_scan),
+    "loop": _of_arrays(running_max_loop, gradient_loop),
+    "pallas": _of_kernels(""),
+    "pallas_mosaic_gpu": _of_kernels("pallas_mosaic_gpu", platforms=("gpu",)),
+    "pallas_triton": _of_kernels("pallas_triton", platforms=("gpu",)),
+    "scan": _of_arrays(running_max_scan, gradient_scan),
 }
-# ... and (g, starts, axis, reverse) -> gradient for x, where starts marks the elements above all scanned before them.
-GRADIENTS = {
-    "auto": _by_platform(cpu=gradient_loop, default=gradient_scan),
-    "loop": gradient_loop,
-    "scan": gradient_scan,
-}
+
+
+def runnable() -> list[str]:
+    """The names in IMPLEMENTATIONS that run on this machine's platform."""
+    return [
+        name for name, implementation in IMPLEMENTATIONS.items() if jax.default_backend() in implementation.platforms
+    ]
+
+
+def check_implementation(name: str) -> None:
+    """Raises: ValueError: no such implementation, or it does not run here; says which do."""
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"no running maximum {name!r}; there are: {', '.join(runnable())}")
+    if name not in runnable():
+        where = ", ".join(IMPLEMENTATIONS[name].platforms)
+        raise ValueError(f"{name} runs on {where}; on {jax.default_backend()} there are: {', '.join(runnable())}")
 
 
 def running_max(
@@ -47,41 +125,57 @@ def running_max(
     summed in float32 or better. Automatic differentiation of a scan would divide it among equals.
 
     Args:
-        x: any shape and floating type.
+        x: any shape and floating type; the kernels take float32, bfloat16 and float16.
         axis: the axis to scan.
         reverse: scan from the end.
-        implementation: a name in IMPLEMENTATIONS; "auto" is the loop on CPUs, the scan elsewhere.
-    Raises: ValueError: unknown implementation, or x has no such axis.
+        implementation: a name in IMPLEMENTATIONS; "auto" is the loop or the blocks on CPUs, the scan elsewhere.
+    Raises: ValueError: unknown implementation, or one that does not run here, or x has no such axis.
     Source: CornerNet (Law and Deng 2018), section 3.4; models/py_utils/_cpools.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"no running maximum {implementation!r}; there are: {', '.join(IMPLEMENTATIONS)}")
+    check_implementation(implementation)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis {axis} of an array with {x.ndim} axes")
     return x if x.size == 0 else _running_max(x, axis % x.ndim, reverse, implementation)
 
 
+def corner_max(
+    x1: Float[Array, "b h w c"], x2: Float[Array, "b h w c"], reverse: bool, implementation: str = "auto"
+) -> Float[Array, "b h w c"]:
+    """The running maximum of x1 down its columns plus that of x2 along its rows; the kernels do both in one pass.
+
+    Args, Raises: as of running_max.
+    """
+    check_implementation(implementation)
+    return x1 + x2 if x1.size == 0 else _corner_max(x1, x2, reverse, implementation)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _running_max(x, axis, reverse, implementation):
-    return IMPLEMENTATIONS[implementation](x, axis, reverse)
+    return IMPLEMENTATIONS[implementation].forward(x, axis, reverse)
 
 
 def _forward(x, axis, reverse, implementation):
-    y = IMPLEMENTATIONS[implementation](x, axis, reverse)
-    return y, _starts(x, y, axis, reverse)
+    return IMPLEMENTATIONS[implementation].marked(x, axis, reverse)
 
 
-def _backward(axis, reverse, implementation, starts, g):
-    return (GRADIENTS[implementation](g, starts, axis, reverse),)
-
-
-def _starts(x, y, axis, reverse):
-    """True where x exceeds everything scanned before it, and for the first element whatever it is (-inf too)."""
-    n = x.shape[axis]
-    later, before = ((0, n - 1), (1, n)) if reverse else ((1, n), (0, n - 1))
-    exceeds = lax.slice_in_dim(x, *later, axis=axis) > lax.slice_in_dim(y, *before, axis=axis)
-    first = jnp.ones_like(lax.slice_in_dim(x, 0, 1, axis=axis), bool)
-    return jnp.concatenate([exceeds, first] if reverse else [first, exceeds], axis)
+def _backward(axis, reverse, implementation, marks, g):
+    return (IMPLEMENTATIONS[implementation].gradient(marks, g, axis, reverse),)
 
 
 _running_max.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _corner_max(x1, x2, reverse, implementation):
+    return IMPLEMENTATIONS[implementation].corner_forward(x1, x2, reverse)
+
+
+def _corner_max_forward(x1, x2, reverse, implementation):
+    return IMPLEMENTATIONS[implementation].corner_marked(x1, x2, reverse)
+
+
+def _corner_max_backward(reverse, implementation, marks, g):
+    return IMPLEMENTATIONS[implementation].corner_gradient(marks, g, reverse)
+
+
+_corner_max.defvjp(_corner_max_forward, _corner_max_backward)

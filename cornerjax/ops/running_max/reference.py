@@ -16,15 +16,17 @@ def gradient_reference(
 ) -> Float[np.ndarray, "..."]:
     """The gradient for x, given the one for the running maximum: all of it goes to the first of equal elements.
 
-    Source: CornerNet, models/py_utils/_cpools/src (walk in scan order, a strictly greater value takes over).
+    Source: CornerNet, models/py_utils/_cpools/src (walk in scan order, a strictly greater value takes over). There a
+    value may take over after NaN, whose outputs are NaN all the same; here none does.
     """
-    order = range(x.shape[axis])[::-1] if reverse else range(x.shape[axis])
-    xs, gs = np.moveaxis(x, axis, 0), np.moveaxis(g, axis, 0).astype(np.float64)
+    xs, ys = np.moveaxis(x, axis, 0), np.moveaxis(running_max_reference(x, axis, reverse), axis, 0)
+    gs = np.moveaxis(g, axis, 0).astype(np.float64)
     dxs = np.zeros_like(gs)
+    order = range(len(xs))[::-1] if reverse else range(len(xs))
     for column in np.ndindex(xs.shape[1:]):
-        record = order[0] if order else None  # the first element is a record whatever it is, -inf too
-        for i in order:
-            if xs[i][column] > xs[record][column]:
+        for before, i in zip([None, *order], order, strict=False):
+            # The first element is a record whatever it is, -inf too.
+            if before is None or xs[(i, *column)] > ys[(before, *column)]:
                 record = i
-            dxs[record][column] += gs[i][column]
+            dxs[(record, *column)] += gs[(i, *column)]
     return np.moveaxis(dxs, 0, axis).astype(g.dtype)

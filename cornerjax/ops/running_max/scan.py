@@ -11,7 +11,7 @@ def running_max_scan(x: Float[Array, "..."], axis: int, reverse: bool) -> Float[
     return lax.associative_scan(jnp.maximum, x, axis=axis, reverse=reverse)
 
 
-def gradient_scan(g: Float[Array, "..."], starts: Bool[Array, "..."], axis: int, reverse: bool) -> Float[Array, "..."]:
+def gradient_scan(starts: Bool[Array, "..."], g: Float[Array, "..."], axis: int, reverse: bool) -> Float[Array, "..."]:
     """Sum g from each start up to the next one: a segmented sum against the direction of the running maximum."""
 
     def add(before, here):
