@@ -5,17 +5,24 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest --durations=10
 
-.PHONY: demo test test-slow lint torch bench clean
+.PHONY: demo test test-slow tpu-aot lint torch bench clean
 
 demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
 	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED)
 	$(RUN) eval.py --workdir runs/shapes-$(SEED)
 
 test: $(VENV)/installed-dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not tpu_aot"
 
 test-slow: $(VENV)/installed-torch
 	$(PYTEST) -m slow
+
+tpu-aot: export JAX_PLATFORMS = cpu
+tpu-aot: export ALLOW_MULTIPLE_LIBTPU_LOAD = 1
+tpu-aot: export TPU_LIBRARY_PATH = .libtpu/libtpu/libtpu.so
+tpu-aot: $(VENV)/installed-dev .libtpu/installed  ## compiles the kernels for TPUs that are not there
+	$(PYTEST) -m tpu_aot
+	$(RUN) benchmarks/tpu_aot.py
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
@@ -41,5 +48,10 @@ $(VENV)/installed-torch: $(VENV)/installed-dev
 	$(RUN) -m pip install --quiet torch==2.13.0
 	touch $@
 
+# Beside the environment, not in it: a jax that finds libtpu takes the machine for one with a TPU.
+.libtpu/installed: $(VENV)/installed
+	$(RUN) -m pip install --quiet --no-deps --upgrade --target .libtpu "libtpu==0.0.42.*"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache
+	rm -rf $(VENV) .cache .libtpu

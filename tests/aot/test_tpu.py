@@ -1,0 +1,98 @@
+"""The TPU kernels, compiled by the real compiler for TPUs that are not there (make tpu-aot)."""
+
+import functools
+import os
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from cornerjax.ops.running_max import pallas_tpu
+
+pytestmark = pytest.mark.tpu_aot
+LIBRARY = Path(__file__).parents[2] / ".libtpu/libtpu/libtpu.so"
+TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
+GENERATION = pytest.mark.parametrize("generation", TOPOLOGIES)
+DTYPE = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+SHAPE = pytest.mark.parametrize("shape", [(4, 128, 128, 128), (4, 64, 64, 128)], ids=["128", "64"])
+FREE = {"parameter", "bitcast", "tuple", "get-tuple-element"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libtpu():
+    if not LIBRARY.exists() and "TPU_LIBRARY_PATH" not in os.environ:
+        pytest.skip("no libtpu: make tpu-aot installs one")
+    os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+
+
+def compiled(function, generation, *shapes):
+    device = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGIES[generation]).devices[0]
+    here = SingleDeviceSharding(device)
+    arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here) for a in shapes]
+    return jax.jit(function).lower(*arguments).compile()
+
+
+def kernels(axis):
+    """The functions of an axis, or of corner pooling, for maps, for maps and marks, and back."""
+    if axis is None:
+        bind = functools.partial(functools.partial, reverse=True)
+        functions = (pallas_tpu.corner_forward, pallas_tpu.corner_marked, pallas_tpu.corner_gradient)
+    else:
+        bind = functools.partial(functools.partial, axis=axis, reverse=True)
+        functions = (pallas_tpu.forward, pallas_tpu.marked, pallas_tpu.gradient)
+    return [bind(function) for function in functions]
+
+
+def arguments(axis, shape, dtype):
+    """The arguments of each of `kernels`."""
+    x = jax.ShapeDtypeStruct(shape, dtype)
+    maps = (x, x) if axis is None else (x,)
+    return maps, maps, (jax.eval_shape(kernels(axis)[1], *maps)[1], x)
+
+
+def opcodes(executable) -> list[str]:
+    entry = executable.as_text().split("\nENTRY ")[1].split("\n}")[0]
+    return [re.search(r" ([a-z][a-z0-9-]*)\(", line)[1] for line in entry.splitlines()[1:]]
+
+
+def nbytes(tree) -> int:
+    return sum(int(np.prod(a.shape)) * jnp.dtype(a.dtype).itemsize for a in jax.tree.leaves(tree))
+
+
+@GENERATION
+@DTYPE
+@SHAPE
+@pytest.mark.parametrize("axis", [1, 2, None], ids=["h", "w", "corner"])
+def test_each_kernel_compiles_and_nothing_else_moves_memory(generation, dtype, shape, axis):
+    for function, given in zip(kernels(axis), arguments(axis, shape, dtype), strict=True):
+        executable = compiled(function, generation, *given)
+        assert set(opcodes(executable)) <= {"custom-call", *FREE}, f"{function.func.__name__} has copies around it"
+        assert opcodes(executable).count("custom-call") == 1
+        assert executable.memory_analysis().temp_size_in_bytes == 0
+        moved = nbytes(given) + nbytes(jax.eval_shape(function, *given))
+        assert executable.cost_analysis()["bytes accessed"] == moved
+
+
+@pytest.mark.parametrize("generation", ["v4", "v6e"])  # the smallest VMEM, and the newest
+@DTYPE
+@pytest.mark.parametrize("shape", [(1, 1, 7, 3), (2, 33, 200, 130)], ids=str)
+def test_unusual_sizes_compile(generation, dtype, shape):
+    for axis in (1, 2, None):
+        for function, given in zip(kernels(axis), arguments(axis, shape, dtype), strict=True):
+            compiled(function, generation, *given)
+
+
+def test_the_last_axis_compiles():
+    for function, given in zip(kernels(3), arguments(3, (2, 8, 8, 128), jnp.float32), strict=True):
+        compiled(function, "v5e", *given)
+
+
+def test_float16_compiles_by_way_of_float32():
+    for function, given in zip(kernels(None), arguments(None, (1, 64, 64, 128), jnp.float16), strict=True):
+        compiled(function, "v5e", *given)
