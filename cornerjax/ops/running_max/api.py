@@ -135,7 +135,8 @@ def running_max(
     check_implementation(implementation)
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"axis {axis} of an array with {x.ndim} axes")
-    return x if x.size == 0 else _running_max(x, axis % x.ndim, reverse, implementation)
+    with jax.named_scope("running_max"):  # for profiles
+        return x if x.size == 0 else _running_max(x, axis % x.ndim, reverse, implementation)
 
 
 def corner_max(
@@ -146,7 +147,8 @@ def corner_max(
     Args, Raises: as of running_max.
     """
     check_implementation(implementation)
-    return x1 + x2 if x1.size == 0 else _corner_max(x1, x2, reverse, implementation)
+    with jax.named_scope("corner_max"):
+        return x1 + x2 if x1.size == 0 else _corner_max(x1, x2, reverse, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
