@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest --durations=10
 
-.PHONY: demo test test-slow tpu-aot lint torch bench clean
+.PHONY: demo test test-slow test-kernels tpu-aot lint torch bench clean
 
 demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
 	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED)
@@ -24,6 +24,9 @@ tpu-aot: $(VENV)/installed-dev .libtpu/installed  ## compiles the kernels for TP
 	$(PYTEST) -m tpu_aot
 	$(RUN) benchmarks/tpu_aot.py
 
+test-kernels: $(VENV)/installed-dev  ## corner pooling alone; PYTHON=python3.13 VENV=.venv-newest: with the newest jax
+	$(PYTEST) tests/ops tests/nn
+
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -31,8 +34,8 @@ lint: $(VENV)/installed-dev
 
 torch: $(VENV)/installed-torch  ## PyTorch, for the tests that read its files; make test skips them without it
 
-bench: $(VENV)/installed
-	for script in benchmarks/*.py; do $(RUN) $$script || exit 1; done
+bench: $(VENV)/installed  ## what takes minutes; benchmarks/pooling_ablation.py takes hours
+	for script in corner_pool pipeline saccade tpu_aot; do $(RUN) benchmarks/$$script.py || exit 1; done
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,4 +57,4 @@ $(VENV)/installed-torch: $(VENV)/installed-dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache .libtpu
+	rm -rf $(VENV) .venv-newest .cache .libtpu

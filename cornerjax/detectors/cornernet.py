@@ -115,6 +115,7 @@ class CornerNet:
         return 4
 
     def build(self, model: Model, rngs: Rngs) -> CornerNetwork:
+        check_pooling(model)
         return self.network(model, stride=self.stride(model), block=self.block, upsampling=self.upsampling, rngs=rngs)
 
     def check(self, config: Config) -> None:
@@ -218,15 +219,24 @@ def check_model(model: Model) -> None:
     for name in ("stem_kernel", "head_kernel"):
         if getattr(model, name) < 1 or getattr(model, name) % 2 == 0:
             refuse(name, "it must be odd")
-    try:
-        ops.check_implementation(model.pooling_implementation)
-    except ValueError as error:
-        refuse("pooling_implementation", str(error))
-    if model.pooling != "corner" and model.pooling_implementation != "auto":
-        refuse(
-            "pooling_implementation", f"only auto goes with model.pooling={model.pooling}, which is no corner pooling"
-        )
+    check_pooling(model)
+
+
+def check_pooling(model: Model) -> None:
+    """Refuse pooling that is not there, or not on this machine: a run may have been trained on another.
+
+    Raises: InputError: naming the field, its value and what is accepted.
+    """
     try:
         find_pool(model.pooling)
     except ValueError as error:
-        refuse("pooling", str(error))
+        raise InputError(f"model.pooling is {model.pooling}; {error}") from error
+    try:
+        ops.check_implementation(model.pooling_implementation)
+    except ValueError as error:
+        raise InputError(f"model.pooling_implementation is {model.pooling_implementation}; {error}") from error
+    if model.pooling != "corner" and model.pooling_implementation != "auto":
+        raise InputError(
+            f"model.pooling_implementation is {model.pooling_implementation}; only auto goes with model.pooling="
+            f"{model.pooling}, which is no corner pooling"
+        )

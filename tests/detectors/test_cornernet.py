@@ -104,3 +104,8 @@ def test_a_crop_that_does_not_fit_is_refused(crop_px, message):
 def test_a_crop_may_be_smaller_than_the_least_test_image():
     model = Model(num_classes=3, dims=(8, 8), blocks=(1, 1))
     CORNERNET.check(Config(model=model, data=Data(crop_px=(63, 31))))
+
+
+def test_a_run_whose_pool_is_not_on_this_machine_is_refused_in_a_sentence():
+    with pytest.raises(InputError, match=r"^model\.pooling is gone:pool; No module named 'gone'; there are: corner"):
+        CORNERNET.build(Model(num_classes=1, pooling="gone:pool"), None)

@@ -271,7 +271,7 @@ def _corner_tiles(x, reverse):
     """View x as (b, h, chunks, cells, channels), with padding scanned last where the sizes are unusual."""
     b, h, w, c = x.shape
     if w > MAX_WIDTH:
-        raise ValueError(f"the fused kernel takes maps up to {MAX_WIDTH} cells wide, got {w}")
+        raise ValueError(f"the fused kernel takes maps up to {MAX_WIDTH} cells wide, got {w}; the scan takes any")
     chunks = CHUNKS
     while chunks * CELLS < w:
         chunks *= 2
