@@ -8,7 +8,7 @@ every time is divided by that of the copy in the same round.
 Prints a table and writes it as CSV with a plot: ratio to the copy and to the best, the share of the copy's bandwidth at
 which the fewest possible bytes are moved (each map read and written once), temporary memory, seconds of compilation.
 
-python benchmarks/corner_pool.py [--batch 2] [--dtypes float32 bfloat16] [--directions tl top] [--out runs/benchmarks]
+python benchmarks/corner_pool.py [--cores 1] [--batch 2] [--dtypes float32] [--directions tl top]
 """
 
 import argparse
@@ -192,23 +192,28 @@ def show(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    here = jax.default_backend()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cores", type=int, default=0, help="of a CPU; all if 0")
     parser.add_argument("--maps", nargs="+", default=list(MAPS), choices=MAPS)
-    parser.add_argument("--batch", type=int, default=2 if here == "cpu" else 48)
+    parser.add_argument("--batch", type=int, default=0, help="2 on a CPU, 48 elsewhere if 0")
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--directions", nargs="+", default=["tl", *SCANS], choices=["tl", "br", *SCANS])
-    interpreted = {"pallas"} if here == "cpu" else set()
-    names = [name for name in runnable() if name not in interpreted]
-    parser.add_argument("--implementations", nargs="+", default=[*names, AUTODIFF], choices=[*runnable(), AUTODIFF])
+    parser.add_argument("--implementations", nargs="+", default=[], help="all if none is given")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder for corner_pool.csv and .png")
     args = parser.parse_args()
+    if args.cores:
+        os.sched_setaffinity(0, range(args.cores))  # before JAX starts its threads
+    here = jax.default_backend()
+    args.batch = args.batch or (2 if here == "cpu" else 48)
+    known = [*runnable(), AUTODIFF]
+    args.implementations = args.implementations or [name for name in known if here != "cpu" or name != "pallas"]
+    if unknown := set(args.implementations) - set(known):
+        parser.error(f"no implementation {', '.join(unknown)}; here there are: {', '.join(known)}")
 
     check(args.implementations, args.directions, args.dtypes)
-    print(
-        f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {os.cpu_count()} cores: all agree with the reference"
-    )
+    cores = args.cores or os.cpu_count()
+    print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}, {cores} cores: all agree with the reference")
     rows = []
     for name in args.maps:
         for dtype in args.dtypes:

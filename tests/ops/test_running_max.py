@@ -175,7 +175,9 @@ def test_devices_pool_their_own_part_of_a_batch_without_a_collective():
 
 
 def test_a_kernel_that_cannot_run_here_is_refused_with_those_that_can():
-    with pytest.raises(ValueError, match=r"pallas_triton runs on gpu; on cpu there are: auto, blocks, .*pallas, scan"):
+    with pytest.raises(
+        ValueError, match=r"pallas_triton runs on gpu; on cpu there are: auto, cummax, loop, pallas, scan"
+    ):
         running_max(jnp.zeros((1, 2)), 1, False, "pallas_triton")
     assert set(IMPLEMENTATIONS) - set(runnable()) == {"pallas_triton", "pallas_mosaic_gpu"}
 
@@ -210,7 +212,7 @@ def test_whatever_the_values_forward_and_gradient_are_those_of_the_reference(imp
 
 def test_unknown_names_and_axes_are_refused():
     x = jnp.zeros((1, 2, 2, 1))
-    with pytest.raises(ValueError, match=r"'sacn'.*auto, blocks, .*loop, pallas, scan"):
+    with pytest.raises(ValueError, match=r"'sacn'.*auto, cummax, loop, pallas, scan"):
         running_max(x, 1, False, "sacn")
     with pytest.raises(ValueError, match="'sacn'"):
         ops.top_pool(x, implementation="sacn")

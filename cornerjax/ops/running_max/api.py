@@ -10,13 +10,11 @@ from jax import Array, lax
 from jaxtyping import Bool, Float
 
 from cornerjax.ops.running_max import pallas
-from cornerjax.ops.running_max.blocks import running_max_blocks
 from cornerjax.ops.running_max.cummax import running_max_cummax
 from cornerjax.ops.running_max.loop import gradient_loop, running_max_loop
 from cornerjax.ops.running_max.scan import gradient_scan, running_max_scan
 
 PLATFORMS = ("cpu", "gpu", "tpu")
-LONG = 1024  # elements of a row from which a loop over rows is the faster way on a CPU: benchmarks/corner_pool.py
 
 
 class Implementation(NamedTuple):
@@ -34,12 +32,17 @@ class Implementation(NamedTuple):
     platforms: tuple[str, ...] = PLATFORMS  # those it runs on
 
 
-def _of_arrays(forward: Callable, gradient: Callable) -> Implementation:
-    """An implementation in jax.numpy; marks are True where a new maximum starts, a byte an element."""
+def _of_arrays(forward: Callable, gradient: Callable, *, stored: bool = False) -> Implementation:
+    """An implementation in jax.numpy; marks are True where a new maximum starts, a byte an element.
+
+    Args:
+        stored: forward's result is a buffer of its own. Otherwise XLA may compute an element of it more than once and
+            round it in more than one way, and the maximum would seem to rise where it stays: x is to be compared then.
+    """
 
     def marked(x, axis, reverse):
         y = forward(x, axis, reverse)
-        return y, _starts(x, y, axis, reverse)
+        return y, _starts(y if stored else x, y, axis, reverse)
 
     def corner_forward(x1, x2, reverse):
         return forward(x1, 1, reverse) + forward(x2, 2, reverse)
@@ -56,47 +59,45 @@ def _of_arrays(forward: Callable, gradient: Callable) -> Implementation:
 
 def _of_kernels(kernels: str, platforms: tuple[str, ...] = PLATFORMS) -> Implementation:
     """Pallas kernels: the named ones, or if empty those for this platform."""
-    functions = {name: functools.partial(pallas.run, name, kernels) for name in Implementation._fields[:-1]}
+    functions = {name: functools.partial(pallas.run, name, kernels) for name in pallas.ARRAYS}
     return Implementation(**functions, platforms=platforms)
 
 
 def _starts(x: Float[Array, "..."], y: Float[Array, "..."], axis: int, reverse: bool) -> Bool[Array, "..."]:
-    """True where x exceeds everything scanned before it, and for the first element whatever it is (-inf too)."""
-    shift = [(0, 0, 0)] * x.ndim
+    """True where x, or the maximum itself, exceeds the maximum before, and for the first element (-inf too)."""
+    shift = [(0, 0, 0)] * y.ndim
     shift[axis] = (-1, 1, 0) if reverse else (1, -1, 0)
     before = lax.pad(y, jnp.array(-jnp.inf, y.dtype), shift)
-    first = lax.broadcasted_iota(jnp.int32, x.shape, axis) == (x.shape[axis] - 1 if reverse else 0)
+    first = lax.broadcasted_iota(jnp.int32, y.shape, axis) == (y.shape[axis] - 1 if reverse else 0)
     return (x > before) | first
 
 
-def _running_max_cpu(x, axis, reverse):
-    long = x[(0,) * (axis + 1)].size >= LONG
-    return (running_max_loop if long else running_max_blocks)(x, axis, reverse)
-
-
-def _by_platform(cpu: Callable, default: Callable) -> Callable:
+def _by_platform(cpu: Implementation, default: Implementation) -> Implementation:
     """Decided when the computation is lowered, so one exported for another platform gets that platform's."""
 
-    def choose(*arrays_axis_reverse):
-        *arrays, axis, reverse = arrays_axis_reverse
-        static = {"axis": axis, "reverse": reverse}
+    def choose(name, *args):
+        arrays, static = args[: pallas.ARRAYS[name]], args[pallas.ARRAYS[name] :]
         return lax.platform_dependent(
-            *arrays, cpu=functools.partial(cpu, **static), default=functools.partial(default, **static)
+            *arrays,
+            cpu=lambda *arrays: getattr(cpu, name)(*arrays, *static),
+            default=lambda *arrays: getattr(default, name)(*arrays, *static),
         )
 
-    return choose
+    functions = {name: functools.partial(choose, name) for name in pallas.ARRAYS}
+    return Implementation(**functions, platforms=PLATFORMS)
 
 
+LOOP = _of_arrays(running_max_loop, gradient_loop, stored=True)
+SCAN = _of_arrays(running_max_scan, gradient_scan)
 IMPLEMENTATIONS = {
-    # On accelerators the scan until a measurement there says otherwise.
-    "auto": _of_arrays(_by_platform(_running_max_cpu, running_max_scan), _by_platform(gradient_loop, gradient_scan)),
-    "blocks": _of_arrays(running_max_blocks, gradient_scan),
+    # As benchmarks/corner_pool.py measures on CPUs; on accelerators the scan until it is run there.
+    "auto": _by_platform(cpu=LOOP, default=SCAN),
     "cummax": _of_arrays(running_max_cummax, gradient_scan),
-    "loop": _of_arrays(running_max_loop, gradient_loop),
+    "loop": LOOP,
     "pallas": _of_kernels(""),
     "pallas_mosaic_gpu": _of_kernels("pallas_mosaic_gpu", platforms=("gpu",)),
     "pallas_triton": _of_kernels("pallas_triton", platforms=("gpu",)),
-    "scan": _of_arrays(running_max_scan, gradient_scan),
+    "scan": SCAN,
 }
 
 
@@ -128,7 +129,7 @@ def running_max(
         x: any shape and floating type; the kernels take float32, bfloat16 and float16.
         axis: the axis to scan.
         reverse: scan from the end.
-        implementation: a name in IMPLEMENTATIONS; "auto" is the loop or the blocks on CPUs, the scan elsewhere.
+        implementation: a name in IMPLEMENTATIONS; "auto" is the loop on CPUs, the scan elsewhere.
     Raises: ValueError: unknown implementation, or one that does not run here, or x has no such axis.
     Source: CornerNet (Law and Deng 2018), section 3.4; models/py_utils/_cpools.
     """

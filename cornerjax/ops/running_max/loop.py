@@ -14,6 +14,8 @@ ROW = 2**11  # elements: for fewer, starting a vector operation takes longer tha
 
 def running_max_loop(x: Float[Array, "..."], axis: int, reverse: bool) -> Float[Array, "..."]:
     """The maximum of all elements up to each one, row after row; see running_max."""
+    if jnp.finfo(x.dtype).bits < 32:  # CPUs have no maximum of half precision; the way there and back is exact
+        return running_max_loop(x.astype(jnp.float32), axis, reverse).astype(x.dtype)
     n = x.shape[axis]
 
     def body(i, y):
@@ -56,12 +58,12 @@ def _by_rows(starts, g, axis, reverse):
         here = i if reverse else n - 1 - i
         total = total + _row(g, here, axis).astype(total.dtype)
         start = _row(starts, here, axis)
-        dx = lax.dynamic_update_slice_in_dim(dx, jnp.where(start, total, 0).astype(dx.dtype), here, axis)
+        dx = lax.dynamic_update_slice_in_dim(dx, jnp.where(start, total, 0), here, axis)
         return dx, jnp.where(start, 0, total)
 
     # Not g itself, read and overwritten row by row: XLA would copy it in every step.
     total = jnp.zeros_like(_row(g, 0, axis), dtype=np.promote_types(g.dtype, jnp.float32))
-    return lax.fori_loop(0, n, body, (lax.empty(g.shape, g.dtype), total))[0]
+    return lax.fori_loop(0, n, body, (lax.empty(g.shape, total.dtype), total))[0].astype(g.dtype)
 
 
 def _in_place(starts, g, axis, reverse):
