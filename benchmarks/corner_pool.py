@@ -232,25 +232,28 @@ def main() -> None:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Ratio to the copy of each implementation, the mean over the single directions, for every map and type."""
+    """Ratio to the copy of each implementation, the mean over directions, for every map and type."""
     from matplotlib.figure import Figure
 
     panels = list(dict.fromkeys((row["map"], row["dtype"]) for row in rows))
     names = list(dict.fromkeys(row["implementation"] for row in rows))
     figure = Figure(figsize=(4.2 * len(panels), 0.45 * len(names) + 1.8), layout="constrained")
+    longest = 1.6 * max(row["to copy"] for row in rows)
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
         for k, mode in enumerate(("forward", "both")):
-            wanted = [row for row in rows if (row["map"], row["dtype"]) == panel and row["mode"] == mode]
+            wanted = [row for row in rows if (row["map"], row["dtype"], row["mode"]) == (*panel, mode)]
             means = [np.mean([row["to copy"] for row in wanted if row["implementation"] == name]) for name in names]
-            bars = axes.barh(np.arange(len(names)) + 0.4 * k - 0.2, means, 0.38, label=["forward", "with gradient"][k])
+            bars = axes.barh(0.2 - 0.4 * k - np.arange(len(names)), means, 0.38, label=["forward", "with gradient"][k])
             axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
         axes.set_xscale("log")
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
+        axes.set_xlim(1, longest)
+        ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < longest]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_yticks(-np.arange(len(names)), names)
         axes.set_title(f"{panel[0]}, {panel[1]}", fontsize=10)
         axes.set_xlabel("times a plain copy of the map")
-        axes.margins(x=0.15)
-    axes.legend(fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=110)
 
 
