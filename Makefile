@@ -1,18 +1,19 @@
 # One command each; all of them work on a fresh machine with Python 3.11 to 3.13.
 PYTHON ?= python3
+CUDA_PYTHON ?= $(shell python3.13 -c "import sys; print(sys.executable)" 2>/dev/null || echo python3)
 SEED ?= 0
 VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest --durations=10
 
-.PHONY: demo test test-slow test-kernels tpu-aot lint torch bench clean
+.PHONY: demo test test-slow test-kernels tpu-aot cuda-aot lint torch bench clean
 
 demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
 	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED)
 	$(RUN) eval.py --workdir runs/shapes-$(SEED)
 
 test: $(VENV)/installed-dev
-	$(PYTEST) -m "not slow and not tpu_aot"
+	$(PYTEST) -m "not slow and not tpu_aot and not cuda_aot"
 
 test-slow: $(VENV)/installed-torch
 	$(PYTEST) -m slow
@@ -23,6 +24,9 @@ tpu-aot: export TPU_LIBRARY_PATH = .libtpu/libtpu/libtpu.so
 tpu-aot: $(VENV)/installed-dev .libtpu/installed  ## compiles the kernels for TPUs that are not there
 	$(PYTEST) -m tpu_aot
 	$(RUN) benchmarks/tpu_aot.py
+
+cuda-aot: .cuda-aot/installed  ## compiles the kernels for a GPU that is not there
+	JAX_PLATFORMS=cpu PYTHONPATH=. .cuda-aot/bin/python -m pytest --durations=10 -m cuda_aot tests/aot/test_cuda.py
 
 test-kernels: $(VENV)/installed-dev  ## corner pooling alone; PYTHON=python3.13 VENV=.venv-newest: with the newest jax
 	$(PYTEST) tests/ops tests/nn
@@ -56,5 +60,12 @@ $(VENV)/installed-torch: $(VENV)/installed-dev
 	$(RUN) -m pip install --quiet --no-deps --upgrade --target .libtpu "libtpu==0.0.42.*"
 	touch $@
 
+# An environment of its own: a jax that finds the CUDA plugin looks for a GPU, and ptxas comes with gigabytes.
+.cuda-aot/installed:
+	$(CUDA_PYTHON) -m venv .cuda-aot
+	.cuda-aot/bin/python -m pip install --quiet --upgrade pip
+	.cuda-aot/bin/python -m pip install --quiet "jax[cuda13]>=0.12,<0.13" jaxtyping numpy beartype "pytest>=9,<10"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-newest .cache .libtpu
+	rm -rf $(VENV) .venv-newest .cache .libtpu .cuda-aot

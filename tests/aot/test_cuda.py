@@ -1,0 +1,84 @@
+"""The GPU kernels, compiled by XLA and ptxas for a GPU that is not there (make cuda-aot)."""
+
+import functools
+import importlib
+import importlib.util
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import topologies
+from jax.sharding import AbstractMesh, SingleDeviceSharding
+
+pytestmark = [
+    pytest.mark.cuda_aot,
+    pytest.mark.skipif(not importlib.util.find_spec("jax_cuda13_plugin"), reason="no CUDA plugin: make cuda-aot"),
+    pytest.mark.skipif(jax.__version_info__ < (0, 12), reason=f"needs jax 0.12, this is {jax.__version__}"),
+    pytest.mark.filterwarnings("ignore:.*Triton:DeprecationWarning"),
+]
+MULTIPROCESSORS = 132
+# Compute capability 9.0; the figures of the H100 SXM, whose limits are those of the H200.
+H100 = f"""
+    platform_name: "CUDA"
+    device_description_str: "NVIDIA H100 80GB HBM3"
+    runtime_version {{ major: 13 }}
+    dnn_version_info {{ major: 9 minor: 10 }}
+    gpu_device_info {{
+      cuda_compute_capability {{ major: 9 minor: 0 }}
+      core_count: {MULTIPROCESSORS} fpus_per_core: 128 clock_rate_ghz: 1.98
+      threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+      registers_per_block_limit: 65536 registers_per_core_limit: 65536
+      shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+      block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+      l2_cache_size: 52428800 memory_bandwidth: 3350000000000 device_memory_size: 80000000000
+    }}
+"""
+CALLS = {"pallas_triton": "__gpu$xla.gpu.triton", "pallas_mosaic_gpu": "mosaic_gpu_v2"}
+SHAPE = (2, 128, 128, 128)
+
+
+@pytest.fixture(scope="module")
+def here():
+    options = {"topology_name": "", "topology": "1x1x1", "target_config": H100}
+    return SingleDeviceSharding(topologies.get_topology_desc(platform="cuda", **options).devices[0])
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch):
+    """Pallas asks the mesh what it lowers for; Mosaic prints what ptxas reports."""
+    from jax.sharding import AbstractDevice  # not in every JAX
+
+    monkeypatch.setenv("MOSAIC_GPU_DUMP_PTXAS", "1")
+    device = AbstractDevice("NVIDIA H100 80GB HBM3", MULTIPROCESSORS, "gpu")
+    with jax.sharding.use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):
+        yield
+
+
+def compiled(function, here, arguments):
+    lowered = jax.jit(function, in_shardings=here, out_shardings=here).trace(*arguments)
+    # For Triton; Mosaic runs a ptxas of its own, which takes no notice.
+    strict = {"xla_gpu_fail_ptx_compilation_on_register_spilling": True}
+    return lowered.lower(lowering_platforms=("cuda",)).compile(strict)
+
+
+def kernel(file, name, axis):
+    function = getattr(importlib.import_module(f"cornerjax.ops.running_max.{file}"), name)
+    return functools.partial(function, reverse=True, **({} if axis is None else {"axis": axis}))
+
+
+@pytest.mark.parametrize("file", CALLS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("axis", [1, 2, None], ids=["h", "w", "corner"])
+@pytest.mark.parametrize("name", ["forward", "marked", "gradient"])
+def test_each_kernel_is_one_call_of_machine_code_without_spills(here, capfd, file, dtype, axis, name):
+    x = jax.ShapeDtypeStruct(SHAPE, dtype)
+    prefix, maps = ("corner_", (x, x)) if axis is None else ("", (x,))
+    marks = jax.eval_shape(kernel(file, prefix + "marked", axis), *maps)[1]
+    executable = compiled(kernel(file, prefix + name, axis), here, (marks, x) if name == "gradient" else maps)
+    assert re.findall(r'custom_call_target="([^"]*)"', executable.as_text()) == [CALLS[file]]
+    assert b"\x7fELF" in executable.runtime_executable().serialize()
+    if file == "pallas_mosaic_gpu":
+        report = capfd.readouterr().out
+        assert "for 'sm_90a'" in report
+        assert set(re.findall(r"(\d+) bytes spill", report)) == {"0"}
