@@ -10,6 +10,7 @@ from typing import Literal
 
 from cornerjax import cli
 from cornerjax.config import InputError
+from cornerjax.hosts import Hosts, joined
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,16 +21,24 @@ class Eval:
     split: str = ""  # split to evaluate on; the one of the run's evaluations if not given
     images: str = ""  # folder of its images; that of the run, or looked for in the usual places, if not given
     pictures: int = 16  # images drawn at most
+    hosts: Hosts = Hosts()
 
 
 def main() -> None:
     args = cli.parse(Eval, description=__doc__)
+    with joined(args.hosts):
+        evaluate(args)
+
+
+def evaluate(args: Eval) -> None:
+    import jax
 
     from cornerjax.checkpoint import open_workdir, restore_weights  # not before the options are right: it takes seconds
     from cornerjax.data.coco import open_source
     from cornerjax.detectors import get_detector
     from cornerjax.evaluation.coco import Evaluator
     from cornerjax.evaluation.report import print_tables, write_report
+    from cornerjax.evaluation.trained_on import warning
     from cornerjax.nn.functional import functional
 
     run = open_workdir(Path(args.workdir))
@@ -46,7 +55,11 @@ def main() -> None:
     apply, *_ = functional(detector.build(config.model, None))
     evaluator = Evaluator(detector, apply, config, source)
     result = evaluator(params, model_state)
+    if jax.process_index():
+        return  # the first process speaks for all, which have the same result
     print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
+    if warned := warning(run.path, source):
+        print(warned)
     print_tables(result)
     write_report(run.path / "eval", evaluator, result, pictures=args.pictures, step=step, split=split)
     print(f"written: {run.path / 'eval'}")

@@ -1,58 +1,31 @@
-"""A work directory: what a run is, in files that describe themselves, and its checkpoints.
+"""The checkpoints of a work directory, and its start as the place of a run."""
 
-    config.json   the resolved configuration, read back into the same dataclasses
-    run.json      class names, the data set's own category ids, seed, recipe, versions of what made it
-    checkpoints/  one folder a step: `weights` (params, model_state) and, for resuming, `optimiser`
-
-Nothing in it names the directory itself, so it can be moved.
-"""
-
-import dataclasses
+import gc
 import importlib.metadata
+import itertools
 import json
 import logging
 import math
-import os
 import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cornerjax.config import Config, InputError, differences, from_json, to_json
+from cornerjax.config import Config, InputError, differences, to_json
+from cornerjax.workdir import Workdir, not_written, open_workdir, reason, write_atomically
+from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = ("log_steps", "save_steps", "eval_steps", "keep", "data.workers", "test.")
+_LOG = logging.getLogger("cornerjax")
 _VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
-
-
-@dataclasses.dataclass(frozen=True)
-class Workdir:
-    """What a work directory says of its run; `category_ids` are the data set's own, in the order of the classes."""
-
-    path: Path
-    config: Config
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-
-
-def open_workdir(path: str | Path) -> Workdir:
-    """Read the description of a run.
-
-    Raises: InputError: the folder is not there or is no work directory.
-    """
-    path = Path(path)
-    if not (path / "run.json").is_file():
-        what = "has no run.json" if path.is_dir() else "does not exist"
-        raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
-    try:
-        run = json.loads((path / "run.json").read_text())
-        names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
-    return Workdir(path, from_json(path / "config.json"), names, ids)
 
 
 def create_workdir(
@@ -86,6 +59,8 @@ def create_workdir(
                 f"work directory {path} belongs to another run (there, here: {'; '.join(other)}); "
                 "give another --workdir, or the same settings to resume"
             )
+    if jax.process_index():
+        return Workdir(path, config, class_names, category_ids)  # the first process writes
     run = {
         "class_names": class_names,
         "category_ids": category_ids,
@@ -99,15 +74,8 @@ def create_workdir(
         write_atomically(path / "config.json", to_json(config))
         write_atomically(path / "run.json", json.dumps(run, indent=2))
     except OSError as e:
-        raise InputError(f"cannot write work directory {path}: {e.strerror}") from None
+        raise not_written(f"work directory {path}", e) from None
     return Workdir(path, config, class_names, category_ids)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Whoever reads `path`, at any moment, finds all of the old text or all of the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _version(package: str) -> str | None:
@@ -121,14 +89,17 @@ class Checkpoints:
     """The checkpoints of a work directory: the newest `keep` and the one with the best AP."""
 
     def __init__(self, path: Path, *, keep: int = 1, read_only: bool = False):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells every step of every save
+        # Orbax tells every step of every save, and its failures as tracebacks; ours say them in a sentence.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._path = path
+        self._folder = (path / "checkpoints").absolute()
+        self._failure: InputError | None = None
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
         options = {"read_only": True} if read_only else {"preservation_policy": policy, "cleanup_tmp_directories": True}
-        self._manager = ocp.CheckpointManager(
-            (path / "checkpoints").absolute(),
+        self._manager = _Manager(
+            self._folder,
             options=ocp.CheckpointManagerOptions(best_fn=_ap, **options),
             item_handlers={name: ocp.StandardCheckpointHandler() for name in ("weights", "optimiser")},
         )
@@ -139,12 +110,17 @@ class Checkpoints:
         """Start writing a checkpoint; it counts once it is complete. Without an optimiser no run can go on from it.
 
         An `ap` makes it a candidate for the best, nan (there were no true boxes) does not.
+        Raises: InputError: this checkpoint, or the one before it, cannot be written.
         """
         items = {"weights": ocp.args.StandardSave(weights)}
         if optimiser is not None:
             items["optimiser"] = ocp.args.StandardSave(optimiser)
         metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+        except (OSError, ValueError) as e:
+            self._failure = self._not_written(e)
+            raise self._failure from None
 
     def latest(self) -> int | None:
         """The newest step; None where there is none."""
@@ -155,19 +131,64 @@ class Checkpoints:
         best = self._manager.best_step()
         return self._manager.latest_step() if best is None else best
 
-    def check_resumable(self, step: int) -> None:
-        """Raises: InputError: the checkpoint holds weights only."""
-        if self._manager.item_metadata(step).get("optimiser") is None:
+    def newest_first(self) -> list[int]:
+        """All steps."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def check_resumable(self) -> None:
+        """Raises: InputError: there are checkpoints, and they hold weights only."""
+        steps = self.newest_first()
+        if steps and not any((self._folder / str(step) / "optimiser").is_dir() for step in steps):
             raise InputError(
                 f"{self._path} holds converted weights, which no run can go on from; "
                 f"start one from them with train.py --init {self._path} and another --workdir"
             )
 
-    def restore(self, step: int, weights: dict[str, Any], optimiser: dict[str, Any]) -> tuple[dict, dict]:
-        """Read a checkpoint into the shapes, types and shardings of the given trees."""
-        items = {"weights": ocp.args.StandardRestore(weights), "optimiser": ocp.args.StandardRestore(optimiser)}
-        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    def restore_newest(
+        self, weights: dict[str, Any], optimiser: dict[str, Any], warn: Callable[[str], None]
+    ) -> tuple[dict, dict] | None:
+        """Read the newest readable checkpoint into the shapes, types and shardings of the given trees.
+
+        Newer ones that are damaged are moved to the folder `damaged`, so that their steps can be saved again.
+
+        Args:
+            warn: gets a line for each of these.
+        Returns: weights, optimiser; None where there is no checkpoint.
+        Raises: InputError: none is readable, or the newest is of another network or holds weights only.
+        """
+        self.check_resumable()
+        if not (steps := self.newest_first()):
+            return None
+        trees = {"weights": weights, "optimiser": optimiser}
+        _, restored, damaged = self.first_readable(steps, lambda step: self._restore(step, trees))
+        for step, why in damaged.items():
+            moved = self._set_aside(step)
+            warn(f"checkpoint {self._path / 'checkpoints' / str(step)} is damaged ({why}) and now {moved}")
         return restored["weights"], restored["optimiser"]
+
+    def first_readable(self, steps: Iterable[int], read: Callable[[int], Any]) -> tuple[int, Any, dict[int, str]]:
+        """The first step whose checkpoint is not damaged, what `read` makes of it, why those before it are damaged.
+
+        Raises: InputError: all are damaged.
+        """
+        damaged: dict[int, str] = {}
+        for step in steps:
+            hook = sys.unraisablehook
+            try:
+                return step, read(step), damaged
+            except (InputError, MemoryError, jax.errors.JaxRuntimeError):
+                raise
+            except Exception as e:  # orbax raises all kinds, bare Exception among them
+                damaged[step] = reason(e)
+            # The reads that orbax has given up print tracebacks when they are collected.
+            sys.unraisablehook = lambda _: None
+            gc.collect()
+            sys.unraisablehook = hook
+        newest, why = max(damaged.items())
+        raise InputError(
+            f"none of the {len(damaged)} checkpoints in {self._path / 'checkpoints'} can be read "
+            f"(step {newest}: {why}); put back a copy, or move the folder away to start from the beginning"
+        )
 
     def restore_weights(self, step: int) -> dict[str, Any]:
         """Read the weights alone, onto one device, whatever devices wrote them."""
@@ -176,15 +197,78 @@ class Checkpoints:
         like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), metadata)
         return self._manager.restore(step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like)))["weights"]
 
+    def _restore(self, step: int, trees: dict[str, Any]) -> Any:
+        stored = self._manager.item_metadata(step)
+        for name, tree in trees.items():
+            there, here = _shapes(stored[name].tree), _shapes(tree)
+            if other := sorted(path for path in there.keys() | here.keys() if there.get(path) != here.get(path)):
+                path = other[0]
+                raise InputError(
+                    f"checkpoint {self._path / 'checkpoints' / str(step)} is of another network: shape of {path} is "
+                    f"{there.get(path)} there, {here.get(path)} here; give another --workdir, or the same settings"
+                )
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
+        return self._manager.restore(step, args=ocp.args.Composite(**items))
+
+    def _set_aside(self, step: int) -> Path:
+        folder = self._path / "damaged"
+        names = itertools.chain([str(step)], (f"{step}.{i}" for i in itertools.count(1)))
+        target = next(folder / name for name in names if not (folder / name).exists())
+        if jax.process_index() == 0:
+            try:
+                folder.mkdir(exist_ok=True)
+                (self._folder / str(step)).rename(target)
+            except OSError as e:
+                raise InputError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
+        self._manager.reload()
+        return target
+
+    def _not_written(self, error: Exception) -> InputError:
+        complete = self._manager.all_steps(read=True)
+        newest = f"the newest complete one is that of step {max(complete)}" if complete else "there is no complete one"
+        return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
+
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._manager.close()  # waits for what is being written
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            self._manager.close()  # waits for what is being written
+        except (OSError, ValueError) as e:
+            self._failure = self._not_written(e)
+            self._manager.close()  # the first call ended at the error
+        if self._failure is None:
+            return
+        for unfinished in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        if error is None or isinstance(error, SystemExit):
+            raise self._failure
+        if error is not self._failure:
+            _LOG.warning(str(self._failure))
+
+
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Never: StopSignals asks this, and orbax's threads, asking for steps gone by, would put it out of step."""
+        return False
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """Of a checkpoint on the disk; None where none are readable, so that they keep no run from starting."""
+        try:
+            return {"AP": float(super().metrics(step)["AP"])}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 def _ap(metrics: dict[str, float]) -> float:
     return metrics["AP"]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -195,22 +279,24 @@ def has_checkpoint(workdir: Path) -> bool:
     if not (workdir / "checkpoints").is_dir():
         return False
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.latest()
-        if step is not None:
-            checkpoints.check_resumable(step)
-    return step is not None
+        checkpoints.check_resumable()
+        return checkpoints.latest() is not None
 
 
 def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") -> tuple[dict, dict, int]:
     """Read `(params, model_state, step)` of a run's best or newest checkpoint.
 
-    Raises: InputError: the run has no checkpoint.
+    If it is damaged, the newest of the others that can be read takes its place, with a warning.
+
+    Raises: InputError: the run has no checkpoint, or none that can be read.
     """
-    step = None
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as checkpoints:
-            step = checkpoints.best() if which == "best" else checkpoints.latest()
-            if step is not None:
-                weights = checkpoints.restore_weights(step)
-                return weights["params"], weights["model_state"], step
+            wanted = checkpoints.best() if which == "best" else checkpoints.latest()
+            if steps := sorted(checkpoints.newest_first(), key=lambda step: step != wanted):
+                taken, weights, damaged = checkpoints.first_readable(steps, checkpoints.restore_weights)
+                for step, why in damaged.items():
+                    path = workdir / "checkpoints" / str(step)
+                    _LOG.warning(f"checkpoint {path} is damaged ({why}); that of step {taken} is taken")
+                return weights["params"], weights["model_state"], taken
     raise InputError(f"{workdir} has no checkpoint yet; train.py writes the first one after save_steps steps")

@@ -35,6 +35,13 @@ class Model:
     # (map, direction) -> map, as package.module:function
     pooling: str = "corner"
     pooling_implementation: str = "auto"  # how corner pooling is computed: a name in cornerjax.ops.IMPLEMENTATIONS
+    # of the network's maps; weights, their gradients, statistics and losses stay float32
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    # what the backward pass computes again instead of keeping it: none; stack: each hourglass and each pair of heads as a
+    # whole; level: each row of blocks in them on its own, which keeps more of their inputs and needs less at a time
+    remat: Literal["none", "stack", "level"] = "none"
+    # the batch is normalised in so many parts, each by its own statistics; the originals have one a GPU. 1: all together
+    batch_norm_groups: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Data:
     attention_px: tuple[tuple[int, int], ...] = ((96, 256), (32, 96), (0, 32))  # Saccade: sizes each map looks for
     render: Literal["host", "device"] = "host"  # where pixels are jittered and heat maps drawn
     workers: int = 2  # examples made at the same time
+    # an image that cannot be read stops the run, or the next one takes its place, which is counted and logged
+    on_bad_image: Literal["error", "skip"] = "error"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +101,8 @@ class Optim:
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
+    accumulate: int = 1  # parts of a batch that go through the network one after the other, to need less memory
+    ema_decay: float = 0.0  # of the running mean of the weights, which then is what is evaluated; 0: none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +162,11 @@ class Config:
     seed: int = 0  # of the initial weights, the order of the data and its random draws
     steps: int = 500_000
     log_steps: int = 100
-    save_steps: int = 5000
+    save_steps: int = 5000  # a checkpoint every so many steps
+    save_minutes: float = 0.0  # and when the last one is so old; 0: by steps only
     eval_steps: int = 0  # evaluate every so many steps and at the end; 0: at the end only
     keep: int = 2  # newest checkpoints kept, besides the best one
+    deterministic: bool = False  # on GPUs: only operations that give the same bits every time, some of them slower
 
 
 def load_recipe(path: str | Path) -> Config:
@@ -180,6 +193,8 @@ _LEAST = {
     **dict.fromkeys(("steps", "log_steps", "save_steps", "keep", "data.batch", "data.max_objects"), (1, True)),
     **dict.fromkeys(("data.workers", "test.batch", "test.top_k", "test.max_pairs", "test.max_detections"), (1, True)),
     **dict.fromkeys(("seed", "eval_steps", "optim.warmup_steps", "optim.clip_norm", "data.crop_border_px"), (0, True)),
+    **dict.fromkeys(("save_minutes", "optim.ema_decay"), (0, True)),
+    **dict.fromkeys(("model.batch_norm_groups", "optim.accumulate"), (1, True)),
     **dict.fromkeys(("data.colour_jitter", "data.lighting", "loss.pull", "loss.push", "loss.offset"), (0, True)),
     **dict.fromkeys(("test.tag_distance", "test.nms_iou", "test.nms_floor", "model.num_classes"), (0, True)),
     **dict.fromkeys(("loss.group", "optim.peak_lr", "optim.eps", "optim.decay_factor"), (0, False)),
@@ -211,6 +226,8 @@ def check(config: Config) -> None:
             raise InputError(f"{name} is {values[name]}; accepted is {accepted}")
     if config.data.gaussian_iou >= 1:
         raise InputError(f"data.gaussian_iou is {config.data.gaussian_iou}; accepted is more than 0 and less than 1")
+    if config.optim.ema_decay >= 1:
+        raise InputError(f"optim.ema_decay is {config.optim.ema_decay}; accepted is 0 or more and less than 1")
     for name in _LISTS:
         if not values[name] or not min(values[name]) > 0:
             raise InputError(f"{name} is {values[name]}; accepted are one or more numbers above 0")

@@ -2,13 +2,27 @@
 
 import dataclasses
 import shutil
+import subprocess
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, open_workdir, restore_weights
 from cornerjax.config import Config, InputError, Optim
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 6 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", disk], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
 
 NAMES, IDS = ("cat", "dog"), (3, 17)
 
@@ -90,3 +104,207 @@ def test_a_folder_that_is_no_work_directory(tmp_path, folder, message):
 def test_a_run_without_checkpoints(tmp_path):
     with pytest.raises(InputError, match="has no checkpoint yet"):
         restore_weights(tmp_path)
+
+
+def trees(step):
+    """Numbers that differ from step to step, some of them in arrays large enough for files of their own."""
+    ramp = jnp.arange(2000, dtype=jnp.float32).reshape(50, 40) / 7 + step
+    weights = {"params": {"a": {"0": ramp}}, "model_state": {"m": jnp.full(2, step, jnp.float32)}}
+    return weights, {"opt_state": [{"mu": ramp * 2}], "step": jnp.int32(step)}
+
+
+def as_numpy(tree):
+    return [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """A work directory with checkpoints of steps 1 and 2; that of step 1 is the best."""
+    folder = tmp_path_factory.mktemp("two")
+    with Checkpoints(folder, keep=2) as checkpoints:
+        for step, ap in [(1, 0.5), (2, 0.4)]:
+            checkpoints.save(step, *trees(step), ap=ap)
+    return folder
+
+
+GIVEN_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # reads, by orbax
+DAMAGE = {
+    "gone": lambda file, content: file.unlink(),
+    "empty": lambda file, content: file.write_bytes(b""),
+    "cut in half": lambda file, content: file.write_bytes(content[: len(content) // 2]),
+    "zeros": lambda file, content: file.write_bytes(bytes(len(content))),
+    "garbage": lambda file, content: file.write_bytes(np.random.default_rng(0).bytes(len(content))),
+}
+
+
+@GIVEN_UP
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_whichever_file_is_damaged_the_newest_readable_checkpoint_is_taken(two_steps, tmp_path, damage):
+    files = [file.relative_to(two_steps) for file in (two_steps / "checkpoints" / "2").rglob("*") if file.is_file()]
+    fell_back = set()
+    for i, file in enumerate(files):
+        run = shutil.copytree(two_steps, tmp_path / str(i))
+        damage(run / file, (run / file).read_bytes())
+        params, model_state, step = restore_weights(run, "latest")
+        assert as_numpy((params, model_state)) == as_numpy((trees(step)[0]["params"], trees(step)[0]["model_state"]))
+        warned = []
+        with Checkpoints(run, keep=2) as checkpoints:
+            restored = checkpoints.restore_newest(*trees(0), warned.append)
+            taken = int(restored[1]["step"])
+            assert as_numpy(restored) == as_numpy(trees(taken)), file
+            assert (
+                (taken == 2) == (not warned) == (run / "checkpoints" / "2").is_dir() == (not (run / "damaged").exists())
+            )
+            if taken == 1:
+                fell_back.add(file.parts[2] if len(file.parts) == 4 else "")
+                assert len(warned) == 1
+                assert f"checkpoint {run}/checkpoints/2 is damaged (" in warned[0]
+                assert warned[0].endswith(f" and now {run}/damaged/2")
+    assert {"weights", "optimiser"} <= fell_back
+
+
+@pytest.mark.parametrize("folder", ["", "weights", "optimiser", "weights/d", "optimiser/ocdbt.process_0"])
+def test_a_checkpoint_without_one_of_its_folders_is_set_aside(two_steps, tmp_path, folder):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "2" / folder)
+    (run / "checkpoints" / "2").mkdir(exist_ok=True)
+    with Checkpoints(run, keep=2) as checkpoints:
+        assert as_numpy(checkpoints.restore_newest(*trees(0), lambda line: None)) == as_numpy(trees(1))
+
+
+def test_the_step_of_a_damaged_checkpoint_can_be_saved_again_and_damaged_again(two_steps, tmp_path):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    for _ in range(2):
+        (run / "checkpoints" / "2" / "weights" / "manifest.ocdbt").unlink()
+        with Checkpoints(run, keep=2) as checkpoints:
+            assert as_numpy(checkpoints.restore_newest(*trees(0), lambda line: None)) == as_numpy(trees(1))
+            checkpoints.save(2, *trees(2))
+        assert restore_weights(run, "latest")[2] == 2
+    assert sorted(path.name for path in (run / "damaged").iterdir()) == ["2", "2.1"]
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_moved(two_steps, tmp_path):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    for step in "12":
+        (run / "checkpoints" / step / "weights" / "_METADATA").write_text("{")
+    message = rf"none of the 2 checkpoints in {run}/checkpoints can be read \(step 2: Expecting property name"
+    with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=message):
+        checkpoints.restore_newest(*trees(0), pytest.fail)
+    with pytest.raises(InputError, match=message):
+        restore_weights(run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit()) == ["1", "2"]
+
+
+def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_newest(*trees(0), pytest.fail) is None
+
+
+def test_a_checkpoint_of_another_network_is_not_taken_for_damaged(two_steps, tmp_path):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    weights, optimiser = trees(0)
+    wider = weights | {"model_state": {"m": jnp.zeros(3)}}
+    message = r"checkpoints/2 is of another network: shape of model_state\.m is \(2,\) there, \(3,\) here"
+    with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=message):
+        checkpoints.restore_newest(wider, optimiser, pytest.fail)
+    with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=r"shape of ema is None there, \(\) here"):
+        checkpoints.restore_newest(weights, optimiser | {"ema": jnp.float32(0)}, pytest.fail)
+    assert not (run / "damaged").exists()
+
+
+def test_for_damaged_weights_the_newest_readable_ones_are_taken_with_a_warning(two_steps, tmp_path, caplog):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    (run / "checkpoints" / "1" / "weights" / "manifest.ocdbt").write_bytes(b"")
+    assert restore_weights(run, "best")[2] == 2
+    assert f"checkpoint {run}/checkpoints/1 is damaged" in caplog.text
+    assert "that of step 2 is taken" in caplog.text
+
+
+def test_an_unreadable_ap_keeps_no_run_from_starting(two_steps, tmp_path):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    for content in ["{", "[]", '{"AP": "x"}', '{"AP": null}']:
+        (run / "checkpoints" / "2" / "metrics" / "metrics").write_text(content)
+        with Checkpoints(run) as checkpoints:
+            assert (checkpoints.best(), checkpoints.latest()) == (1, 2)
+
+
+def test_the_best_outlives_all_checkpoints_without_ap(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, ap in [(1, 0.5), (2, None), (3, float("nan")), (4, None)]:
+            save(checkpoints, step, ap)
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 5)
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [1, 5]
+
+
+def test_what_an_interrupted_save_leaves_is_no_checkpoint_and_is_removed(two_steps, tmp_path):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    shutil.copytree(run / "checkpoints" / "2", run / "checkpoints" / "3.orbax-checkpoint-tmp")
+    with Checkpoints(run, keep=2) as checkpoints:
+        assert checkpoints.latest() == 2
+        checkpoints.save(3, *trees(3))
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "2", "3"]
+
+
+@GIVEN_UP
+def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_written(small_disk):
+    """Both ways out: the error of a save in the background comes with the next save, or at the end."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "params": {"a": jnp.asarray(rng.standard_normal(450_000), jnp.float32)},
+        "model_state": {"m": jnp.zeros(2)},
+    }
+    message = (
+        rf"cannot write a checkpoint to {small_disk}/checkpoints: No space left on device; "
+        r"the newest complete one is that of step 3; make room and run the same command again"
+    )
+
+    def save_steps(*steps):
+        with Checkpoints(small_disk, keep=9) as checkpoints:
+            for step in steps:
+                checkpoints.save(step, weights, {"step": jnp.int32(step)})
+
+    for steps in [range(1, 9), [4]]:
+        with pytest.raises(InputError, match=message):
+            save_steps(*steps)
+        assert sorted(path.name for path in (small_disk / "checkpoints").iterdir()) == ["1", "2", "3"]
+    shutil.rmtree(small_disk / "checkpoints" / "1")
+    save_steps(4)
+    assert restore_weights(small_disk, "latest")[2] == 4
+
+
+def make_unwritable(checkpoints, folder):
+    """Permissions would not stop root."""
+    save(checkpoints, 1)
+    checkpoints._manager.wait_until_finished()
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "checkpoints").write_text("")
+
+
+@GIVEN_UP
+def test_an_error_before_a_save_fails_is_the_one_that_is_told(tmp_path, caplog):
+    def fail():
+        with Checkpoints(tmp_path) as checkpoints:
+            make_unwritable(checkpoints, tmp_path)
+            save(checkpoints, 2)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert "cannot write a checkpoint" in caplog.text
+
+
+@GIVEN_UP
+def test_a_folder_that_cannot_be_written_is_one_sentence_however_often_it_is_tried(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    make_unwritable(checkpoints, tmp_path)
+
+    def save_two():
+        save(checkpoints, 2)  # in the background, so this one may seem to succeed
+        save(checkpoints, 3)
+
+    message = r"cannot write a checkpoint to .*: Not a directory; there is no complete one$"
+    with pytest.raises(InputError, match=message):
+        save_two()
+    with pytest.raises(InputError, match=message):
+        checkpoints.__exit__(None, None, None)

@@ -18,7 +18,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 # Each room may import from the rooms of the rows above its own, and from itself.
 ROWS = [
     {"config", "legacy"},
-    {"ops", "drawing", "cli"},
+    {"ops", "drawing", "cli", "workdir", "hosts", "devices"},
     {"losses", "targets", "data", "nn", "checkpoint"},
     {"detectors"},
     {"inference"},

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.losses import corner_loss, focal, offset, pull_push, saccade_loss
+from cornerjax.losses import corner_loss, count_corners, focal, offset, pull_push, saccade_loss
 
 CASES = ["normal", "one_object", "no_object", "one_image_empty", "full", "batch3"]
 MAPS = {f"{side}_{name}": f"{side}_{name}s" for side in ("tl", "br") for name in ("heat", "tag", "off")}
@@ -191,7 +191,9 @@ def test_ignored_corners_count_in_the_divisor_only_if_asked_to():
     heat, weight = (jnp.array(v).reshape(1, 1, 4, 1) for v in ([1.0, 1.0, 0.25, 0.0], [1.0, 0.0, 0.0, 1.0]))
     kept = focal(logits[:, :, ::3], heat[:, :, ::3])
     np.testing.assert_allclose(focal(logits, heat, weight=weight), kept, rtol=1e-6)
-    np.testing.assert_allclose(focal(logits, heat, weight=weight, count_ignored=True), kept / 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        focal(logits, heat, weight=weight, corners=count_corners(heat, weight, count_ignored=True)), kept / 2, rtol=1e-6
+    )
     slope = jax.grad(lambda x: focal(x, heat, weight=weight))(logits)
     np.testing.assert_array_equal(slope.ravel()[1:3], 0)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -108,13 +109,25 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises: InputError: it cannot be read, or its size is not the record's.
     """
-    image = load_image(record.path)
+    try:
+        image = load_image(record.path)
+    except InputError:
+        if not is_gone(record.path.parent):
+            raise
+        raise InputError(
+            f"cannot read {record.path}: the folder {record.path.parent} is gone; is the data directory still there?"
+        ) from None
     if image.shape[:2] != (record.height, record.width):
         raise InputError(
             f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels, "
             f"but the annotation file says {record.width}x{record.height} for image id {record.image_id}"
         )
     return image
+
+
+def is_gone(folder: Path) -> bool:
+    """Whether a folder is not there any more, or not to be reached."""
+    return not os.path.isdir(folder)  # Path.is_dir raises where a network drive is lost
 
 
 def check_counts(source: CocoSource, max_objects: int) -> None:

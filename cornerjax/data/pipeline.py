@@ -11,19 +11,25 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # both must be set before Te
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it announces itself
 
 import contextlib
+import logging
+import threading
 
 import cv2
 import numpy as np
 import tensorflow as tf
+from jaxtyping import UInt8
 
-from cornerjax.config import Config
+from cornerjax.config import Config, InputError
 from cornerjax.data import order
-from cornerjax.data.coco import CocoSource, read_image
+from cornerjax.data.coco import CocoSource, Record, is_gone, read_image
 from cornerjax.data.crop import as_arrays, crop_example, draw, flip_objects
 from cornerjax.ops.pixels import finish_image
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
     tf.config.set_visible_devices([], "GPU")
+
+log = logging.getLogger("cornerjax")
+IN_A_ROW = 20  # so many images that cannot be read, one after the other: it is not the images
 
 Example = dict[str, np.ndarray]
 
@@ -36,16 +42,25 @@ def make_example(
     encode: Callable,
     render: Callable,
     crop: Callable | None = None,
+    skip: Callable[[InputError], None] | None = None,
 ) -> Example:
     """The example at a global position: a pure function of (source, config, position); arguments as in make_batches.
 
-    Raises: InputError: the image cannot be read.
+    Args:
+        skip: called with why an image cannot be read; the example is then made of the next one of the source, with the
+            random draws of the position all the same. None: that is an error.
+    Raises: InputError: the image cannot be read, nor, with `skip`, any of the next ones.
     """
     data = config.data
-    record = source.records[order.image_index(position, seed=config.seed, num_images=len(source.records))]
+    index = order.image_index(position, seed=config.seed, num_images=len(source.records))
+    if skip:
+        record, picture = _readable(source, index, skip)
+    else:
+        record = source.records[index]
+        picture = read_image(record)
     draws = draw(order.generator(config.seed, position), record.height, record.width, data)
     objects = {"boxes": record.boxes, "classes": record.classes}
-    image, objects = (crop or crop_example)(read_image(record), objects, draws, config)
+    image, objects = (crop or crop_example)(picture, objects, draws, config)
     if draws.flip:
         objects = flip_objects(objects, image.shape[1])
     example = {"image_id": np.array(record.image_id, np.int64)} | encode(objects, config)
@@ -53,6 +68,29 @@ def make_example(
         return example | as_arrays(draws) | {"image": image}
     image = finish_image(image, draws.flip, draws.jitter_order, draws.jitter, draws.lighting, np)
     return example | render(example, config, np) | {"image": image}
+
+
+def _readable(
+    source: CocoSource, index: int, skip: Callable[[InputError], None]
+) -> tuple[Record, UInt8[np.ndarray, "H W 3"]]:
+    """The first image from an index on that can be read."""
+    bad: list[InputError] = []
+    for i in range(index, index + min(IN_A_ROW, len(source.records))):
+        record = source.records[i % len(source.records)]
+        try:
+            image = read_image(record)
+        except InputError as e:
+            if is_gone(record.path.parent):
+                raise
+            bad.append(e)
+            continue
+        for reason in bad:
+            skip(reason)
+        return record, image
+    raise InputError(
+        f"none of {len(bad)} images in a row could be read, the first of them: {bad[0]}; "
+        f"is the data directory {source.records[index].path.parent} still there?"
+    )
 
 
 def make_batches(
@@ -65,28 +103,33 @@ def make_batches(
     first_step: int = 0,
     host: int = 0,
     hosts: int = 1,
+    skipped: set[str] | None = None,
 ) -> Iterator[Example]:
     """Endless training batches, this host's rows of them, from the one of step first_step on.
 
     Args:
         source: what to train on.
-        config: data and seed are used.
+        config: data and seed are used. With data.on_bad_image="skip", the next image of the source takes the place of
+            one that cannot be read, which is logged once.
         encode, render: the detector's functions, see its contract.
         crop: the detector's own, (image, objects, draws, config) -> (image, objects); None: the shared one.
         first_step: 0, or where a resumed run goes on.
         host, hosts: number of this process and of all of them.
+        skipped: gets the reasons, each naming its file, as images are met that cannot be read and are skipped.
     Yields: "image" (b, H, W, 3) float32, normalised BGR, "image_id" (b,) int64 and all that encode and render give;
         with data.render="device" what cornerjax.data.device.finish_batch makes the same of. Arrays are read-only.
-    Raises: InputError: the batch cannot be split over the hosts; while iterating: an image cannot be read.
+    Raises: InputError: the batch cannot be split over the hosts; while iterating: an image cannot be read, or with
+        data.on_bad_image="skip" no image of many in a row.
     """
     data = config.data
     rows = order.host_rows(data.batch, host=host, hosts=hosts)
     first = first_step * len(rows)  # this host's examples are numbered; i is such a number
     failures: dict[int, Exception] = {}
+    skip = _skipping(set() if skipped is None else skipped) if data.on_bad_image == "skip" else None
 
     def example_at(i: int) -> Example:
         position = order.host_position(i, data.batch, rows)
-        return make_example(source, config, position, encode=encode, render=render, crop=crop)
+        return make_example(source, config, position, encode=encode, render=render, crop=crop, skip=skip)
 
     def example_values(i: np.int64) -> list[np.ndarray]:
         try:
@@ -109,6 +152,20 @@ def make_batches(
     dataset = dataset.map(to_tensors, num_parallel_calls=data.workers, deterministic=True)
     dataset = dataset.batch(len(rows), drop_remainder=True).prefetch(2).with_options(_options(data.workers))
     return _iterate(dataset, first, len(rows), failures)
+
+
+def _skipping(skipped: set[str]) -> Callable[[InputError], None]:
+    """What to do with an image that is skipped: log it, the first time, and how many there are."""
+    lock = threading.Lock()  # several workers may meet the same image
+
+    def skip(reason: InputError) -> None:
+        with lock:
+            if str(reason) in skipped:
+                return
+            skipped.add(str(reason))
+            log.warning("%s; the next image takes its place, images skipped so far: %d", reason, len(skipped))
+
+    return skip
 
 
 def _iterate(dataset: tf.data.Dataset, first: int, size: int, failures: dict[int, Exception]) -> Iterator[Example]:

@@ -122,8 +122,14 @@ class Detector(Protocol):
         """Draw the heat maps of one encoded example."""
         ...
 
-    def loss(self, outputs: Outputs, targets: dict[str, Any], config: Config) -> dict[str, Any]:
-        """Scalars by name, with "total"."""
+    def counts(self, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+        """The numbers that the loss of a batch is divided by: sums over its images."""
+        ...
+
+    def loss(
+        self, outputs: Outputs, targets: dict[str, Any], config: Config, counts: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Scalars by name, with "total"; with the counts of a batch, the share in them that a part of it has."""
         ...
 
     def decode(self, outputs: Outputs, config: Config) -> Candidates:

@@ -5,8 +5,11 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -15,13 +18,14 @@ from jaxtyping import Float
 from cornerjax import ops
 from cornerjax.config import Config, InputError, Model, Test
 from cornerjax.detectors.base import Candidates, Finder, Outputs
-from cornerjax.losses import corner_loss
-from cornerjax.nn.functional import by_path, functional
+from cornerjax.losses import batch_counts, corner_loss
+from cornerjax.nn.functional import applied, by_path, functional
 from cornerjax.nn.heads import CornerHeads
 from cornerjax.nn.hourglass import Nearest, StackedHourglass
-from cornerjax.nn.layers import ResidualBlock, Rngs
+from cornerjax.nn.layers import ResidualBlock, Rngs, divide_batch_norm
 from cornerjax.nn.pooling import find_pool
 from cornerjax.ops.corners import decode_corners
+from cornerjax.ops.precision import precise
 from cornerjax.targets import encode_corners, render_corners
 
 LEAST_BUCKET_PX = 128  # test images are padded to a multiple of this, minus 1
@@ -65,8 +69,10 @@ class CornerNetwork(nnx.Module):
             dim=model.head_dim,
             block=block,
             upsampling=upsampling,
+            remat=model.remat,
             rngs=rngs,
         )
+        self.dtype, self.remat = model.dtype, model.remat
 
         def heads(corner: str) -> Any:
             return nnx.List(
@@ -79,6 +85,7 @@ class CornerNetwork(nnx.Module):
                         corner=corner,
                         pooling=model.pooling,
                         implementation=model.pooling_implementation,
+                        remat=model.remat == "level",
                         rngs=rngs,
                     )
                     for _ in range(model.stacks)
@@ -95,8 +102,13 @@ class CornerNetwork(nnx.Module):
         Returns: "tl_heat", "br_heat" (b, h, w, c) logits; "tl_tag", "br_tag" (b, h, w, 1); "tl_off", "br_off"
             (b, h, w, 2) as x, y in cells.
         """
-        stacks = list(zip(self.tl, self.br, self.backbone(images, train=train), strict=True))
-        return [tl(x, train=train) | br(x, train=train) for tl, br, (x, _) in stacks[0 if train else -1 :]]
+        head = partial(applied, train=train, remat=self.remat == "stack")
+        stacks = list(zip(self.tl, self.br, self.features(images, train=train), strict=True))
+        return [jax.tree.map(precise, head(tl, x) | head(br, x)) for tl, br, (x, _) in stacks[0 if train else -1 :]]
+
+    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[tuple[Array, list[Array]]]:
+        """The backbone's, in the type that the network computes in."""
+        return self.backbone(images.astype(jnp.bfloat16) if self.dtype == "bfloat16" else images, train=train)
 
 
 class CornerNet:
@@ -116,7 +128,11 @@ class CornerNet:
 
     def build(self, model: Model, rngs: Rngs) -> CornerNetwork:
         check_pooling(model)
-        return self.network(model, stride=self.stride(model), block=self.block, upsampling=self.upsampling, rngs=rngs)
+        network = self.network(
+            model, stride=self.stride(model), block=self.block, upsampling=self.upsampling, rngs=rngs
+        )
+        divide_batch_norm(network, model.batch_norm_groups)
+        return network
 
     def check(self, config: Config) -> None:
         """Refuse a network that cannot be built and a crop that does not fit it.
@@ -151,7 +167,12 @@ class CornerNet:
     def render(self, encoded: dict[str, Any], config: Config, xp: Any) -> dict[str, Any]:
         return render_corners(encoded, num_classes=config.model.num_classes, map_size=self._map_size(config), xp=xp)
 
-    def loss(self, outputs: Outputs, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+    def counts(self, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+        return batch_counts(targets)
+
+    def loss(
+        self, outputs: Outputs, targets: dict[str, Any], config: Config, counts: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         return corner_loss(
             outputs,
             targets,
@@ -160,6 +181,7 @@ class CornerNet:
             offset_weight=config.loss.offset,
             group=config.loss.group,
             push_itself=config.legacy.push_itself,
+            counts=counts,
         )
 
     def decode(self, outputs: Outputs, config: Config) -> Candidates:

@@ -1,8 +1,10 @@
 """CornerNet-Saccade: looks at the whole image, then closer at the places that hold something (Law et al. 2019)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -13,9 +15,11 @@ from cornerjax.data.reference_crop import crop_around_reference
 from cornerjax.detectors.base import Outputs
 from cornerjax.detectors.cornernet import CornerNet, CornerNetwork
 from cornerjax.detectors.saccades import Saccades
-from cornerjax.losses import saccade_loss
+from cornerjax.losses import batch_counts, saccade_loss
+from cornerjax.nn.functional import applied
 from cornerjax.nn.heads import HEAT_BIAS, Head
 from cornerjax.nn.layers import Rngs
+from cornerjax.ops.precision import precise
 from cornerjax.targets import encode_saccade, render_saccade
 
 BUCKET_PX = 128  # test images lie in arrays whose sides are multiples of this
@@ -35,11 +39,15 @@ class SaccadeNetwork(CornerNetwork):
 
     def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[dict[str, Any]]:
         """As CornerNetwork's, and "attention": logits (b, h, w, 1) for each level, the coarsest first."""
-        stacks = list(zip(self.tl, self.br, self.attention, self.backbone(images, train=train), strict=True))
+        apply = partial(applied, train=train, remat=self.remat == "stack")
+        stacks = list(zip(self.tl, self.br, self.attention, self.features(images, train=train), strict=True))
         return [
-            tl(x, train=train)
-            | br(x, train=train)
-            | {"attention": [head(level) for head, level in zip(heads, levels, strict=True)]}
+            jax.tree.map(
+                precise,
+                apply(tl, x)
+                | apply(br, x)
+                | {"attention": [head(level, train=train) for head, level in zip(heads, levels, strict=True)]},
+            )
             for tl, br, heads, (x, levels) in stacks[0 if train else -1 :]
         ]
 
@@ -111,7 +119,12 @@ class CornerNetSaccade(CornerNet):
             xp=xp,
         )
 
-    def loss(self, outputs: Outputs, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+    def counts(self, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+        return batch_counts(targets, count_ignored=config.legacy.count_ignored)
+
+    def loss(
+        self, outputs: Outputs, targets: dict[str, Any], config: Config, counts: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         return saccade_loss(
             outputs,
             targets,
@@ -122,6 +135,7 @@ class CornerNetSaccade(CornerNet):
             group=config.loss.group,
             push_itself=config.legacy.push_itself,
             count_ignored=config.legacy.count_ignored,
+            counts=counts,
         )
 
     def _attention_sizes(self, config: Config) -> tuple[tuple[int, int], ...]:

@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from cornerjax.config import Config, InputError
 from cornerjax.detectors.base import Candidates, Found
 from cornerjax.detectors.selection import select
+from cornerjax.devices import copies, over_devices
 from cornerjax.ops.crops import Windows, crop_windows, cut_crops, placements, to_image, view_locations
 from cornerjax.ops.locations import attention_locations, box_locations, choose_locations
 from cornerjax.ops.peaks import keep_peaks
@@ -49,7 +50,7 @@ class Saccades:
     def __init__(self, detector: Any, apply: Callable, config: Config):
         self._detector, self._config, self._side = detector, config, config.data.crop_px[0]
         self.cut = jax.jit(partial(cut_crops, side=self._side))
-        self.look = jax.jit(partial(_look, detector, apply, config))
+        self.look = over_devices(partial(_look, detector, apply, config), whole=2)
         self.select = jax.jit(partial(_select, config=config))
 
     def bucket(self, height: int, width: int) -> tuple[int, int]:
@@ -120,6 +121,7 @@ class Saccades:
         where = placements(windows, locations[:, 2], nominal=self._config.legacy.nominal_scale)
 
         count, batch = len(index), min(most, self._config.test.saccade.crop_batch)
+        batch += -batch % copies(params)
         seen = []
         for start in range(0, count, batch):
             part = partial(_part, start=start, rows=batch)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from cornerjax import drawing
@@ -12,6 +13,7 @@ from cornerjax.cli import progress
 from cornerjax.config import Config, InputError
 from cornerjax.data.coco import CocoSource, read_image
 from cornerjax.detectors.base import Detections, Detector
+from cornerjax.devices import gather, local_copies, share
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.inference.procedure import Procedure
 
@@ -38,6 +40,8 @@ class Result:
 class Evaluator:
     """Evaluates given weights on one data set, as often as wanted; the network is compiled by the first call.
 
+    The images are divided over the processes of a run, and those of a batch over the devices of a process.
+
     Args:
         detector: one of DETECTORS.
         apply: of `nn.functional`, for the network of `config.model`.
@@ -48,7 +52,7 @@ class Evaluator:
 
     def __init__(self, detector: Detector, apply: Callable, config: Config, source: CocoSource):
         self.source, self._round = source, config.legacy.round_results
-        self._procedure = Procedure(detector, apply, config, source.class_names)
+        self._procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
         for record in source.records:
             try:
                 self._procedure.finder.bucket(record.height, record.width)
@@ -57,19 +61,36 @@ class Evaluator:
         self._batches = self._procedure.plan([(record.height, record.width) for record in source.records])
 
     def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
-        """Find the boxes of all images and compare them with the true ones.
+        """Find the boxes of all images and compare them with the true ones; every process has the same result.
 
-        Raises: InputError: an image cannot be read.
+        Raises: InputError: an image cannot be read; on every process.
         """
         records = self.source.records
-        found = self._procedure(params, model_state, self._batches, lambda i: read_image(records[i]))
-        by_index = dict(progress(found, total=len(records), what="evaluating"))
+        by_index = self._find(*local_copies((params, model_state)))
         detections = [by_index[i] for i in range(len(records))]
         ground_truth = json.loads(self.source.annotation_file.read_bytes())
         # Differs from CornerNet: there, everything has two decimals.
         results = coco_results(detections, self.source, decimals=2 if self._round else None)
         metrics, per_class = average_precision(ground_truth, results, [record.image_id for record in records])
         return Result(metrics, per_class, detections, results)
+
+    def _find(self, params: dict[str, Any], model_state: dict[str, Any]) -> dict[int, Detections]:
+        """The boxes of all images by index, from all processes."""
+        records, batches = self.source.records, share(self._batches)
+        found: dict[int, Detections] = {}
+        failure = ""
+        try:
+            boxes = self._procedure(params, model_state, batches, lambda i: read_image(records[i]))
+            if jax.process_index() == 0:
+                boxes = progress(boxes, total=sum(len(batch.indices) for batch in batches), what="evaluating")
+            found.update(boxes)
+        except InputError as e:
+            failure = str(e)  # the others wait in gather, and have to know
+        parts = gather((found, failure))
+        for _, failure in parts:
+            if failure:
+                raise InputError(failure)
+        return {i: detections for part, _ in parts for i, detections in part.items()}
 
     def pictures(self, result: Result, count: int) -> list[np.ndarray]:
         """Pictures of `count` images, evenly over the data set: (H, W, 3) uint8 BGR, true boxes left, found right."""

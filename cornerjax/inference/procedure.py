@@ -32,10 +32,13 @@ class Procedure:
         apply: of `nn.functional`, for the network of `config.model`.
         config: `model`, `data.crop_px`, `test` and `legacy` are used.
         class_names: for the results.
+        devices: over how many a batch is divided; the weights must be on each, see devices.over_devices.
     """
 
-    def __init__(self, detector: Detector, apply: Callable, config: Config, class_names: Sequence[str]):
-        self._batch, self._class_names = config.test.batch, tuple(class_names)
+    def __init__(
+        self, detector: Detector, apply: Callable, config: Config, class_names: Sequence[str], *, devices: int = 1
+    ):
+        self._batch, self._class_names, self._devices = config.test.batch, tuple(class_names), devices
         self.finder: Finder = detector.detect(apply, config) if detector.detect else Views(detector, apply, config)
 
     def plan(self, sizes: Sequence[tuple[int, int]]) -> list[Batch]:
@@ -51,6 +54,7 @@ class Procedure:
         batches = []
         for bucket, indices in buckets.items():
             rows = batch_rows(len(indices), self.finder.rows(bucket, self._batch))
+            rows += -rows % self._devices
             batches += [Batch(indices[i : i + rows], rows, bucket) for i in range(0, len(indices), rows)]
         return batches
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from cornerjax.config import Config, InputError, Test
 from cornerjax.detectors.base import Candidates, Detector, Found
 from cornerjax.detectors.selection import select
+from cornerjax.devices import over_devices
 from cornerjax.legacy import Legacy
 from cornerjax.ops.pixels import normalise
 
@@ -40,8 +41,8 @@ class Views:
 
     def __init__(self, detector: Detector, apply: Callable, config: Config):
         self._detector, self._config = detector, config
-        self.look = jax.jit(partial(look, detector, apply, config))
-        self.select = jax.jit(partial(_select_from, test=config.test, legacy=config.legacy))
+        self.look = over_devices(partial(look, detector, apply, config), whole=2)
+        self.select = over_devices(partial(_select_from, test=config.test, legacy=config.legacy), whole=0)
 
     def bucket(self, height: int, width: int) -> Sizes:
         """The size that an image is padded to at each scale.

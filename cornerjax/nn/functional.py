@@ -26,6 +26,27 @@ def functional(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Tree
     return apply, params, model_state
 
 
+def recomputed(function: Callable[[Any, Any], Any], module: Any, x: Any) -> Any:
+    """function(module, x), of which only x is kept for the backward pass; that computes the rest again."""
+    graphdef, state = nnx.split(module)
+
+    @jax.checkpoint
+    def pure(state: Any, x: Any) -> tuple[Any, Any]:
+        module = nnx.merge(graphdef, state)
+        return function(module, x), nnx.state(module, nnx.Not(nnx.Param))
+
+    y, model_state = pure(state, x)
+    nnx.update(module, model_state)
+    return y
+
+
+def applied(module: Any, x: Any, *, train: bool, remat: bool) -> Any:
+    """module(x, train=train), with remat `recomputed`."""
+    if remat:
+        return recomputed(lambda module, x: module(x, train=train), module, x)
+    return module(x, train=train)
+
+
 def parameter_count(params: Tree) -> int:
     """The number of scalars in a tree of arrays."""
     return sum(value.size for value in jax.tree.leaves(params))

@@ -1,10 +1,13 @@
 """The heads that make a detector's maps."""
 
+from functools import partial
+
 import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from cornerjax.nn.functional import applied
 from cornerjax.nn.layers import Conv, Rngs
 from cornerjax.nn.pooling import CornerPool
 
@@ -29,7 +32,8 @@ class Head(nnx.Module):
         if bias is not None:
             self.out.bias = nnx.Param(np.full(cout, bias, np.float32))
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c2"]:
+        del train  # nothing here is done otherwise in training
         return self.out(nnx.relu(self.hidden(x)))
 
 
@@ -39,6 +43,7 @@ class CornerHeads(nnx.Module):
     Args:
         dim, pool_dim, corner, pooling, implementation: of the corner pooling module.
         kernel: side of the first convolution of each head.
+        remat: the backward pass computes the pooling module again, and each head.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class CornerHeads(nnx.Module):
         corner: str,
         pooling: str,
         implementation: str,
+        remat: bool = False,
         rngs: Rngs,
     ):
+        self.remat = remat
         self.pool = CornerPool(dim, pool_dim, corner=corner, pooling=pooling, implementation=implementation, rngs=rngs)
         self.heat = Head(dim, num_classes, kernel=kernel, bias=HEAT_BIAS, rngs=rngs)
         self.tag = Head(dim, 1, kernel=kernel, rngs=rngs)
@@ -60,5 +67,6 @@ class CornerHeads(nnx.Module):
         self.corner = corner
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w _"]]:
-        x = self.pool(x, train=train)
-        return {f"{self.corner}_{name}": getattr(self, name)(x) for name in ("heat", "tag", "off")}
+        apply = partial(applied, train=train, remat=self.remat)
+        x = apply(self.pool, x)
+        return {f"{self.corner}_{name}": apply(getattr(self, name), x) for name in ("heat", "tag", "off")}

@@ -4,13 +4,15 @@ Weights are made as NumPy arrays, so that building a network compiles and comput
 or None for zeros that a checkpoint is going to replace.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array, lax
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from cornerjax.ops.convolution import conv_transpose, depthwise_conv
+from cornerjax.ops.precision import precise
 
 Rngs = np.random.Generator | None
 
@@ -28,7 +30,7 @@ def kernel_from_torch(value: Float[np.ndarray, "..."]) -> Float[np.ndarray, "...
 
 
 class Conv(nnx.Module):
-    """Convolution with an odd square kernel and (kernel - 1) / 2 zeros on every side.
+    """Convolution with an odd square kernel and (kernel - 1) / 2 zeros on every side; it computes in the input's type.
 
     "SAME" would be wrong: with stride 2 and an even number of rows it pads below only.
     """
@@ -40,12 +42,12 @@ class Conv(nnx.Module):
         self.stride = stride
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        kernel = self.kernel[...]
+        kernel = self.kernel[...].astype(x.dtype)
         pad = (kernel.shape[0] - 1) // 2
         y = lax.conv_general_dilated(
             x, kernel, (self.stride,) * 2, ((pad, pad),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return y if self.bias is None else y + self.bias[...]
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 
 class DepthwiseConv(nnx.Module):
@@ -56,7 +58,7 @@ class DepthwiseConv(nnx.Module):
         self.stride = stride
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-        return depthwise_conv(x, self.kernel[...], stride=self.stride)
+        return depthwise_conv(x, self.kernel[...].astype(x.dtype), stride=self.stride)
 
 
 class ConvTranspose(nnx.Module):
@@ -67,13 +69,14 @@ class ConvTranspose(nnx.Module):
         self.bias = initial(rngs, (dim,), dim * 16)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-        return conv_transpose(x, self.kernel[...]) + self.bias[...]
+        return conv_transpose(x, self.kernel[...].astype(x.dtype)) + self.bias[...].astype(x.dtype)
 
 
 class BatchNorm(nnx.Module):
     """Batch normalisation as in PyTorch: the running variance is the unbiased one, momentum 0.1.
 
-    In training the statistics are those of the whole batch, over all devices.
+    In training the statistics are those of the whole batch, over all devices, or of each of `groups` equal parts of it,
+    one after the other; the running ones follow the mean of the parts'. All of them are float32 or better.
     """
 
     momentum, eps = 0.1, 1e-5
@@ -83,25 +86,37 @@ class BatchNorm(nnx.Module):
         self.bias = nnx.Param(np.zeros(dim, np.float32))
         self.mean = nnx.BatchStat(np.zeros(dim, np.float32))
         self.var = nnx.BatchStat(np.ones(dim, np.float32))
+        self.groups = 1
 
+    @jax.named_scope("batch_norm")  # its sums over the devices can be told from others by this name
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        wide = precise(x)
         if train:
-            mean, var = self._statistics(x)
+            wide = wide.reshape(self.groups, -1, *x.shape[1:])
+            mean, var = self._statistics(wide)
         else:
             mean, var = self.mean[...], self.var[...]
         factor = self.scale[...] * lax.rsqrt(var + self.eps)
-        return (x - mean) * factor + self.bias[...]
+        return ((wide - mean) * factor + self.bias[...]).astype(x.dtype).reshape(x.shape)
 
-    def _statistics(self, x: Float[Array, "b h w c"]) -> tuple[Float32[Array, "c"], Float32[Array, "c"]]:
+    def _statistics(self, x: Float[Array, "g b h w c"]) -> tuple[Float[Array, "g 1 1 1 c"], Float[Array, "g 1 1 1 c"]]:
         """Of this batch; they also enter the running ones."""
-        x = x.astype(jnp.float32)
-        mean = x.mean((0, 1, 2))
-        var = jnp.square(x - mean).mean((0, 1, 2))  # E[x^2] - E[x]^2 would cancel
-        n = x.size // x.shape[3]
+        mean = x.mean((1, 2, 3), keepdims=True)
+        var = jnp.square(x - mean).mean((1, 2, 3), keepdims=True)  # E[x^2] - E[x]^2 would cancel
+        n = x.size // (x.shape[0] * x.shape[4])
         old, new = 1 - self.momentum, self.momentum
-        self.mean.set_value(old * self.mean[...] + new * lax.stop_gradient(mean))
-        self.var.set_value(old * self.var[...] + new * n / max(n - 1, 1) * lax.stop_gradient(var))
+        # Differs from CornerNet: there the running ones are those of the first group, that of the first GPU.
+        group_mean, group_var = (lax.stop_gradient(value.mean((0, 1, 2, 3))) for value in (mean, var))
+        self.mean.set_value(old * self.mean[...] + new * group_mean)
+        self.var.set_value(old * self.var[...] + new * n / max(n - 1, 1) * group_var)
         return mean, var
+
+
+def divide_batch_norm(network: nnx.Module, groups: int) -> None:
+    """Let every BatchNorm of a network take the batch in so many groups."""
+    for _, module in nnx.iter_graph(network):
+        if isinstance(module, BatchNorm):
+            module.groups = groups
 
 
 class ConvBN(nnx.Module):

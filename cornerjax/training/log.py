@@ -1,6 +1,7 @@
 """What a run says while it trains: a progress bar or plain lines, `metrics.jsonl`, TensorBoard."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,9 +25,12 @@ class TrainLog:
 
     def __init__(self, path: Path, *, first_step: int, config: Config):
         self._steps, self._batch = config.steps, config.data.batch
-        self._lines = _reopen(path / "metrics.jsonl", first_step)
-        self._board = SummaryWriter(str(path / "tensorboard"), purge_step=first_step)
-        self._bar = tqdm(total=self._steps, initial=first_step, unit="step", disable=not sys.stderr.isatty())
+        self._silent = jax.process_index() > 0  # of several processes, the first speaks for all
+        self._lines = open(os.devnull, "w") if self._silent else _reopen(path / "metrics.jsonl", first_step)
+        folder = str(path / "tensorboard")
+        self._board = SummaryWriter(folder, purge_step=first_step, write_to_disk=not self._silent)
+        hidden = self._silent or not sys.stderr.isatty()
+        self._bar = tqdm(total=self._steps, initial=first_step, unit="step", disable=hidden)
         self._waiting: list[dict[str, jax.Array]] = []
         self._since = time.perf_counter()
 
@@ -49,7 +53,7 @@ class TrainLog:
         self._write(step, values | {"learning_rate": learning_rate, "images_per_s": speed}, "train")
         shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
         self._bar.set_postfix_str(f"{shown} {speed:.1f} images/s")
-        if self._bar.disable:
+        if self._bar.disable and not self._silent:
             left = (self._steps - step) * elapsed / len(losses)
             minutes, seconds = divmod(round(left), 60)
             print(f"step {step}/{self._steps} {shown} {speed:.1f} images/s {minutes}:{seconds:02d} left", flush=True)
@@ -72,7 +76,8 @@ class TrainLog:
 
     def say(self, line: str) -> None:
         """A line that does not disturb the bar."""
-        tqdm.write(line, file=sys.stderr if not self._bar.disable else sys.stdout)
+        if not self._silent:
+            tqdm.write(line, file=sys.stderr if not self._bar.disable else sys.stdout)
 
     def _write(self, step: int, values: dict[str, Any], group: str) -> None:
         finite = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}

@@ -2,28 +2,43 @@
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
-from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint
+from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
 from cornerjax.config import Config, InputError, check
 from cornerjax.data.coco import CocoSource, check_counts, open_source
-from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.detectors import get_detector
+from cornerjax.devices import barrier, of_first
 from cornerjax.evaluation.coco import Evaluator
-from cornerjax.nn.functional import functional
+from cornerjax.evaluation.trained_on import overlap, record
+from cornerjax.training.guard import Guard
 from cornerjax.training.init import init_weights, record_of
 from cornerjax.training.log import TrainLog
-from cornerjax.training.mesh import check_batch, data_mesh, to_devices
+from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
+from cornerjax.training.setup import check_batch, memory_line, network_of, start_state
 from cornerjax.training.step import TrainState, make_train_step
+from cornerjax.training.stop import Stopped, StopSignals
 
 PROFILED_STEPS = 10
 PICTURES = 8  # validation images that TensorBoard gets at each evaluation
+
+
+class Update(NamedTuple):
+    """One update that has been started."""
+
+    step: int  # its number, from 1
+    state: TrainState  # after it
+    batch: dict[str, np.ndarray]  # this host's
+    losses: dict[str, jax.Array]
 
 
 def train(
@@ -37,11 +52,12 @@ def train(
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
         init: a work directory whose weights a new run starts from, see init.py; a run that resumes has its own.
-    Raises: InputError: the data, the configuration or the work directory cannot be used.
+    Raises: InputError: the data, the configuration or the work directory cannot be used, or a loss is not finite.
+        Stopped: by a signal, after saving.
     """
     check(config)
     mesh = data_mesh()
-    check_batch(config.data.batch, mesh)
+    check_batch(config, mesh)
     source = open_source(config.data, config.data.train)
     check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
@@ -50,64 +66,118 @@ def train(
     detector = get_detector(config.model.detector)
     detector.check(config)
     tx = make_optimiser(config)
-    apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(config.seed)))
+    apply, params, model_state = network_of(config, np.random.default_rng(config.seed))
     evaluator = Evaluator(detector, apply, config, val_source)
-    init_record = None
-    if init:
-        if has_checkpoint(Path(workdir)):
-            said = [f"{workdir} has checkpoints of its own; {init} is not used"]
-        else:
-            params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
-            init_record = record_of(Path(init))
-        print("\n".join(said))
-    run = create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe, init=init_record)
-
-    state = TrainState.create(params, model_state, tx, mesh)
-    train_step = make_train_step(
-        apply,
-        lambda batch: finish_batch(batch, config, detector.render),
-        lambda outputs, batch: detector.loss(outputs, batch, config),
-        tx,
-        mesh,
-    )
-    with Checkpoints(run.path, keep=config.keep) as checkpoints:
-        state = resume(state, checkpoints)
-        first = int(state.step)
-        if profile and config.steps - first < 2 * PROFILED_STEPS:
-            raise InputError(f"--profile needs {2 * PROFILED_STEPS} steps, the run has {config.steps - first} left")
-        with contextlib.closing(TrainLog(run.path, first_step=first, config=config)) as log:
-            if first:
-                log.say(f"resuming {run.path} at step {first} of {config.steps}")
-            batches = make_batches(
-                source,
-                config,
-                encode=detector.encode,
-                render=detector.render,
-                crop=detector.crop,
-                first_step=first,
-                host=jax.process_index(),
-                hosts=jax.process_count(),
-            )
-            for step in range(first + 1, config.steps + 1):
-                batch = dict(next(batches))
-                del batch["image_id"]  # for people, not for the device
-                with trace(run.path / "profile", step - first) if profile else contextlib.nullcontext():
-                    state, losses = train_step(state, to_devices(batch, mesh))
-                    if profile:
-                        jax.block_until_ready(losses)
-                log.step(losses)
-                last = step == config.steps
-                if last or step % config.log_steps == 0:
-                    log.report(step, float(learning_rate(config)(step - 1)))
-                ap = None
-                if last or (config.eval_steps and step % config.eval_steps == 0):
-                    with kept_on_error(state, checkpoints):
-                        result = evaluator(state.params, state.model_state)
-                        log.evaluation(step, result.metrics, evaluator.pictures(result, PICTURES))
-                    ap = result.metrics["AP"]
-                if ap is not None or step % config.save_steps == 0:
-                    save(state, checkpoints, ap=ap)
+    workdir, init_record = Path(workdir), None
+    with locked(workdir):
+        if init:
+            if has_checkpoint(workdir):
+                said = [f"{workdir} has checkpoints of its own; {init} is not used"]
+            else:
+                params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
+                init_record = record_of(Path(init))
+            if jax.process_index() == 0:
+                print("\n".join(said))
+        create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe, init=init_record)
+        if jax.process_index() == 0:
+            record(workdir, source, Path(init) if init_record else None)
+        barrier("work directory")
+        run = open_workdir(workdir)  # of the first process, which all of them must see
+        state = start_state(params, model_state, tx, mesh, ema=config.optim.ema_decay > 0)
+        train_step = make_train_step(detector, apply, tx, config, mesh)
+        with StopSignals() as signals, Checkpoints(workdir, keep=config.keep) as checkpoints:
+            state = resume(state, checkpoints)
+            first = int(state.step)
+            if profile and config.steps - first < 2 * PROFILED_STEPS:
+                raise InputError(f"--profile needs {2 * PROFILED_STEPS} steps, the run has {config.steps - first} left")
+            with contextlib.closing(TrainLog(workdir, first_step=first, config=config)) as log:
+                if first:
+                    log.say(f"resuming {workdir} at step {first} of {config.steps}")
+                if same := overlap(workdir, val_source):
+                    log.say(
+                        f"warning: {same} of the {len(val_source.records)} images of {config.data.val} are trained on; "
+                        "their AP says nothing about new images"
+                    )
+                batches = make_batches(
+                    source,
+                    config,
+                    encode=detector.encode,
+                    render=detector.render,
+                    crop=detector.crop,
+                    first_step=first,
+                    host=jax.process_index(),
+                    hosts=jax.process_count(),
+                )
+                updates = update(state, train_step, batches, config, mesh, log, workdir if profile else None)
+                watch(updates, config, evaluator, checkpoints, log, signals, Guard(workdir))
     return run
+
+
+def update(
+    state: TrainState,
+    train_step: Any,
+    batches: Iterator[dict[str, np.ndarray]],
+    config: Config,
+    mesh: Mesh,
+    log: TrainLog,
+    profiled: Path | None,
+) -> Iterator[Update]:
+    """Do the updates that are left, one each time the next is asked for.
+
+    Args:
+        train_step: of make_train_step.
+        profiled: a trace of ten steps is written to the folder `profile` in it.
+    """
+    first, compiled = int(state.step), None
+    for step in range(first + 1, config.steps + 1):
+        batch = next(batches)
+        # The ids are for people, not for the device.
+        on_devices = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, mesh)
+        if compiled is None:
+            compiled = train_step.lower(state, on_devices).compile()
+            log.say(memory_line(compiled))
+        with trace(profiled / "profile", step - first) if profiled else contextlib.nullcontext():
+            state, losses = compiled(state, on_devices)
+            if profiled:
+                jax.block_until_ready(losses)
+        yield Update(step, state, batch, losses)
+
+
+def watch(
+    updates: Iterator[Update],
+    config: Config,
+    evaluator: Evaluator,
+    checkpoints: Checkpoints,
+    log: TrainLog,
+    signals: StopSignals,
+    guard: Guard,
+) -> None:
+    """Ask for the updates; between them check and report the losses, evaluate and save the weights.
+
+    Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
+    """
+    saved = time.monotonic()
+    for step, state, batch, losses in updates:
+        log.step(losses)
+        with kept_on_error(state, checkpoints):
+            guard.step(step, batch, losses)
+        last, told, stop = step == config.steps, step % config.log_steps == 0, signals.asked(step)
+        if last or told:
+            log.report(step, float(learning_rate(config)(step - 1)))
+        evaluate = not stop and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
+        # The time is looked at when all hosts wait for each other anyway.
+        late = told and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)
+        if evaluate or stop or late or step % config.save_steps == 0:
+            with kept_on_error(state, checkpoints), signals.at_once(step) if evaluate else contextlib.nullcontext():
+                guard.finish()
+                result = evaluator(**state.evaluated()) if evaluate else None
+            if result:
+                pictures = evaluator.pictures(result, PICTURES) if jax.process_index() == 0 else []
+                log.evaluation(step, result.metrics, pictures)
+            save(state, checkpoints, ap=result.metrics["AP"] if result else None)
+            saved = time.monotonic()
+        if stop:
+            raise Stopped(stop, step)
 
 
 def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Config:
@@ -138,30 +208,36 @@ def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Confi
 
 def save(state: TrainState, checkpoints: Checkpoints, *, ap: float | None) -> None:
     """Start writing a checkpoint of everything that resuming needs."""
-    weights = {"params": state.params, "model_state": state.model_state}
-    checkpoints.save(int(state.step), weights, {"opt_state": state.opt_state, "step": state.step}, ap=ap)
+    checkpoints.save(int(state.step), state.evaluated(), resumable(state), ap=ap)
 
 
 def resume(state: TrainState, checkpoints: Checkpoints) -> TrainState:
-    """The newest checkpoint in place of a fresh state, if there is one."""
-    step = checkpoints.latest()
-    if step is None:
+    """The newest checkpoint that can be read in place of a fresh state, if there is one."""
+    restored = checkpoints.restore_newest(state.evaluated(), resumable(state), warn=print)
+    if restored is None:
         return state
-    weights, optimiser = checkpoints.restore(
-        step,
-        {"params": state.params, "model_state": state.model_state},
-        {"opt_state": state.opt_state, "step": state.step},
-    )
-    return TrainState(optimiser["step"], weights["params"], weights["model_state"], optimiser["opt_state"])
+    weights, rest = restored
+    if state.ema is None:
+        return state._replace(**weights, **rest)
+    return state._replace(ema=weights, **rest)
+
+
+def resumable(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds besides the weights that are meant to be used."""
+    rest = {"opt_state": state.opt_state, "step": state.step}
+    return rest if state.ema is None else rest | {"params": state.params, "model_state": state.model_state}
 
 
 @contextlib.contextmanager
 def kept_on_error(state: TrainState, checkpoints: Checkpoints) -> Iterator[None]:
-    """Save what has been trained if something goes wrong in an evaluation, or stops it."""
+    """Save what has been trained if something goes wrong here, or stops it."""
     try:
         yield
-    except BaseException:
-        save(state, checkpoints, ap=None)
+    except BaseException as e:
+        # Of several processes all must save; InputError, here, is raised by all of them.
+        together = jax.process_count() == 1 or isinstance(e, InputError)
+        if together and int(state.step) != checkpoints.latest():
+            save(state, checkpoints, ap=None)
         raise
 
 

@@ -1,16 +1,18 @@
 """Where arrays live: one mesh axis "data" over all devices; the state whole on each, a batch split over them."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cornerjax.config import InputError
 
-
-def data_mesh() -> Mesh:
-    """All devices of all hosts, along the axis "data"."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices of all hosts, or those given, along the axis "data"."""
+    # Those of a host follow each other, as the rows do that it reads; ids alone do not promise that on TPU slices.
+    in_order = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(in_order), ("data",), axis_types=(AxisType.Auto,))
 
 
 def whole(mesh: Mesh) -> NamedSharding:
@@ -18,15 +20,9 @@ def whole(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def split(mesh: Mesh) -> NamedSharding:
-    """The rows of the array divided over the devices."""
-    return NamedSharding(mesh, P("data"))
-
-
-def check_batch(batch: int, mesh: Mesh) -> None:
-    """Raises: InputError: the global batch is not a positive multiple of the number of devices."""
-    if batch < 1 or batch % mesh.size:
-        raise InputError(f"data.batch is {batch}; it must be a positive multiple of the {mesh.size} devices")
+def split(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+    """The rows of the array, or what else `axis` counts, divided over the devices."""
+    return NamedSharding(mesh, P(*[None] * axis, "data"))
 
 
 def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -1,6 +1,7 @@
 """Training batches: the same bytes whatever the workers, hosts and resumed steps; host and device rendering agree."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -191,6 +192,103 @@ def test_an_unreadable_image_comes_out_as_the_sentence_itself(folder, source, ca
     assert capfd.readouterr().err == ""
     with pytest.raises(InputError, match=r"^cannot read"):
         take(dataclasses.replace(source, records=records), CONFIG, 1)
+
+
+def with_broken(source, folder, broken):
+    """The source with these image ids cut short; they stand in a folder of their own."""
+    folder.mkdir(exist_ok=True)
+
+    def cut(record):
+        path = folder / record.path.name
+        path.write_bytes(record.path.read_bytes()[:100])
+        return dataclasses.replace(record, path=path)
+
+    records = [cut(record) if record.image_id in broken else record for record in source.records]
+    return dataclasses.replace(source, records=records)
+
+
+BROKEN = (3, 4, 18)  # two in a row, and the last, which the first takes the place of
+
+
+@pytest.fixture
+def broken(source, tmp_path):
+    return with_broken(source, tmp_path / "broken", BROKEN)
+
+
+SKIP = with_data(on_bad_image="skip")
+
+
+def test_the_next_image_takes_the_place_of_a_broken_one(source, broken, batches, caplog):
+    skipped = set()
+    taken = take(broken, SKIP, 8, skipped=skipped)
+    instead = {3: 5, 4: 5, 18: 1}
+    for ours, whole in zip(taken, batches, strict=True):
+        ids = whole["image_id"].tolist()
+        assert ours["image_id"].tolist() == [instead.get(i, i) for i in ids]
+        for row, image_id in enumerate(ids):
+            if image_id not in BROKEN:
+                assert all(np.array_equal(ours[name][row], whole[name][row]) for name in ours)
+    assert len(skipped) == 3
+    assert len(caplog.messages) == 3  # in nearly two epochs: each is logged once
+    assert [m.endswith(f"images skipped so far: {i}") for i, m in enumerate(caplog.messages, start=1)] == [True] * 3
+    assert sorted(m.split(" as an image")[0] for m in caplog.messages) == sorted(
+        f"cannot read {record.path}" for record in broken.records if record.image_id in BROKEN
+    )
+
+
+def test_an_image_in_another_s_place_has_the_draws_of_the_position(source, broken):
+    config = with_data(on_bad_image="skip", render="device")
+    for ours, whole in zip(take(broken, config, 8), take(source, config, 8), strict=True):
+        assert all(np.array_equal(ours[name], whole[name]) for name in DRAWS)
+
+
+def test_what_is_skipped_depends_on_nothing_but_the_position(broken):
+    whole = take(broken, SKIP, 8)
+    assert_same(take(broken, with_data(SKIP, workers=4), 8), whole)
+    assert_same(take(broken, SKIP, 4, first_step=4), whole[4:])
+    halves = [take(broken, SKIP, 8, host=host, hosts=2) for host in range(2)]
+    assert_same([{n: np.concatenate([a[n], b[n]]) for n in a} for a, b in zip(*halves, strict=True)], whole)
+
+
+def test_the_first_image_of_a_run_may_be_broken(source, tmp_path, batches, caplog):
+    first = batches[0]["image_id"][0].item()
+    taken = take(with_broken(source, tmp_path, [first]), SKIP, 1)[0]
+    assert taken["image_id"].tolist() == [first % 18 + 1, *batches[0]["image_id"][1:].tolist()]
+    assert len(caplog.messages) == 1
+
+
+def test_a_broken_image_is_an_error_by_default(broken):
+    with pytest.raises(InputError, match=r"^cannot read .*broken/\d+\.jpg as an image; expected an intact JPEG"):
+        take(broken, CONFIG, 8)
+
+
+def test_too_many_broken_images_are_no_accident(source, tmp_path, caplog):
+    every = with_broken(source, tmp_path, range(1, 19))
+    message = (
+        rf"^none of 18 images in a row could be read, the first of them: cannot read {tmp_path}/\d+\.jpg as an image; "
+    )
+    with pytest.raises(InputError, match=message + rf".*; is the data directory {tmp_path} still there\?$"):
+        take(every, SKIP, 1)
+    assert not caplog.messages
+    long = dataclasses.replace(every, records=every.records * 2)
+    with pytest.raises(InputError, match=r"^none of 20 images in a row"):
+        take(long, SKIP, 1)
+
+
+@pytest.mark.parametrize("on_bad_image", ["error", "skip"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_data_directory_that_vanishes_is_one_sentence(source, tmp_path, on_bad_image, workers, capfd, caplog):
+    here = shutil.copytree(source.records[0].path.parent, tmp_path / "images")
+    records = [dataclasses.replace(record, path=here / record.path.name) for record in source.records]
+    config = with_data(on_bad_image=on_bad_image, workers=workers)
+    batches = make_batches(dataclasses.replace(source, records=records), config, encode=encode, render=render)
+    next(batches)
+    here.rename(tmp_path / "elsewhere")
+    message = rf"^cannot read {here}/\d+\.jpg: the folder {here} is gone; is the data directory still there\?$"
+    with pytest.raises(InputError, match=message):
+        list(islice(batches, 20))  # some are made already
+    assert capfd.readouterr().err == ""
+    assert not caplog.messages
 
 
 def test_a_mistake_in_the_options(source):

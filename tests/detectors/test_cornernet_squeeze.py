@@ -19,7 +19,8 @@ from cornerjax.legacy import Legacy
 from cornerjax.nn.functional import by_path, functional
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
-from cornerjax.training.step import TrainState, make_train_step
+from cornerjax.training.setup import start_state
+from cornerjax.training.step import make_train_step
 
 SQUEEZE = get_detector("cornernet_squeeze")
 ORIGINAL = Config(loss=Loss(group=2.0), legacy=Legacy(push_itself=True), optim=Optim(peak_lr=2.5e-4))
@@ -41,8 +42,8 @@ def steps_of_adam(step):
     """What every training step of the published network logs, and all arrays after it in PyTorch's names and layout."""
     apply, _, _ = functional(published("cornernet_squeeze"))
     mesh, tx = data_mesh(), make_optimiser(ORIGINAL)
-    update = make_train_step(apply, lambda batch: batch, lambda *maps: SQUEEZE.loss(*maps, ORIGINAL), tx, mesh)
-    state = TrainState.create(*weights("cornernet_squeeze"), tx, mesh)
+    update = make_train_step(SQUEEZE, apply, tx, ORIGINAL, mesh)
+    state = start_state(*weights("cornernet_squeeze"), tx, mesh, ema=False)
     batch = to_devices(targets(step) | {"image": image(step)}, mesh)
     for _ in step["losses_f64run_f64"]:
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it

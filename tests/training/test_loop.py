@@ -179,7 +179,8 @@ from cornerjax.detectors import get_detector
 from cornerjax.nn.functional import functional
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
-from cornerjax.training.step import TrainState, make_train_step
+from cornerjax.training.setup import start_state
+from cornerjax.training.step import make_train_step
 
 import dataclasses
 config = load_recipe(sys.argv[1])
@@ -190,8 +191,8 @@ encoded = detector.encode(objects, config)
 example = encoded | detector.render(encoded, config, np) | {"image": np.zeros((127, 127, 3), np.float32)}
 batch = {name: np.stack([value] * 2) for name, value in example.items()}
 apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(0)))
-state = TrainState.create(params, model_state, tx, mesh)
-step = make_train_step(apply, lambda b: b, lambda outputs, b: detector.loss(outputs, b, config), tx, mesh)
+state = start_state(params, model_state, tx, mesh, ema=False)
+step = make_train_step(detector, apply, tx, config, mesh)
 state, losses = step(state, to_devices(batch, mesh))
 print(int(state.step), bool(np.isfinite(losses["total"])))
 """

@@ -9,29 +9,14 @@ import pytest
 
 COMPILE = """
 import dataclasses, sys
-import jax, numpy as np
 from cornerjax.config import load_recipe
-from cornerjax.detectors import get_detector
-from cornerjax.nn.functional import functional
-from cornerjax.training.mesh import data_mesh, split, whole
-from cornerjax.training.optimiser import make_optimiser
-from cornerjax.training.step import TrainState, make_train_step
+from cornerjax.training.mesh import data_mesh
+from cornerjax.training.setup import abstract_step
 
 config = load_recipe("configs/cornernet.py")
 model = dataclasses.replace(config.model, stacks=1, num_classes=80, pooling_implementation=sys.argv[1])
-config = dataclasses.replace(config, model=model)
-detector, mesh, tx = get_detector("cornernet"), data_mesh(), make_optimiser(config)
-
-def on(sharding, tree):
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype, sharding=sharding), tree)
-
-apply, params, model_state = functional(detector.build(model, None))
-state = on(whole(mesh), TrainState(np.int32(0), params, model_state, jax.eval_shape(tx.init, params)))
-objects = {"boxes": np.array([[20, 30, 70, 90]], np.float32), "classes": np.array([1], np.int32)}
-encoded = detector.encode(objects, config)
-example = encoded | detector.render(encoded, config, np) | {"image": np.zeros((511, 511, 3), np.float32)}
-batch = on(split(mesh), {name: np.stack([value] * 8) for name, value in example.items()})
-step = make_train_step(apply, lambda b: b, lambda outputs, b: detector.loss(outputs, b, config), tx, mesh)
+config = dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, batch=8))
+step, state, batch = abstract_step(config, data_mesh())
 print(step.lower(state, batch).compile().as_text())
 """
 COLLECTIVE = re.compile(r" (all-gather|all-reduce|all-to-all|collective-\w+|reduce-scatter)(?:-start)?\(")

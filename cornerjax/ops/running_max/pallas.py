@@ -13,9 +13,15 @@ ARRAYS = {"forward": 1, "marked": 1, "gradient": 2, "corner_forward": 2, "corner
 HOPPER = 9.0  # compute capability from which on the copy engine is there that the Mosaic kernels live on
 
 
+def platform() -> str:
+    """What is compiled for: the devices of the mesh, which need not be there, or this machine's."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()
+
+
 def kernels_here() -> str:
-    """The file of kernels for this machine; on a CPU the TPU's, which are interpreted there."""
-    if jax.default_backend() != "gpu":
+    """The file of kernels for the platform; for a CPU the TPU's, which are interpreted there."""
+    if platform() != "gpu":
         return "pallas_tpu"
     capability = str(getattr(jax.devices()[0], "compute_capability", ""))  # of AMD's "gfx942", say
     hopper = capability.replace(".", "", 1).isdigit() and float(capability) >= HOPPER
@@ -34,7 +40,7 @@ def run(name: str, kernels: str, *args: Any) -> Any:
     # Imported when used: no user of another implementation pays for Pallas, or is stopped by a backend it has lost.
     file = importlib.import_module(f"{__package__}.{kernels or kernels_here()}")
     arrays, static = args[: ARRAYS[name]], args[ARRAYS[name] :]
-    interpret = jax.default_backend() == "cpu"
+    interpret = platform() == "cpu"
 
     def here(*arrays: Any) -> Any:
         return getattr(file, name)(*arrays, *static, interpret=interpret)

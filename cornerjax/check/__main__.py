@@ -1,0 +1,55 @@
+"""Look at a COCO-format set before training on it.
+
+python -m cornerjax.check --root PATH/TO/FOLDER --config configs/squeeze_small.py
+
+Reads every annotation and every image, prints all that is wrong with them, and draws training examples with their
+targets. Exit code 0: training can start; 1: there are errors, to be corrected first; 2: there is nothing to look at.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from cornerjax import cli
+from cornerjax.config import Config, Data, InputError, load_recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    root: str  # folder of the data set
+    config: str = ""  # recipe to train it with; CornerNet-Squeeze as published if not given
+    splits: tuple[str, ...] = ()  # splits to look at, the one to train on first; those of the recipe if not given
+    images: str = ""  # folder of the images; looked for in the usual places if not given
+    out: str = ""  # folder for report.json and samples.jpg; runs/check/<name of the data set> if not given
+    samples: int = 12  # training examples drawn; 0: no picture
+
+
+def main() -> None:
+    args = cli.parse(Check, description=__doc__)
+    if args.samples < 0:
+        raise InputError(f"--samples is {args.samples}; accepted is 0 or more")
+
+    from cornerjax.check.run import check_set  # not before the options are right: imports take seconds
+
+    config = load_recipe(args.config) if args.config else published_squeeze()
+    data = dataclasses.replace(config.data, root=args.root, images=args.images or config.data.images)
+    findings = check_set(
+        dataclasses.replace(config, data=data),
+        args.splits or (data.train, data.val),
+        recipe=args.config or "CornerNet-Squeeze as published (--config names another recipe)",
+        out=Path(args.out or Path("runs/check") / Path(args.root).resolve().name),
+        samples=args.samples,
+    )
+    sys.exit(1 if findings.has_errors() else 0)
+
+
+def published_squeeze() -> Config:
+    """What is assumed where no recipe is given: its maps have the stride that most recipes have."""
+    from cornerjax.detectors import get_detector
+
+    squeeze = get_detector("cornernet_squeeze")
+    return Config(model=squeeze.defaults, data=Data(crop_px=squeeze.crop_px))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,241 @@
+"""The JSON file of a split, read to its end whatever is wrong in it: `data/coco.py` stops at the first mistake."""
+
+import dataclasses
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cornerjax.check.findings import Findings
+from cornerjax.config import Data, InputError
+from cornerjax.data import coco
+from cornerjax.data.coco import Record
+
+BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split, without what training cannot use.
+
+    Attributes:
+        name: as given.
+        file: its JSON.
+        folder: of its images.
+        records: of its images, with the boxes that training would see.
+        categories: id -> name, in the order of the ids.
+        crowd: number of its crowd boxes.
+    """
+
+    name: str
+    file: Path
+    folder: Path
+    records: list[Record]
+    categories: dict[int, str]
+    crowd: int
+
+    def label(self, record: Record) -> str:
+        """How findings name an image."""
+        inside = record.path.is_relative_to(self.folder)  # a file_name may be a whole path
+        file = record.path.relative_to(self.folder) if inside else record.path
+        return _label(self.name, {"file_name": file, "id": record.image_id})
+
+
+def read_split(data: Data, split: str, findings: Findings) -> Split:
+    """Read a split and note everything that is wrong with its entries.
+
+    Args:
+        data: root, images and crowd are used.
+        split: as for `data.coco.open_source`.
+    Raises: InputError: there is nothing to look at: no folder, no JSON with COCO's three lists, none of the images.
+    """
+    root = Path(data.root)
+    if not root.is_dir():
+        raise InputError(f"{data.root!r} is no folder; expected one in COCO format")
+    try:
+        file = coco._annotation_file(root, split)
+    except InputError as e:
+        raise InputError(f"{e}; --splits names others") from None
+    content = coco._read_json(file)
+    name = Path(split).stem.removeprefix("instances_")
+    categories = _categories(content["categories"], name, findings)
+    images = _images(content["images"], name, findings)
+    if not images:
+        raise InputError(f"{file} has no image with an id, a file_name, a height and a width; expected at least one")
+    folder = _folder(root, split, data.images, file, images)
+    reader = _Objects(name, images, categories, findings, crowd=data.crowd)
+    reader.read(content["annotations"])
+    order = {category_id: i for i, category_id in enumerate(categories)}
+    records = []
+    for image_id, image in images.items():
+        objects = reader.objects[image_id]
+        boxes = np.array([box for box, _ in objects], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        classes = np.array([order[category_id] for _, category_id in objects], np.int32)
+        records.append(Record(image_id, folder / image["file_name"], image["height"], image["width"], boxes, classes))
+    return Split(name, file, folder, records, categories, reader.crowds)
+
+
+def _label(split: str, image: dict[str, Any]) -> str:
+    return f"{split}/{image['file_name']} (id {image['id']})"
+
+
+def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    nameless, repeated = [], []
+    for entry in entries:
+        if type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
+            nameless.append(f"{split}: {_short(entry)}")
+        elif entry["id"] in categories:
+            repeated.append(f"{split}: id {entry['id']}, {categories[entry['id']]} and {entry['name']}")
+        else:
+            categories[entry["id"]] = entry["name"]
+    names = list(categories.values())
+    namesakes = [f"{split}: {name} (id {i})" for i, name in categories.items() if names.count(name) > 1]
+    findings.add("error", "category", "without an integer id and a name", nameless)
+    findings.add("error", "category", "with an id that another has", repeated)
+    findings.add("error", 'list "categories"', "without a category", [] if entries else [split])
+    findings.add("warning", "category", "with a name that another has", namesakes)
+    ids = sorted(categories)
+    if ids and ids != list(range(1, len(ids) + 1)):
+        findings.add(
+            "info",
+            "category id",
+            f"from {ids[0]} to {ids[-1]}: not 1, 2, 3 ..., which is accepted",
+            [split],
+            count=len(ids),
+        )
+    return dict(sorted(categories.items()))
+
+
+def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, dict[str, Any]]:
+    """Id -> entry, in the order of the file; of two with one id the first."""
+    images: dict[int, dict[str, Any]] = {}
+    nameless, sizeless, repeated, files = [], [], [], defaultdict(list)
+    for entry in entries:
+        if type(entry.get("id")) is not int or not isinstance(entry.get("file_name"), str):
+            nameless.append(f"{split}: {_short(entry)}")
+            continue
+        files[Path(entry["file_name"])].append(entry["id"])
+        sizes = [entry.get("width"), entry.get("height")]
+        if not all(type(size) is int and 0 < size < coco.TOO_FAR for size in sizes):
+            sizeless.append(f"{_label(split, entry)}: {sizes[0]}x{sizes[1]}")
+        elif entry["id"] in images:
+            repeated.append(f"{_label(split, entry)} and {images[entry['id']]['file_name']}")
+        else:
+            images[entry["id"]] = entry
+    twice = [f"{split}/{file} (ids {', '.join(map(str, ids))})" for file, ids in files.items() if len(ids) > 1]
+    findings.add("error", "image entry", "without an integer id and a file_name", nameless)
+    findings.add("error", "image", "without a height and width that are positive integers", sizeless)
+    findings.add("error", "image", "with an id that another has", repeated)
+    findings.add("warning", "image file", "listed more than once: boxes of one entry are background in another", twice)
+    return images
+
+
+def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, dict[str, Any]]) -> Path:
+    """The folder of the images, by the first that is there."""
+    first_error: InputError | None = None
+    for image in entries.values():
+        try:
+            return coco._image_folder(root, split, images, file, image["file_name"])
+        except InputError as e:
+            first_error = first_error or e
+    assert first_error is not None
+    raise InputError(f"none of the {len(entries)} images is there: {first_error}")
+
+
+class _Objects:
+    """The annotations of a split, each put with its image or noted as a mistake."""
+
+    def __init__(
+        self,
+        split: str,
+        images: dict[int, dict[str, Any]],
+        categories: dict[int, str],
+        findings: Findings,
+        *,
+        crowd: bool,
+    ):
+        self.objects: dict[int, list[tuple[list[float], int]]] = defaultdict(list)
+        self.crowds = 0
+        self._split, self._images, self._categories, self._crowd = split, images, categories, crowd
+        self._findings = findings
+        self._noted: dict[str, list[str]] = defaultdict(list)
+
+    def read(self, entries: list[dict[str, Any]]) -> None:
+        ids, boxes = set(), set()
+        for entry in entries:
+            if (annotation_id := str(entry.get("id"))) in ids and "id" in entry:
+                self._note("id taken", entry, "")
+            ids.add(annotation_id)
+            if not self._is_sound(entry):
+                continue
+            image_id, box, category_id = entry["image_id"], entry["bbox"], entry["category_id"]
+            if (key := (image_id, category_id, *box)) in boxes:
+                self._note("twice", entry, f"{self._categories[category_id]} {box}")
+                # Training takes it twice, and so does what follows.
+            boxes.add(key)
+            self.objects[image_id].append(([float(v) for v in box], category_id))
+        self._tell(len(entries))
+
+    def _is_sound(self, entry: dict[str, Any]) -> bool:
+        """Whether training would take it as an object."""
+        image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
+        if type(image_id) is not int or image_id not in self._images:
+            return self._note("unknown image", entry, f"image id {image_id!r}")
+        if type(category_id) is not int or category_id not in self._categories:
+            return self._note("unknown category", entry, f"category id {category_id!r}")
+        if not coco._is_box(box):
+            return self._note("no box", entry, f"bbox {box}")
+        assert box is not None
+        if entry.get("iscrowd"):
+            self.crowds += 1
+            if not self._crowd:
+                return False
+        if box[2] == 0 or box[3] == 0:
+            return self._note("flat", entry, f"bbox {box}")
+        height, width = self._images[image_id]["height"], self._images[image_id]["width"]
+        if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+            return self._note("outside", entry, f"bbox {box} in {width}x{height}")
+        if min(box[:2]) < -BEYOND_PX or box[0] + box[2] > width + BEYOND_PX or box[1] + box[3] > height + BEYOND_PX:
+            self._note("beyond", entry, f"bbox {box} in {width}x{height}")
+        return True
+
+    def _note(self, what: str, entry: dict[str, Any], value: str) -> bool:
+        image_id = entry.get("image_id")
+        image = self._images.get(image_id) if type(image_id) is int else None
+        where = _label(self._split, image) if image else self._split
+        self._noted[what].append(f"{where}, annotation {entry.get('id')}" + (f": {value}" if value else ""))
+        return False
+
+    def _tell(self, total: int) -> None:
+        noted, add = self._noted, self._findings.add
+        add("error", "annotation", "of an image that the file does not have", noted["unknown image"])
+        add("error", "annotation", "of a category that the file does not have", noted["unknown category"])
+        add(
+            "error",
+            "box",
+            "whose bbox is not four finite numbers x, y, width, height, no size negative",
+            noted["no box"],
+        )
+        add("error", "box", "wholly outside its image", noted["outside"])
+        hint = "; is bbox x, y, width, height, and not x1, y1, x2, y2?" if 2 * len(noted["beyond"]) > total else ""
+        add("warning", "box", f"partly outside its image, clipped in training{hint}", noted["beyond"])
+        add("warning", "box", "of width or height 0, left out of training", noted["flat"])
+        add("warning", "box", "with the class and place of another in the image", noted["twice"])
+        add("warning", "annotation", "with an id that another has", noted["id taken"])
+        largest = [max(box) for boxes in self.objects.values() for box, _ in boxes]
+        if largest and max(largest) <= 1:
+            add(
+                "error",
+                "box",
+                "of at most 1 px, all of this split; bbox is in pixels, not in parts of the image",
+                [self._split],
+                count=len(largest),
+            )
+
+
+def _short(entry: dict[str, Any]) -> str:
+    text = str(entry)
+    return text if len(text) <= 60 else f"{text[:57]}..."

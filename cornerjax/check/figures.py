@@ -1,0 +1,94 @@
+"""Figures of a split: how many, of which class, how large."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from cornerjax.check.annotations import Split
+from cornerjax.check.findings import Findings
+from cornerjax.config import Config
+
+EDGES_PX = (0, 8, 16, 32, 64, 128, 256, 512)  # of the histogram of longer sides
+MEDIUM_PX, LARGE_PX = 32, 96  # sides of squares of the areas at which COCO's medium and large begin
+
+
+def figures_of(split: Split) -> dict[str, Any]:
+    """Counts of a split, as they stand in report.json."""
+    counts = [len(record.classes) for record in split.records]
+    boxes = np.concatenate([record.boxes for record in split.records])
+    classes = Counter(np.concatenate([record.classes for record in split.records]).tolist())
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer, area = sides.max(1, initial=0), sides.prod(1)
+    histogram = np.histogram(longer, [*EDGES_PX, np.inf])[0]
+    return {
+        "file": str(split.file),
+        "images": len(counts),
+        "images_without_boxes": counts.count(0),
+        "boxes": len(boxes),
+        "crowd": split.crowd,
+        "objects_mean": float(np.mean(counts)),
+        "objects_most": max(counts),
+        "classes": {name: classes[i] for i, name in enumerate(split.categories.values())},
+        "longer_side_px": {str(edge): int(n) for edge, n in zip(EDGES_PX, histogram, strict=True)},
+        "small": int((area < MEDIUM_PX**2).sum()),
+        "medium": int(((area >= MEDIUM_PX**2) & (area < LARGE_PX**2)).sum()),
+        "large": int((area >= LARGE_PX**2).sum()),
+    }
+
+
+def table(split: Split, figures: dict[str, Any], config: Config) -> str:
+    """The same for people."""
+    f, total = figures, max(figures["boxes"], 1)
+    used = sorted(((n, name) for name, n in f["classes"].items() if n), reverse=True)
+    ends = [f"{a}-{b}" for a, b in pairwise(EDGES_PX)]
+    columns = [*ends, f"{EDGES_PX[-1]}+"]
+    width = max(len(column) for column in columns) + 2
+    crowd = "used as ordinary boxes" if config.data.crowd else "left out"
+    return "\n".join(
+        [
+            f"{split.name}: {split.file}, images in {split.folder}",
+            f"  {f['images']} images, {f['images_without_boxes']} of them without boxes; {f['boxes']} boxes; "
+            f"crowd boxes: {f['crowd']} ({crowd})",
+            f"  objects in an image: {f['objects_mean']:.1f} on average, {f['objects_most']} at most; "
+            f"data.max_objects is {config.data.max_objects}",
+            f"  {len(used)} of {len(split.categories)} classes used: "
+            + ", ".join(f"{name} {n}" for n, name in used[:12])
+            + (f", and {len(used) - 12} more" if len(used) > 12 else ""),
+            "  longer side, px  " + "".join(f"{column:>{width}}" for column in columns),
+            "  boxes            " + "".join(f"{n:>{width}}" for n in f["longer_side_px"].values()),
+            "  COCO's sizes: "
+            + ", ".join(f"{f[name]} {name} ({100 * f[name] / total:.0f} %)" for name in ("small", "medium", "large")),
+        ]
+    )
+
+
+def tell_counts(splits: list[Split], config: Config, findings: Findings) -> None:
+    """Note what the counts mean for training on the first of the splits and evaluating on the others."""
+    train, room = splits[0], config.data.max_objects
+    over = [record for record in train.records if len(record.classes) > room]
+    lost = sum(len(record.classes) - room for record in over)
+    findings.add(
+        "warning",
+        "image",
+        f"with more than data.max_objects = {room} objects; up to {lost} objects are left out of training",
+        [f"{train.label(record)}: {len(record.classes)}" for record in over],
+    )
+    for split in splits:
+        if not any(len(record.classes) for record in split.records):
+            findings.add("error" if split is train else "warning", "split", "without a box", [split.name])
+        empty = [split.label(record) for record in split.records if not len(record.classes)]
+        left_out = "" if config.data.empty_images or split is not train else "; data.empty_images leaves them out"
+        findings.add("info", "image", f"without boxes{left_out}", empty)
+        crowd = "used as ordinary boxes" if config.data.crowd else "left out of training"
+        findings.add("info", "crowd box", crowd, [f"{split.name}: {split.crowd}"], count=split.crowd)
+        if list(split.categories.values()) != list(train.categories.values()):
+            findings.add("error", "split", f"with other categories than {train.name}", [split.name])
+    used = [{int(c) for record in split.records for c in record.classes} for split in splits]
+    names = list(train.categories.values())
+    never = [name for i, name in enumerate(names) if i not in set().union(*used)]
+    findings.add("warning", "category", "that no box has", never)
+    for split, classes in zip(splits[1:], used[1:], strict=True):
+        unlearnt = [names[i] for i in sorted(classes - used[0]) if i < len(names)]
+        findings.add("warning", "category", f"with boxes in {split.name}, but none in {train.name}", unlearnt)

@@ -1,0 +1,87 @@
+"""Which images the weights of a run have been trained on, so that an evaluation can say how many of its own they are.
+
+`trained_on.npz` in the work directory holds 64 bits of every image and says nothing about where the images lie: a moved
+data set is still known.
+"""
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt64
+
+from cornerjax.config import InputError
+from cornerjax.data.coco import CocoSource, Record
+
+FILE = "trained_on.npz"
+
+
+def hashes(source: CocoSource) -> UInt64[np.ndarray, "n"]:
+    """64 bits of every image, sorted: of its id, file name, size, boxes and classes.
+
+    Ids and file names are not enough: two sets that each count from 1 share them.
+    """
+    return np.sort(np.array([_hash(record) for record in source.records], np.uint64))
+
+
+def sha256(source: CocoSource) -> str:
+    """One hash of all images of a data set, whatever their order in it."""
+    return hashlib.sha256(hashes(source).astype("<u8").tobytes()).hexdigest()
+
+
+def record(workdir: Path, source: CocoSource, init: Path | None = None) -> None:
+    """Add the images of a data set to those that a run's weights are trained on.
+
+    Args:
+        workdir: of the run; it must exist.
+        source: what it is trained on.
+        init: the work directory its first weights came from, whose images count as well.
+    Raises: InputError: what is recorded cannot be read.
+    """
+    there = _read(workdir)
+    earlier = [there] if init is None else [there, _read(init)]
+    known = np.unique(np.concatenate([hashes(source), *earlier]))
+    if len(known) == len(there):
+        return
+    temporary = workdir / f".{FILE}.{os.getpid()}"
+    with temporary.open("wb") as out:  # given a name, savez would append .npz to it
+        np.savez(out, hashes=known)
+    temporary.replace(workdir / FILE)
+
+
+def overlap(workdir: Path, source: CocoSource) -> int:
+    """How many images of a data set the weights of a run are trained on; 0 where nothing is recorded.
+
+    Raises: InputError: what is recorded cannot be read.
+    """
+    return int(np.isin(hashes(source), _read(workdir)).sum())
+
+
+def warning(workdir: Path, source: CocoSource) -> str:
+    """The sentence that an evaluation says of the images that `overlap` counts; empty where there are none."""
+    trained = overlap(workdir, source)
+    if not trained:
+        return ""
+    return (
+        f"warning: {trained} of the {len(source.records)} images evaluated were trained on; "
+        "their AP says nothing about new images"
+    )
+
+
+def _hash(image: Record) -> int:
+    named = f"{image.image_id} {image.height} {image.width} {len(image.classes)} {image.path.name}".encode()
+    numbers = image.boxes.astype("<f4").tobytes() + image.classes.astype("<i4").tobytes()
+    return int.from_bytes(hashlib.blake2b(numbers + named, digest_size=8).digest(), "little")
+
+
+def _read(workdir: Path) -> UInt64[np.ndarray, "n"]:
+    file = workdir / FILE
+    if not file.is_file():
+        return np.zeros(0, np.uint64)
+    try:
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            return arrays["hashes"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        raise InputError(f"{file} is damaged; expected the file that train.py wrote") from None

@@ -1,0 +1,116 @@
+"""Which image stopped a run: `python -m cornerjax.training.replay WORKDIR/not_finite/step-000123-host-0.npz`.
+
+The step is done again on the batch that guard.py kept, from the weights before it, and then on each of its images
+alone, repeated to fill the batch. The run stays as it is.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from cornerjax import cli
+from cornerjax.config import InputError
+
+Batch = dict[str, np.ndarray]
+Losses = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    file: tyro.conf.Positional[str]  # WORKDIR/not_finite/step-STEP-host-HOST.npz; those of the other hosts are read too
+
+
+def main() -> None:
+    args = cli.parse(Replay, description=__doc__)
+    step, batch = read_step(Path(args.file))
+    bad: list[str] = []
+    ids = batch["image_id"].tolist()
+    replayed = losses_of(Path(args.file).parent.parent, batch)
+    before, whole = next(replayed)
+    print(f"step {step}, the weights of step {before}, all {len(ids)} images: {_listed(whole)}")
+    if before != step - 1:
+        print(f"the newest checkpoint is not that of step {step - 1}: the losses will differ")
+    for image_id, (_, alone) in zip(ids, replayed, strict=True):
+        print(f"image {image_id} alone: {_listed(alone)}", flush=True)
+        bad += [] if _finite(alone) else [str(image_id)]
+    print(_conclusion(bad, len(ids), whole))
+
+
+def read_step(file: Path) -> tuple[int, Batch]:
+    """The number of a step and its batch, put together from the files of all hosts.
+
+    Raises: InputError: a file is not there or damaged.
+    """
+    name, host, _ = file.name.rpartition("-host-")
+    if not host or not file.is_file():
+        raise InputError(
+            f"no file {file}; expected WORKDIR/not_finite/step-STEP-host-HOST.npz, which a stopped run names"
+        )
+    by_host = sorted(file.parent.glob(f"{name}-host-*.npz"), key=lambda part: (len(part.name), part.name))
+    parts = [_read(part) for part in by_host]
+    step = int(parts[0]["step"])
+    return step, {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "step"}
+
+
+def losses_of(workdir: Path, batch: Batch) -> Iterator[tuple[int, Losses]]:
+    """Do an update of a run's newest weights on a batch, and on each of its images alone.
+
+    Yields: the step of the weights, and the losses with the norm of the gradient: those of the whole batch first.
+    Raises: InputError: the run has no checkpoint, or the batch is not the whole of one of its steps.
+    """
+    import jax  # not before the options are right: it takes seconds
+
+    from cornerjax.checkpoint import Checkpoints, open_workdir
+    from cornerjax.training.loop import resume
+    from cornerjax.training.mesh import data_mesh, to_devices
+    from cornerjax.training.setup import abstract_step
+
+    config, mesh, size = open_workdir(workdir).config, data_mesh(), len(batch["image_id"])
+    if size != config.data.batch:
+        raise InputError(
+            f"{workdir / 'not_finite'} has {size} images of the step, data.batch is {config.data.batch}; "
+            "expected the files of all hosts of the run, and no others"
+        )
+    train_step, form, _ = abstract_step(config, mesh)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        before = checkpoints.latest()
+        if before is None:
+            raise InputError(f"{workdir} has no checkpoint; expected that of the step before")
+        state = resume(form, checkpoints)._replace(halted=jax.numpy.bool(False))
+    inputs = {name: rows for name, rows in batch.items() if name != "image_id"}
+    for rows in (np.arange(size), *(np.full(size, i) for i in range(size))):
+        # A copy, for the update takes the memory of what it is given.
+        copy = jax.tree.map(lambda x: x.copy(), state)
+        _, losses = train_step(copy, to_devices({name: values[rows] for name, values in inputs.items()}, mesh))
+        yield before, {name: float(jax.device_get(losses[name])) for name in losses}
+
+
+def _read(file: Path) -> Batch:
+    try:
+        with file.open("rb") as opened, np.load(opened) as arrays:
+            return dict(arrays) | {"step": arrays["step"], "image_id": arrays["image_id"]}
+    except Exception:  # zipfile and NumPy raise all kinds for files that are cut short
+        raise InputError(f"{file} is damaged; expected the batch that a stopped run wrote") from None
+
+
+def _listed(losses: Losses) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+
+
+def _finite(losses: Losses) -> bool:
+    return bool(np.isfinite(list(losses.values())).all())
+
+
+def _conclusion(bad: list[str], images: int, whole: Losses) -> str:
+    if len(bad) == images:
+        return "no image alone is finite: it is the weights rather than an image"
+    if bad:
+        return f"not finite alone: the {'image' if len(bad) == 1 else 'images'} {', '.join(bad)}"
+    return "every image alone is finite" + ("; so is the batch" if _finite(whole) else ": it takes several of them")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,99 @@
+"""From a configuration to what trains: the network, its optimiser, the compiled step and what it will need."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from cornerjax.config import Config, InputError
+from cornerjax.data.crop import as_arrays, draw
+from cornerjax.detectors import get_detector
+from cornerjax.nn.functional import functional
+from cornerjax.training.mesh import split, whole
+from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.step import TrainState, fresh_state, make_train_step
+
+GB = 1e9
+
+
+def network_of(config: Config, rngs: np.random.Generator | None) -> tuple[Callable, dict[str, Any], dict[str, Any]]:
+    """(apply, params, model_state) of the network to train: BatchNorm has the groups of one part of the batch."""
+    groups = max(1, config.model.batch_norm_groups // config.optim.accumulate)
+    model = dataclasses.replace(config.model, batch_norm_groups=groups)
+    return functional(get_detector(model.detector).build(model, rngs))
+
+
+def start_state(
+    params: Any, model_state: Any, tx: optax.GradientTransformation, mesh: Mesh, *, ema: bool
+) -> TrainState:
+    """The state before the first update, on every device of the mesh."""
+    start = jax.jit(partial(fresh_state, tx=tx, ema=ema), out_shardings=whole(mesh))
+    return start(*jax.device_put((params, model_state), whole(mesh)))
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Refuse a batch that cannot be divided.
+
+    Raises: InputError: over the devices, the parts of optim.accumulate, or the groups of BatchNorm.
+    """
+    batch, parts, groups = config.data.batch, config.optim.accumulate, config.model.batch_norm_groups
+    if batch % (mesh.size * parts):
+        devices = f"the {mesh.size} devices"
+        what = devices if parts == 1 else f"{devices} times optim.accumulate, {parts}"
+        raise InputError(f"data.batch is {batch}; it must be a positive multiple of {what}")
+    if batch % groups:
+        raise InputError(f"model.batch_norm_groups is {groups}; it must divide data.batch, {batch}")
+    if groups > 1 and groups % parts:
+        raise InputError(
+            f"model.batch_norm_groups is {groups}; it must be 1 or a multiple of optim.accumulate, {parts}, so that a "
+            "group is never divided"
+        )
+
+
+def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str, jax.ShapeDtypeStruct]]:
+    """The jitted step of a configuration, and shapes to lower it with: no device of the mesh need be there.
+
+    Args:
+        config: model.num_classes must not be 0.
+    Returns: (train_step, state, batch) for `train_step.lower(state, batch).compile()`.
+    """
+    check_batch(config, mesh)
+    detector, tx = get_detector(config.model.detector), make_optimiser(config)
+    detector.check(config)
+    apply, params, model_state = network_of(config, None)
+    state = jax.eval_shape(lambda: fresh_state(params, model_state, tx, ema=config.optim.ema_decay > 0))
+    batch = {
+        name: jax.ShapeDtypeStruct((config.data.batch, *value.shape), value.dtype, sharding=split(mesh))
+        for name, value in example_of(config).items()
+    }
+    state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole(mesh)), state)
+    return make_train_step(detector, apply, tx, config, mesh), state, batch
+
+
+def example_of(config: Config) -> dict[str, np.ndarray]:
+    """A training example with no objects, of the names, shapes and types that the pipeline makes."""
+    detector, (height, width) = get_detector(config.model.detector), config.data.crop_px
+    objects = {"boxes": np.zeros((0, 4), np.float32), "classes": np.zeros(0, np.int32)}
+    encoded = detector.encode(objects, config)
+    if config.data.render == "device":
+        draws = draw(np.random.default_rng(0), height, width, config.data)
+        return encoded | as_arrays(draws) | {"image": np.zeros((height, width, 3), np.uint8)}
+    return encoded | detector.render(encoded, config, np) | {"image": np.zeros((height, width, 3), np.float32)}
+
+
+def memory_line(compiled: Any) -> str:
+    """What a compiled step needs on each device, in a line for people."""
+    memory = compiled.memory_analysis()
+    kept, passing = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    extra = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    line = (
+        f"memory a device: {kept / GB:.2f} GB for weights, optimiser and batch, {passing / GB:.2f} GB for the step, "
+        f"{(kept + passing + extra) / GB:.2f} GB in all"
+    )
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    return f"{line}; it has {limit / GB:.2f} GB" if limit else line

@@ -1,0 +1,127 @@
+"""A work directory: what a run is, in files that describe themselves, and its checkpoints.
+
+    config.json   the resolved configuration, read back into the same dataclasses
+    run.json      class names, the data set's own category ids, seed, recipe, versions of what made it
+    checkpoints/  one folder a step: `weights` (params, model_state) and, for resuming, `optimiser`
+    damaged/      checkpoints that could not be read when the run was resumed
+    .lock         held by the process that trains here
+
+Nothing in it names the directory itself, so it can be moved.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import logging
+import os
+import re
+import socket
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from cornerjax.config import Config, InputError, from_json
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """What a work directory says of its run; `category_ids` are the data set's own, in the order of the classes."""
+
+    path: Path
+    config: Config
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+
+def open_workdir(path: str | Path) -> Workdir:
+    """Read the description of a run.
+
+    Raises: InputError: the folder is not there or is no work directory.
+    """
+    path = Path(path)
+    if not (path / "run.json").is_file():
+        what = "has no run.json" if path.is_dir() else "does not exist"
+        raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
+    try:
+        run = json.loads((path / "run.json").read_text())
+        names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
+    return Workdir(path, from_json(path / "config.json"), names, ids)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Whoever reads `path`, at any moment, finds all of the old text or all of the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs out of a work directory, made if missing; however the process ends, the lock ends with it.
+
+    Raises: InputError: another run is in the directory, or it cannot be written.
+    """
+    if jax.process_index():
+        yield  # the first process of a run holds the lock for all
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / ".lock").open("a+b", buffering=0)
+    except OSError as e:
+        raise not_written(f"work directory {path}", e) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})".encode())
+        except BlockingIOError:
+            file.seek(0)
+            who = file.read().decode() or "another process"
+            raise InputError(
+                f"work directory {path} is in use by {who}; wait for it, stop it, or give another --workdir"
+            ) from None
+        except OSError as e:
+            if e.errno not in _NO_LOCKS:
+                raise not_written(f"work directory {path}", e) from None
+            logging.getLogger("cornerjax").warning(
+                f"work directory {path} is on a file system without locks: see to it that one run at a time uses it"
+            )
+        yield
+
+
+def reason(error: BaseException) -> str:
+    """Why a file could not be read or written, in short."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    number = _number(error)
+    return (
+        os.strerror(number) if number else textwrap.shorten(str(error) or type(error).__name__, 100, placeholder="...")
+    )
+
+
+def not_written(what: str, error: Exception, more: str = "") -> InputError:
+    """The sentence for something that could not be written, with what to do about a full disk."""
+    full = _number(error) in (errno.ENOSPC, errno.EDQUOT)
+    todo = "; make room and run the same command again" if full else ""
+    return InputError(f"cannot write {what}: {reason(error)}{more}{todo}")
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
+    return int(found[1]) if found else None

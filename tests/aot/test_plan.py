@@ -1,0 +1,73 @@
+"""A plan of a narrow network, compiled by the real compiler for TPUs that are not there (make tpu-aot)."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cornerjax.config import load_recipe
+from cornerjax.training.chips import parse_slice
+from cornerjax.training.plan import TooLargeError, compile_step, mesh_of, report
+from cornerjax.training.setup import abstract_step, network_of
+
+pytestmark = pytest.mark.tpu_aot
+LIBRARY = Path(__file__).parents[2] / ".libtpu/libtpu/libtpu.so"
+CHIPS = parse_slice("v5e:2x2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libtpu():
+    if not LIBRARY.exists() and "TPU_LIBRARY_PATH" not in os.environ:
+        pytest.skip("no libtpu: make tpu-aot installs one")
+    os.environ.setdefault("TPU_LIBRARY_PATH", str(LIBRARY))
+
+
+def narrow(**data):
+    config = load_recipe("configs/shapes.py")
+    widths = {"stem_dim": 8, "dims": (8, 16), "blocks": (1, 1), "head_dim": 8, "pool_dim": 8}
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, num_classes=3, **widths),
+        data=dataclasses.replace(config.data, crop_px=(63, 63), render="device", **data),
+    )
+
+
+def test_a_narrow_network_is_planned():
+    config = narrow()
+    step = compile_step(config, CHIPS)
+    _, params, _ = network_of(config, None)
+    weights = sum(x.nbytes for x in jax.tree.leaves(params))
+    summed = sum(c.nbytes for name in ("gradients", "BatchNorm") for c in step.groups[name])
+    assert weights < summed < 1.5 * weights  # every gradient once, and the little that BatchNorm's statistics are
+    assert len(step.groups["gradients"]) < 5 < len(step.groups["BatchNorm"])
+    every = [c for found in step.groups.values() for c in found]
+    assert {(c.kind, c.devices, c.times) for c in every} == {("all-reduce", 4, 1)}
+    assert step.state >= 3 * weights  # with Adam's two moments
+    assert step.batch >= 2 * 63 * 63 * 3
+    assert 0 < step.hbm < step.accessed
+    assert step.unknown_loops == ()
+    assert "fits" in "\n".join(report(step, config, CHIPS))
+
+
+def test_what_does_not_fit_is_refused_with_the_amount():
+    with pytest.raises(TooLargeError, match=r"G.* of 15\.75G hbm|exceeds available HBM \(15\.75G\)"):
+        compile_step(narrow(batch=4 * 50_000), CHIPS)
+
+
+@pytest.mark.parametrize(("implementation", "kernels"), [("auto", 0), ("pallas", 2)])
+def test_pooling_is_lowered_for_tpus_on_a_machine_without(implementation, kernels):
+    """Two heads pool, forwards and backwards: with kernels in one call each, otherwise in scans, never in a loop."""
+    config = narrow()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, pooling_implementation=implementation))
+    train_step, state, batch = abstract_step(config, mesh_of(CHIPS))
+    text = train_step.lower(state, batch).as_text()
+    assert text.count("tpu_custom_call") == 2 * kernels
+    assert "stablehlo.while" not in text
+
+
+def test_flops_are_those_of_the_convolutions_and_a_little_more():
+    one, four = (compile_step(narrow(batch=4 * images), CHIPS).flops for images in (8, 32))
+    assert np.isclose(four, 4 * one, rtol=0.15)

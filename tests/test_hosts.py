@@ -1,0 +1,274 @@
+"""Several processes on one run: how they join, that they do the same as one, and that none outlives the others."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cornerjax import hosts
+from cornerjax.checkpoint import restore_weights
+from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test, to_json
+from cornerjax.data.shapes import write_shapes
+from cornerjax.hosts import Hosts, check, in_cluster, joined
+
+ROOT = Path(__file__).parents[1]
+STEPS = 8
+TINY = Config(
+    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
+    data=Data(batch=4, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+    loss=Loss(group=2.0),
+    optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
+    test=Test(batch=2, top_k=10, max_pairs=10, nms_floor=0.0),
+    steps=STEPS,
+    log_steps=1,
+    save_steps=2,
+)
+
+
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
+
+
+def start(command: list[str], cwd: Path, *, count: int = 2, devices: int = 1, port: int = 0) -> list[subprocess.Popen]:
+    """The processes of a run, each with its output in a file out-<index>."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    several = ["--hosts.coordinator", f"localhost:{port or free_port()}", "--hosts.count", str(count)]
+    processes = []
+    for i in range(count):
+        given = [*several, "--hosts.index", str(i)] if count > 1 else []
+        with (cwd / f"out-{i}").open("w") as out:
+            processes.append(
+                subprocess.Popen([sys.executable, *command, *given], cwd=cwd, env=environment, stdout=out, stderr=out)
+            )
+    return processes
+
+
+def finish(processes: list[subprocess.Popen], cwd: Path, *, timeout: float = 300) -> list[tuple[int, str]]:
+    """Exit code and output of each."""
+    try:
+        codes = [process.wait(timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    time.sleep(0.3)  # the shell that has the last word outlives its process
+    return [(code, (cwd / f"out-{i}").read_text()) for i, code in enumerate(codes)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Hosts(count=0), "hosts.count is 0; accepted is 1 or more"),
+        (Hosts("h:1", 2, 2), "hosts.index is 2; accepted is 0 to hosts.count - 1 = 1"),
+        (Hosts("h:1", 2, -1), "hosts.index is -1"),
+        (Hosts("", 2, 0), "hosts.count is 2; give hosts.coordinator too"),
+        (Hosts("h", 2, 0), "hosts.coordinator is 'h'; accepted are host:port and auto"),
+        (Hosts("h:99999", 2, 0), "hosts.coordinator is 'h:99999'"),
+        (Hosts("h:1", 1, 0), "but hosts.count is 1"),
+        (Hosts("auto", 2, 1), "hosts.coordinator is auto: hosts.count and hosts.index come from the cluster"),
+        (Hosts("auto"), "no cluster that jax knows"),
+    ],
+)
+def test_options_that_no_run_can_use(options, message):
+    with pytest.raises(InputError, match=re.escape(message)), joined(options):
+        pass
+
+
+def test_a_first_process_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(hosts, "CONNECT_S", 0)
+    with pytest.raises(InputError, match=r"no process answers at localhost:\d+ within 0 s \(Connection refused\)"):
+        with joined(Hosts(f"localhost:{free_port()}", 2, 1)):
+            pass
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} cannot be used here: Address already in use"):
+            with joined(Hosts(f"localhost:{port}", 2, 0)):
+                pass
+
+
+STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        (STEP | {"SLURM_NTASKS": "2"}, True),
+        (STEP | {"SLURM_NTASKS": "1"}, False),
+        ({"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "2"}, False),  # not by srun
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, False),
+    ],
+)
+def test_clusters_are_recognised(monkeypatch, environment, several):
+    monkeypatch.setattr(hosts, "_has_tpu", lambda: "TPU_WORKER_HOSTNAMES" in environment)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert in_cluster() == several
+
+
+def test_one_process_joins_nobody():
+    check(Hosts())
+    with joined(Hosts()):
+        assert not jax.distributed.is_initialized()
+
+
+WAITING = """
+import sys, time, tyro
+from cornerjax import cli, hosts
+from cornerjax.config import InputError
+
+hosts.HEARTBEAT_S = 4
+
+def main():
+    options = tyro.cli(hosts.Hosts, args=[a.replace("--hosts.", "--") for a in sys.argv[2:]])
+    with hosts.joined(options):
+        from cornerjax.devices import barrier, gather
+        assert gather(options.index) == [0, 1]
+        print("joined", flush=True)
+        if sys.argv[1] == "error":
+            if options.index:
+                raise InputError("an image that only this process reads is broken")
+            barrier("never")
+        if sys.argv[1] == "hang":
+            time.sleep(200)
+        while sys.argv[1] == "collective":
+            gather(0)
+    print("left")
+
+cli.run(main)
+"""
+
+
+@pytest.mark.parametrize(("waiting", "victim"), [("hang", 0), ("hang", 1), ("collective", 1)])
+def test_when_one_process_is_killed_the_other_ends_with_a_sentence(tmp_path, waiting, victim):
+    """It need not be in a place that fails: a collective of some accelerators just never returns."""
+    processes = start(["-c", WAITING, waiting], tmp_path)
+    while not all("joined" in (tmp_path / f"out-{i}").read_text() for i in range(2)):
+        assert [process.poll() for process in processes] == [None, None]
+        time.sleep(0.1)
+    processes[victim].kill()
+    code, said = finish(processes, tmp_path, timeout=60)[1 - victim]
+    assert code not in (0, None)
+    assert said.splitlines()[-1] == hosts.STOPPED
+
+
+def test_an_error_in_one_process_ends_the_other_and_is_said_by_its_own(tmp_path):
+    (other, other_said), (code, said) = finish(start(["-c", WAITING, "error"], tmp_path), tmp_path, timeout=60)
+    assert (other, code) == (1, 2) or (other, code) == (-signal.SIGABRT, 2)
+    assert said.splitlines()[-1] == "error: an image that only this process reads is broken"
+    assert other_said.splitlines()[-1] == hosts.STOPPED
+
+
+def test_processes_that_are_done_leave_quietly(tmp_path):
+    for code, said in finish(start(["-c", WAITING, "leave"], tmp_path), tmp_path, timeout=60):
+        assert code == 0
+        assert said.splitlines()[-1] == "left"
+        assert "error" not in said
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    data = write_shapes(folder / "shapes", seed=0, train=24, val=9)
+    config = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(data)))
+    (folder / "config.json").write_text(to_json(config))
+    file = folder / "tiny.py"
+    file.write_text(
+        f"from cornerjax.config import from_json\n\ndef config():\n    return from_json({str(folder / 'config.json')!r})\n"
+    )
+    return file
+
+
+def train_command(recipe: Path) -> list[str]:
+    return [str(ROOT / "train.py"), "--config", str(recipe), "--workdir", "run"]
+
+
+def digest(workdir: Path) -> str:
+    params, model_state, _ = restore_weights(workdir, "latest")
+    leaves = jax.tree.leaves((params, model_state))
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+
+def lines(workdir: Path, name: str) -> list[float]:
+    entries = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [entry[name] for entry in entries if name in entry]
+
+
+@pytest.fixture(scope="module")
+def straight(recipe, tmp_path_factory) -> Path:
+    """The folder of an uninterrupted run of two processes with a device each."""
+    folder = tmp_path_factory.mktemp("straight")
+    (code, said), (other, silent) = finish(start(train_command(recipe), folder), folder)
+    assert (code, other) == (0, 0), said + silent
+    assert "step 8/8" in said
+    assert "step 8" not in silent
+    return folder
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_losses_of_one(recipe, straight, tmp_path):
+    """One with two devices: the sums are the same. With one device they are not, and Adam and BatchNorm amplify it."""
+    for devices in (1, 2):
+        (tmp_path / str(devices)).mkdir()
+        done = start(train_command(recipe), tmp_path / str(devices), count=1, devices=devices)
+        assert finish(done, tmp_path / str(devices))[0][0] == 0
+    two = lines(straight / "run", "total")
+    assert len(two) == STEPS
+    np.testing.assert_allclose(two, lines(tmp_path / "2" / "run", "total"), rtol=1e-6)
+    np.testing.assert_allclose(two[0], lines(tmp_path / "1" / "run", "total")[0], rtol=1e-4)
+    np.testing.assert_allclose(lines(straight / "run", "AP"), lines(tmp_path / "2" / "run", "AP"), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_run_that_lost_a_process_is_resumed_to_the_same_bits(recipe, straight, tmp_path, victim):
+    port = free_port()
+    processes = start(train_command(recipe), tmp_path, port=port)
+    while not (tmp_path / "run" / "checkpoints" / "4").is_dir():
+        assert [process.poll() for process in processes] == [None, None]
+        time.sleep(0.05)
+    processes[victim].kill()
+    killed = time.monotonic()
+    code, said = finish(processes, tmp_path)[1 - victim]
+    assert time.monotonic() - killed < 120
+    assert code != 0
+    assert said.splitlines()[-1] == hosts.STOPPED
+    again = finish(start(train_command(recipe), tmp_path, port=port), tmp_path)
+    assert [code for code, _ in again] == [0, 0], again
+    assert re.search("resuming run at step [46] of 8", again[0][1])
+    assert digest(tmp_path / "run") == digest(straight / "run")
+
+
+@pytest.mark.slow
+def test_an_evaluation_by_two_processes_or_four_devices_gives_the_same_boxes(straight):
+    command = [str(ROOT / "eval.py"), "--workdir", "run", "--pictures", "0"]
+    found = {}
+    for count, devices in ((1, 1), (2, 1), (1, 4), (2, 2)):
+        done = finish(start(command, straight, count=count, devices=devices), straight)
+        assert [code for code, _ in done] == [0] * count, done
+        found[count, devices] = json.loads((straight / "run" / "eval" / "results.json").read_text())
+    one = found.pop((1, 1))
+    assert len(one) > 50
+    for other in found.values():
+        assert [(box["image_id"], box["category_id"]) for box in other] == [
+            (box["image_id"], box["category_id"]) for box in one
+        ]
+        for name in ("bbox", "score"):
+            np.testing.assert_allclose([box[name] for box in other], [box[name] for box in one], rtol=1e-5, atol=1e-5)

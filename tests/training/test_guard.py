@@ -1,0 +1,236 @@
+"""A loss that is not finite stops the run with one sentence, the batch on disk, and the last good weights."""
+
+import dataclasses
+import re
+import shutil
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from cornerjax.checkpoint import Checkpoints
+from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test
+from cornerjax.data.pipeline import make_batches
+from cornerjax.data.shapes import write_shapes
+from cornerjax.training import replay
+from cornerjax.training.guard import Guard, write_batch
+from cornerjax.training.loop import train
+
+TINY = Config(
+    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
+    data=Data(batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+    loss=Loss(group=2.0),
+    optim=Optim(peak_lr=1e-3),
+    test=Test(batch=4, top_k=10, max_pairs=10),
+    steps=6,
+    save_steps=4,
+)
+BAD = 5  # the next step, which is sound by itself, has been started when it is noticed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """The runs here differ in what they meet, not in what they compile."""
+    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
+    options["jax_persistent_cache_min_compile_time_secs"] = 0.0
+    before = {name: getattr(jax.config, name) for name in options}
+    for changed in (options, before):
+        for name, value in changed.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # it looks at the options once
+        if changed is options:
+            yield
+
+
+FINE = {"total": 3.0, "focal": 2.0, "pull": 1.0, "grad_norm": 5.0}
+
+
+def losses(**changes):
+    return {name: jnp.float32(value) for name, value in (FINE | changes).items()}
+
+
+def batch(*image_ids):
+    return {"image": np.full((len(image_ids), 3), 0.5, np.float32), "image_id": np.array(image_ids, np.int64)}
+
+
+def test_a_bad_step_is_named_when_the_next_one_has_been_started(tmp_path):
+    guard = Guard(tmp_path)
+    guard.step(122, batch(1, 2), losses())
+    guard.step(123, batch(3, 4), losses(focal=np.nan, total=np.nan))
+    file = tmp_path / "not_finite" / "step-000123-host-0.npz"
+    sentence = (
+        f"the loss is not finite at step 123 (focal nan), on the images with ids 3, 4; to see whether one of "
+        f"them is to blame, run python -m cornerjax.training.replay {file}; a lower optim.peak_lr, or gradients clipped with "
+        "optim.clip_norm, may help"
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+        guard.step(124, batch(5, 6), losses())
+    kept = dict(np.load(file))
+    assert kept.pop("step") == 123
+    assert kept.keys() == batch(3, 4).keys()
+    assert all((kept[name] == value).all() and kept[name].dtype == value.dtype for name, value in batch(3, 4).items())
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_the_last_step_is_checked_too(tmp_path):
+    guard = Guard(tmp_path)
+    guard.finish()
+    guard.step(1, batch(1), losses())
+    guard.finish()
+    guard.step(2, batch(1), losses(pull=-np.inf, total=-np.inf))
+    with pytest.raises(InputError, match=r"^the loss is not finite at step 2 \(pull -inf\)"):
+        guard.finish()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"grad_norm": np.inf},
+            r"the gradient is not finite at step 1 \(grad_norm inf\), though the loss is \(total 3",
+        ),
+        ({"total": np.nan}, r"the loss is not finite at step 1 \(total nan\)"),
+        ({"focal": np.inf, "pull": np.nan, "total": np.nan, "grad_norm": np.nan}, r"\(focal inf, pull nan\)"),
+    ],
+)
+def test_the_parts_that_are_not_finite_are_named(tmp_path, changes, message):
+    guard = Guard(tmp_path)
+    guard.step(1, batch(1), losses(**changes))
+    with pytest.raises(InputError, match=message):
+        guard.finish()
+
+
+def test_of_many_images_the_first_are_named(tmp_path):
+    guard = Guard(tmp_path)
+    guard.step(1, batch(*range(20)), losses(total=np.nan))
+    with pytest.raises(InputError, match="with ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more; "):
+        guard.finish()
+
+
+def test_a_batch_that_cannot_be_written_is_said_and_hides_nothing(tmp_path):
+    (tmp_path / "not_finite").write_text("in the way")
+    guard = Guard(tmp_path)
+    guard.step(1, batch(1), losses(total=np.nan))
+    with pytest.raises(InputError, match=r"at step 1 .*; the batch could not be written to .*: File exists; "):
+        guard.finish()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=2)
+    return dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(folder)))
+
+
+def with_a_nan(source, config, *, first_step, **options):
+    """The batches, but for one pixel in the second image of step BAD."""
+    for step, batch in enumerate(make_batches(source, config, first_step=first_step, **options), start=first_step + 1):
+        image = batch["image"].copy()
+        if step == BAD:
+            image[1, 60, 60, 0] = np.nan
+        yield batch | {"image": image}
+
+
+def weights(workdir, step):
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.restore_weights(step)
+
+
+def newest(workdir):
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.latest()
+
+
+@pytest.fixture(scope="module")
+def straight(config, tmp_path_factory):
+    """The work directory of a run without a mishap; it has checkpoints of steps 4 and 6."""
+    return train(config, tmp_path_factory.mktemp("runs") / "straight").path
+
+
+@pytest.fixture(scope="module")
+def stopped(config, tmp_path_factory):
+    """The work directory of a run that stopped at step BAD, without any checkpoint before, and what it said."""
+    path = tmp_path_factory.mktemp("runs") / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cornerjax.training.loop.make_batches", with_a_nan)
+        with pytest.raises(InputError) as caught:
+            train(dataclasses.replace(config, save_steps=100), path)
+    return path, str(caught.value)
+
+
+def test_a_stopped_run_keeps_the_batch_and_the_weights_before_it(straight, stopped):
+    path, sentence = stopped
+    file = path / "not_finite" / f"step-{BAD:06d}-host-0.npz"
+    batch = dict(np.load(file))
+    ids = ", ".join(map(str, batch["image_id"]))
+    assert re.match(rf"the loss is not finite at step {BAD} \(focal nan, .*\), on the images with ids {ids};", sentence)
+    assert str(file) in sentence
+    assert np.argwhere(np.isnan(batch["image"])).tolist() == [[1, 60, 60, 0]]
+    assert newest(path) == BAD - 1
+    jax.tree.map(np.testing.assert_array_equal, weights(path, BAD - 1), weights(straight, BAD - 1))
+
+
+def test_the_same_command_stops_there_again_and_goes_on_once_the_image_is_mended(
+    config, straight, stopped, tmp_path, monkeypatch
+):
+    path = shutil.copytree(stopped[0], tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("cornerjax.training.loop.make_batches", with_a_nan)
+        with pytest.raises(InputError) as caught:
+            train(config, path)
+    assert str(caught.value) == stopped[1].replace(str(stopped[0]), str(path))
+    assert newest(path) == BAD - 1
+    train(config, path)
+    jax.tree.map(np.testing.assert_array_equal, weights(path, 6), weights(straight, 6))
+
+
+def replayed(file, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["replay", str(file)])
+    capsys.readouterr()
+    replay.main()
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_replay_finds_the_image(stopped, monkeypatch, capsys):
+    file = stopped[0] / "not_finite" / f"step-{BAD:06d}-host-0.npz"
+    first, second = np.load(file)["image_id"]
+    whole, good, bad, conclusion = replayed(file, monkeypatch, capsys)
+    assert whole.startswith(f"step {BAD}, the weights of step {BAD - 1}, all 2 images: focal nan, ")
+    assert re.match(rf"image {first} alone: focal \d+\.\d+, .*, total \d+\.\d+$", good)
+    assert re.match(rf"image {second} alone: focal nan, .*, total nan$", bad)
+    assert conclusion == f"not finite alone: the image {second}"
+
+
+def test_a_learning_rate_that_is_too_high(config, tmp_path, monkeypatch, capsys):
+    """Nothing is made up here: the weights of step 1 are finite, and what they give is not."""
+    wild = dataclasses.replace(config, optim=Optim(peak_lr=1e30), log_steps=2)
+    with pytest.raises(InputError, match=r"^the loss is not finite at step 2 \("):
+        train(wild, tmp_path / "run")
+    assert newest(tmp_path / "run") == 1
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(weights(tmp_path / "run", 1)))
+    *_, conclusion = replayed(tmp_path / "run" / "not_finite" / "step-000002-host-0.npz", monkeypatch, capsys)
+    assert conclusion == "no image alone is finite: it is the weights rather than an image"
+
+
+@pytest.mark.parametrize("name", ["nowhere.npz", "step-000001-host-0.npz"])
+def test_a_replay_without_a_batch_is_one_sentence(name, tmp_path, monkeypatch, capsys):
+    with pytest.raises(InputError, match=rf"^no file {tmp_path}/{name}; expected WORKDIR/not_finite/step-STEP"):
+        replayed(tmp_path / name, monkeypatch, capsys)
+
+
+def test_the_batch_of_several_hosts_is_put_together(tmp_path):
+    for host in (0, 1, 10, 2):
+        write_batch(tmp_path / f"step-000007-host-{host}.npz", 7, batch(host, host + 100))
+    step, whole = replay.read_step(tmp_path / "step-000007-host-2.npz")
+    assert step == 7
+    assert whole["image_id"].tolist() == [0, 100, 1, 101, 2, 102, 10, 110]
+    (tmp_path / "step-000007-host-1.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"host-1\.npz is damaged"):
+        replay.read_step(tmp_path / "step-000007-host-0.npz")
+
+
+def test_the_batch_of_some_hosts_is_not_enough(stopped):
+    with pytest.raises(InputError, match=r"not_finite has 1 images of the step, data\.batch is 2; expected"):
+        next(replay.losses_of(stopped[0], batch(1)))

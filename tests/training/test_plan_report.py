@@ -1,0 +1,116 @@
+"""What a plan makes of a compiled step; tests/aot/test_plan.py compiles one."""
+
+import dataclasses
+
+import pytest
+
+from cornerjax.config import InputError, load_recipe
+from cornerjax.training.chips import parse_slice
+from cornerjax.training.hlo import Collective
+from cornerjax.training.plan import Step, _said, group, remedies, report, talk_s
+
+MB = 10**6
+V5E = parse_slice("v5e:4x4")
+
+
+def total(*shapes, origin="transpose(jvp())/add", devices=16):
+    sizes = [4 * shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes]
+    return Collective("all-reduce", shapes, sum(sizes), devices, 1, origin)
+
+
+def step(**changes):
+    norms, gradients = [total((25_000,), origin="jvp(batch_norm)/sum")] * 10, [total((5000, 5000))]
+    groups = {"BatchNorm": norms, "gradients": gradients, "the rest": []}
+    fields = {"state": 2400 * MB, "batch": 3 * MB, "temporary": 7500 * MB, "output": 0, "program": 700 * MB}
+    work = {"flops": 197e12 / 20, "hbm": 819e9 / 10, "accessed": 2e11, "groups": groups, "unknown_loops": ()}
+    return Step(**(fields | work | {"compile_s": 60.0} | changes))
+
+
+def test_a_slice_has_rings_where_its_axes_are_long_enough():
+    assert V5E.size == 16
+    assert V5E.ici_bytes_s == 100e9  # one direction of two open axes
+    assert V5E.latency_s == pytest.approx(6e-6)
+    pod = parse_slice("v5e:16x16")
+    assert pod.ici_bytes_s == 200e9
+    assert pod.latency_s == pytest.approx(16e-6)
+    assert parse_slice("v5p:4x4x4").ici_bytes_s == 600e9
+
+
+@pytest.mark.parametrize("name", ["v5e", "v5e:16", "v9:2x2", "v5e:2x2x2x2"])
+def test_a_name_that_is_no_slice_is_one_sentence(name):
+    with pytest.raises(InputError, match=f"^no topology {name!r}; accepted are names such as v4:2x2x4"):
+        parse_slice(name)
+
+
+def test_an_all_reduce_costs_its_bytes_and_its_hops():
+    one = total((25_000_000,))  # 100 MB
+    assert talk_s([one], V5E, V5E) == pytest.approx(2 * 15 / 16 * 100e6 / 100e9 + 6e-6)
+    assert talk_s([one], V5E, parse_slice("v5e:16x16")) == pytest.approx(2 * 255 / 256 * 100e6 / 200e9 + 16e-6)
+    assert talk_s([one._replace(times=3)], V5E, V5E) == pytest.approx(3 * talk_s([one], V5E, V5E))
+
+
+def test_sums_are_sorted_by_what_is_added_up():
+    shapes = {(3, 3, 8, 16), (16,)}
+    kernels = total((16,), (3, 48), origin="transpose(jvp())/reduce_sum")._replace(shapes=((16,), (3, 3, 8, 16)))
+    sums = {
+        "BatchNorm": [total((16,), origin="jvp(batch_norm)/sum"), total((1, 16))],
+        "gradients": [kernels],
+        "the rest": [total((16,), origin="jvp()/sum"), total((8, 8))],
+    }
+    assert group([one for found in sums.values() for one in found], shapes) == sums
+
+
+def test_the_floors_are_work_over_speed_and_the_largest_one_gives_the_rate():
+    config = load_recipe("configs/cornernet.py")
+    lines = list(report(step(), config, V5E))
+    assert any("compute" in line and " 50.000 ms" in line for line in lines)
+    assert any("HBM  " in line and " 100.000 ms" in line for line in lines)
+    assert any("at most 480 images/s, 30.0 a chip, by HBM" in line for line in lines)
+    assert any("in all" in line and "10.603 GB of 17.2 GB, 62%: fits" in line for line in lines)
+    assert any("BatchNorm" in line and "10 operations" in line and "1.000 MB" in line for line in lines)
+    rows = [line.split() for line in "\n".join(lines).splitlines() if line.strip().startswith(("8 ", "256 "))]
+    assert [row[:3] for row in rows] == [["8", "2x4", "24"], ["256", "16x16", "768"]]
+    assert rows[0][-1] == "100.0%"
+    assert float(rows[1][-2]) == pytest.approx(768 / float(rows[1][-3]) * 1e3, rel=1e-3)
+
+
+def test_a_loop_of_unknown_length_is_told():
+    lines = "\n".join(report(step(unknown_loops=("while.7",)), load_recipe("configs/cornernet.py"), V5E))
+    assert "loop while.7: how often it runs is not known" in lines
+
+
+def test_what_helps_leaves_out_what_is_set_already():
+    config = load_recipe("configs/cornernet.py")
+    assert [line.split(":")[0] for line in remedies(config, V5E)] == [
+        "--model.dtype bfloat16",
+        "--model.remat stack",
+        "--optim.accumulate 3",
+        "a slice of more chips, or --data.batch 16",
+        "chips with more memory",
+    ]
+    small = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, dtype="bfloat16", remat="stack"),
+        data=dataclasses.replace(config.data, batch=16, render="host"),
+    )
+    assert [line.split(":")[0] for line in remedies(small, parse_slice("v5p:2x2x4"))] == ["--data.render device"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (96.00G) "
+            "exceeds available HBM (15.75G).",
+            "the total memory required for HLO temporaries (96.00G) exceeds available HBM (15.75G).",
+        ),
+        (
+            "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
+            "Used 21.12G of 15.75G hbm. Exceeded hbm capacity by 5.37G.\n\nTotal hbm usage >= 21.37G:\n",
+            "Used 21.12G of 15.75G hbm. Exceeded hbm capacity by 5.37G.",
+        ),
+        ("RESOURCE_EXHAUSTED: something new\nmore", "RESOURCE_EXHAUSTED: something new"),
+    ],
+)
+def test_of_what_xla_says_the_amounts_are_passed_on(error, said):
+    assert _said(error) == said
