@@ -21,7 +21,7 @@ class Eval:
     split: str = ""  # split to evaluate on; the one of the run's evaluations if not given
     images: str = ""  # folder of its images; that of the run, or looked for in the usual places, if not given
     pictures: int = 16  # images drawn at most
-    hosts: Hosts = Hosts()
+    hosts: Hosts = dataclasses.field(default_factory=Hosts)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Train:
     workdir: str = ""  # where the run is kept; runs/<recipe> if not given
     init: str = ""  # a work directory of train.py or of cornerjax.weights whose weights a new run starts from
     profile: bool = False  # write a trace of ten steps to <workdir>/profile
-    hosts: Hosts = Hosts()
+    hosts: Hosts = dataclasses.field(default_factory=Hosts)
     recipe: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 

@@ -1,7 +1,7 @@
 """What do bfloat16 and a running mean of the weights do to the AP? The shapes recipe, shortened, with several seeds.
 
-Of each seed one run computes in float32 and keeps a running mean beside the weights, which changes nothing in them: both
-are evaluated; another run computes in bfloat16. About 4 minutes a run on two cores.
+For each seed one run computes in float32 and keeps a running mean beside the weights, which changes nothing in them:
+both are evaluated. Another run computes in bfloat16. Some minutes a run on two cores.
 
 python benchmarks/precision.py --workdir runs/precision
 """

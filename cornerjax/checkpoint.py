@@ -23,7 +23,7 @@ from cornerjax.workdir import Workdir, not_written, open_workdir, reason, write_
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
-_FREE = ("log_steps", "save_steps", "eval_steps", "keep", "data.workers", "test.")
+_FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image", "test.")
 _LOG = logging.getLogger("cornerjax")
 _VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 
@@ -36,12 +36,14 @@ def create_workdir(
     *,
     recipe: str,
     init: dict[str, str] | None = None,
+    trained_on: str = "",
 ) -> Workdir:
     """Write the description of a new run, or check that the one there is of the same run.
 
     Args:
         recipe: name of the recipe, for the record.
         init: where its first weights came from, for the record; None: drawn at random.
+        trained_on: a hash of the training images; if the run began with others, a warning says so.
     Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
         cannot be written.
     """
@@ -49,7 +51,10 @@ def create_workdir(
     if (path / "run.json").is_file():
         there = open_workdir(path)
         if has_checkpoint(path):
-            init = json.loads((path / "run.json").read_text()).get("init")  # where its first weights did come from
+            began = json.loads((path / "run.json").read_text())
+            init = began.get("init")  # where its first weights did come from
+            if began.get("trained_on", trained_on) != trained_on:
+                _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
         free = (*_FREE, "steps") if config.optim.schedule == "step" else _FREE  # a cosine ends with the last step
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
@@ -67,6 +72,7 @@ def create_workdir(
         "recipe": recipe,
         "init": init,
         "seed": config.seed,
+        "trained_on": trained_on,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS},
     }
     try:
@@ -192,10 +198,14 @@ class Checkpoints:
 
     def restore_weights(self, step: int) -> dict[str, Any]:
         """Read the weights alone, onto one device, whatever devices wrote them."""
+        return self.read(step, "weights")
+
+    def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
+        """One of the two parts of a checkpoint as it is on the disk, onto one device."""
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        metadata = self._manager.item_metadata(step)["weights"]
+        metadata = self._manager.item_metadata(step)[item]
         like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), metadata)
-        return self._manager.restore(step, args=ocp.args.Composite(weights=ocp.args.StandardRestore(like)))["weights"]
+        return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(like)}))[item]
 
     def _restore(self, step: int, trees: dict[str, Any]) -> Any:
         stored = self._manager.item_metadata(step)

@@ -1,4 +1,4 @@
-"""A job shared by the devices of a process, and by processes: parts that need nothing of each other, and what they give."""
+"""Work divided over the devices of a process and over processes, in parts that need nothing of each other."""
 
 import pickle
 from collections.abc import Callable, Sequence
@@ -66,9 +66,10 @@ def copies(tree: Any) -> int:
 
 def _mesh(tree: Any) -> Mesh | None:
     """The devices that arrays lie on, if several."""
-    shardings = [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(tree)[:1]]
-    meshes = [sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)]
-    return meshes[0] if meshes and meshes[0].size > 1 else None
+    for leaf in jax.tree.leaves(tree)[:1]:
+        mesh = leaf.sharding.mesh if isinstance(getattr(leaf, "sharding", None), NamedSharding) else None
+        return mesh if isinstance(mesh, Mesh) and mesh.size > 1 else None
+    return None
 
 
 def share(items: Sequence[T]) -> list[T]:

@@ -62,10 +62,11 @@ def joined(hosts: Hosts) -> Iterator[None]:
         )
         if not automatic:
             _await_coordinator(hosts)
-        explicit = (None, None, None) if automatic else (hosts.coordinator, hosts.count, hosts.index)
+        explicit = (hosts.coordinator, hosts.count, hosts.index)
+        address, count, index = (None, None, None) if automatic else explicit
         try:
             jax.distributed.initialize(
-                *explicit, initialization_timeout=CONNECT_S, heartbeat_timeout_seconds=HEARTBEAT_S
+                address, count, index, initialization_timeout=CONNECT_S, heartbeat_timeout_seconds=HEARTBEAT_S
             )
         except ValueError as e:  # raised before any connection is made
             raise InputError(f"hosts.coordinator is auto, but there is no cluster that jax knows: {e}") from None
@@ -76,14 +77,16 @@ def joined(hosts: Hosts) -> Iterator[None]:
 
         try:
             yield
-        except InputError as e:
-            say_at_end("")
-            end(f"error: {e}", 2)
         except KeyboardInterrupt:
             say_at_end("")
             end("", 130)
         except Exception as e:
-            end(str(e).splitlines()[0] if _lost(e) else traceback.format_exc(), 1)
+            if _lost(e):
+                end(str(e).splitlines()[0], 1)
+            if not isinstance(e, InputError):
+                end(traceback.format_exc(), 1)
+            say_at_end("")
+            end(f"error: {e}", 2)
         jax.distributed.shutdown()  # waits for the others
 
 
@@ -195,7 +198,7 @@ def _last_word() -> Iterator:
 
 
 def _lost(e: Exception) -> bool:
-    """Whether an exception only says that another process is gone, as collectives and barriers do."""
+    """Whether an exception only says that another process is gone: collectives and barriers fail then."""
     return any(said in str(e) for said in ("Gloo", "oordination service", "Barrier"))
 
 

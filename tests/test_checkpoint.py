@@ -130,9 +130,7 @@ def two_steps(tmp_path_factory):
 GIVEN_UP = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # reads, by orbax
 DAMAGE = {
     "gone": lambda file, content: file.unlink(),
-    "empty": lambda file, content: file.write_bytes(b""),
     "cut in half": lambda file, content: file.write_bytes(content[: len(content) // 2]),
-    "zeros": lambda file, content: file.write_bytes(bytes(len(content))),
     "garbage": lambda file, content: file.write_bytes(np.random.default_rng(0).bytes(len(content))),
 }
 

@@ -88,17 +88,17 @@ def test_options_that_no_run_can_use(options, message):
 
 def test_a_first_process_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr(hosts, "CONNECT_S", 0)
-    with pytest.raises(InputError, match=r"no process answers at localhost:\d+ within 0 s \(Connection refused\)"):
-        with joined(Hosts(f"localhost:{free_port()}", 2, 1)):
-            pass
+    refused = r"no process answers at localhost:\d+ within 0 s \(Connection refused\)"
+    with pytest.raises(InputError, match=refused), joined(Hosts(f"localhost:{free_port()}", 2, 1)):
+        pass
 
 
 def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} cannot be used here: Address already in use"):
-            with joined(Hosts(f"localhost:{port}", 2, 0)):
-                pass
+        used = f"port {port} cannot be used here: Address already in use"
+        with pytest.raises(InputError, match=used), joined(Hosts(f"localhost:{port}", 2, 0)):
+            pass
 
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
@@ -190,9 +190,8 @@ def recipe(tmp_path_factory) -> Path:
     config = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(data)))
     (folder / "config.json").write_text(to_json(config))
     file = folder / "tiny.py"
-    file.write_text(
-        f"from cornerjax.config import from_json\n\ndef config():\n    return from_json({str(folder / 'config.json')!r})\n"
-    )
+    read = f"return from_json({str(folder / 'config.json')!r})"
+    file.write_text(f"from cornerjax.config import from_json\n\ndef config():\n    {read}\n")
     return file
 
 

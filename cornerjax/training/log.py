@@ -1,19 +1,23 @@
 """What a run says while it trains: a progress bar or plain lines, `metrics.jsonl`, TensorBoard."""
 
+import contextlib
 import json
 import os
+import socket
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import RecordWriter, summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
-from cornerjax.checkpoint import write_atomically
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
+from cornerjax.workdir import not_written, write_atomically
 
 
 class TrainLog:
@@ -26,9 +30,14 @@ class TrainLog:
     def __init__(self, path: Path, *, first_step: int, config: Config):
         self._steps, self._batch = config.steps, config.data.batch
         self._silent = jax.process_index() > 0  # of several processes, the first speaks for all
-        self._lines = open(os.devnull, "w") if self._silent else _reopen(path / "metrics.jsonl", first_step)
-        folder = str(path / "tensorboard")
-        self._board = SummaryWriter(folder, purge_step=first_step, write_to_disk=not self._silent)
+        self._path = path
+        if not self._silent:
+            with self._one_sentence():
+                self._lines = _reopen(path / "metrics.jsonl", first_step)
+                self._board = RecordWriter(_event_file(path / "tensorboard"))
+                self._event(first_step, file_version="brain.Event:2")
+                # TensorBoard hides what an earlier start wrote from here on.
+                self._event(first_step, session_log=SessionLog(status=SessionLog.START))
         hidden = self._silent or not sys.stderr.isatty()
         self._bar = tqdm(total=self._steps, initial=first_step, unit="step", disable=hidden)
         self._waiting: list[dict[str, jax.Array]] = []
@@ -41,36 +50,36 @@ class TrainLog:
         self._waiting.append(losses)
         self._bar.update()
 
-    def report(self, step: int, learning_rate: float) -> None:
+    def report(self, step: int, learning_rate: float, *, skipped: int = 0) -> None:
         """Write the means over the steps since the last report.
 
-        Raises: InputError: the loss is not finite.
+        Args:
+            skipped: images that could not be read since this start.
+        Raises: InputError: the files cannot be written.
         """
         losses = jax.device_get(self._waiting)
         elapsed = time.perf_counter() - self._since
         values = {name: float(np.mean([one[name] for one in losses])) for name in losses[0]}
         speed = len(losses) * self._batch / elapsed
-        self._write(step, values | {"learning_rate": learning_rate, "images_per_s": speed}, "train")
+        rest = {"learning_rate": learning_rate, "images_per_s": speed} | (
+            {"images_skipped": skipped} if skipped else {}
+        )
+        self._write(step, values | rest, "train")
         shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
         self._bar.set_postfix_str(f"{shown} {speed:.1f} images/s")
         if self._bar.disable and not self._silent:
             left = (self._steps - step) * elapsed / len(losses)
             minutes, seconds = divmod(round(left), 60)
             print(f"step {step}/{self._steps} {shown} {speed:.1f} images/s {minutes}:{seconds:02d} left", flush=True)
-        if not np.isfinite(values["total"]):
-            raise InputError(
-                f"the loss is {values['total']} at step {step}; a lower optim.peak_lr or optim.clip_norm may help, "
-                "the last checkpoint is kept"
-            )
         self._waiting = []
         self._since = time.perf_counter()
 
     def evaluation(self, step: int, metrics: dict[str, float], pictures: list[np.ndarray]) -> None:
-        """Write the results of an evaluation; pictures are (H, W, 3) uint8 BGR."""
-        self._write(step, metrics, "val")
-        for i, picture in enumerate(pictures):
-            self._board.add_image(f"val/{i}", picture[..., ::-1], step, dataformats="HWC")
-        self._board.flush()
+        """Write the results of an evaluation; pictures are (H, W, 3) uint8 BGR.
+
+        Raises: InputError: the files cannot be written.
+        """
+        self._write(step, metrics, "val", pictures)
         self.say(f"step {step}: AP {metrics['AP']:.3f} AP50 {metrics['AP50']:.3f} AP75 {metrics['AP75']:.3f}")
         self._since = time.perf_counter()  # the time it took is not training time
 
@@ -79,18 +88,44 @@ class TrainLog:
         if not self._silent:
             tqdm.write(line, file=sys.stderr if not self._bar.disable else sys.stdout)
 
-    def _write(self, step: int, values: dict[str, Any], group: str) -> None:
+    def _write(self, step: int, values: dict[str, Any], group: str, pictures: Sequence[np.ndarray] = ()) -> None:
+        if self._silent:
+            return
         finite = {name: value if value is not None and np.isfinite(value) else None for name, value in values.items()}
-        self._lines.write(json.dumps({"step": step, **finite}) + "\n")
-        for name, value in finite.items():
-            if value is not None:
-                self._board.add_scalar(f"{group}/{name}", value, step)
+        with self._one_sentence():
+            self._lines.write(json.dumps({"step": step, **finite}) + "\n")
+            for name, value in finite.items():
+                if value is not None:
+                    self._event(step, summary=summary.scalar(f"{group}/{name}", value))
+            for i, picture in enumerate(pictures):
+                self._event(step, summary=summary.image(f"{group}/{i}", picture[..., ::-1], dataformats="HWC"))
+            self._board.flush()
+
+    def _event(self, step: int, **content: Any) -> None:
+        # Not with SummaryWriter: its thread dies of a full disk, and the run then waits for it forever.
+        self._board.write(Event(wall_time=time.time(), step=step, **content).SerializeToString())
+
+    @contextlib.contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as e:
+            raise not_written(f"metrics.jsonl and tensorboard in {self._path}", e) from None
 
     def close(self) -> None:
-        """Finish the bar and the files."""
+        """Finish the bar and the files.
+
+        Raises: InputError: the files cannot be written.
+        """
         self._bar.close()
-        self._board.close()
-        self._lines.close()
+        if not self._silent:
+            with self._one_sentence(), contextlib.closing(self._lines):
+                self._board.close()
+
+
+def _event_file(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    return str(folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}")
 
 
 def _reopen(path: Path, first_step: int) -> TextIO:

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from cornerjax.data.pipeline import make_batches
 from cornerjax.detectors import get_detector
 from cornerjax.devices import barrier, of_first
 from cornerjax.evaluation.coco import Evaluator
-from cornerjax.evaluation.trained_on import overlap, record
+from cornerjax.evaluation.trained_on import record, sha256, warning
 from cornerjax.training.guard import Guard
 from cornerjax.training.init import init_weights, record_of
 from cornerjax.training.log import TrainLog
@@ -78,7 +78,15 @@ def train(
                 init_record = record_of(Path(init))
             if jax.process_index() == 0:
                 print("\n".join(said))
-        create_workdir(workdir, config, source.class_names, source.category_ids, recipe=recipe, init=init_record)
+        create_workdir(
+            workdir,
+            config,
+            source.class_names,
+            source.category_ids,
+            recipe=recipe,
+            init=init_record,
+            trained_on=sha256(source),
+        )
         if jax.process_index() == 0:
             record(workdir, source, Path(init) if init_record else None)
         barrier("work directory")
@@ -93,11 +101,9 @@ def train(
             with contextlib.closing(TrainLog(workdir, first_step=first, config=config)) as log:
                 if first:
                     log.say(f"resuming {workdir} at step {first} of {config.steps}")
-                if same := overlap(workdir, val_source):
-                    log.say(
-                        f"warning: {same} of the {len(val_source.records)} images of {config.data.val} are trained on; "
-                        "their AP says nothing about new images"
-                    )
+                if said_of_val := warning(workdir, val_source):
+                    log.say(said_of_val)
+                skipped: set[str] = set()
                 batches = make_batches(
                     source,
                     config,
@@ -107,9 +113,12 @@ def train(
                     first_step=first,
                     host=jax.process_index(),
                     hosts=jax.process_count(),
+                    skipped=skipped,
                 )
-                updates = update(state, train_step, batches, config, mesh, log, workdir if profile else None)
-                watch(updates, config, evaluator, checkpoints, log, signals, Guard(workdir))
+                updates = update(
+                    state, train_step, batches, config, mesh, log, checkpoints, workdir if profile else None
+                )
+                watch(updates, config, evaluator, checkpoints, log, signals, Guard(workdir), skipped)
     return run
 
 
@@ -120,6 +129,7 @@ def update(
     config: Config,
     mesh: Mesh,
     log: TrainLog,
+    checkpoints: Checkpoints,
     profiled: Path | None,
 ) -> Iterator[Update]:
     """Do the updates that are left, one each time the next is asked for.
@@ -130,7 +140,9 @@ def update(
     """
     first, compiled = int(state.step), None
     for step in range(first + 1, config.steps + 1):
-        batch = next(batches)
+        # Of several processes one alone may fail to read an image; the others know nothing of it, and cannot save.
+        with kept_on_error(state, checkpoints) if jax.process_count() == 1 else contextlib.nullcontext():
+            batch = next(batches)
         # The ids are for people, not for the device.
         on_devices = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, mesh)
         if compiled is None:
@@ -151,19 +163,24 @@ def watch(
     log: TrainLog,
     signals: StopSignals,
     guard: Guard,
+    skipped: Collection[str],
 ) -> None:
     """Ask for the updates; between them check and report the losses, evaluate and save the weights.
 
+    Args:
+        skipped: what make_batches could not read so far.
     Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
     """
     saved = time.monotonic()
     for step, state, batch, losses in updates:
         log.step(losses)
+        last, told, stop = step == config.steps, step % config.log_steps == 0, signals.asked(step)
         with kept_on_error(state, checkpoints):
             guard.step(step, batch, losses)
-        last, told, stop = step == config.steps, step % config.log_steps == 0, signals.asked(step)
+            if last or told:
+                guard.finish()
         if last or told:
-            log.report(step, float(learning_rate(config)(step - 1)))
+            log.report(step, float(learning_rate(config)(step - 1)), skipped=len(skipped))
         evaluate = not stop and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
         # The time is looked at when all hosts wait for each other anyway.
         late = told and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)

@@ -1,6 +1,10 @@
 """Padding, batching and the way back from cells to pixels."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import colour_detector
 import jax.numpy as jnp
@@ -136,6 +140,48 @@ def test_boxes_are_clipped_and_those_in_the_padding_dropped():
     kept = dataclasses.replace(CONFIG, legacy=Legacy(padding_boxes=True))
     found = find(Procedure(Blind(), colour_detector.apply, kept, NAMES), [draw(20, 30)])[0]
     np.testing.assert_array_equal(found.boxes, [[0, 0, 30, 0], [0, 0, 30, 20]])
+
+
+OVER_DEVICES = """
+import jax, numpy as np, colour_detector, test_saccades
+from cornerjax.devices import copies, local_copies
+from cornerjax.inference.procedure import Procedure
+
+def compare(detector, apply, config, weights, images):
+    one = Procedure(detector, apply, config, colour_detector.NAMES)
+    all_of_them = Procedure(detector, apply, config, colour_detector.NAMES, devices=jax.local_device_count())
+    sizes = [image.shape[:2] for image in images]
+    here = dict(one(weights, {}, one.plan(sizes), images.__getitem__))
+    copied = local_copies(weights)
+    assert copies(copied) == 4 and copies(weights) == 1
+    batches = all_of_them.plan(sizes)
+    assert all(batch.rows % 4 == 0 for batch in batches)
+    found = dict(all_of_them(copied, {}, batches, images.__getitem__))
+    assert sorted(found) == sorted(here) == list(range(len(images)))
+    for i in here:
+        for name in ("boxes", "scores", "classes"):
+            np.testing.assert_array_equal(getattr(found[i], name), getattr(here[i], name))
+    return sum(map(len, here.values()))
+
+rng = np.random.default_rng(0)
+images = [colour_detector.draw(*rng.integers(20, 64, 2), (i, 2, i + 9, 12), (1, 1, 9, 4 + i)) for i in range(9)]
+config = test_saccades.CONFIG
+assert compare(colour_detector.DETECTOR, colour_detector.apply, config, colour_detector.WEIGHTS, images) == 18
+scenes = [test_saccades.scene(*scene) for scene in test_saccades.SCENES]
+assert compare(test_saccades.Seeing(), test_saccades.apply, config, {"none": np.zeros(1)}, scenes) >= 5
+"""
+
+
+def test_images_divided_over_devices_have_the_same_boxes():
+    """In a process of its own, with four devices; the weights of the Saccade detector are not used by it."""
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "PYTHONPATH": f"{tests}:{tests / 'detectors'}",
+    }
+    done = subprocess.run([sys.executable, "-c", OVER_DEVICES], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_image_smaller_than_a_cell_is_refused(procedure):

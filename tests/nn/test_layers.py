@@ -7,7 +7,15 @@ import pytest
 
 from cornerjax.nn.functional import functional
 from cornerjax.nn.hourglass import Nearest
-from cornerjax.nn.layers import BatchNorm, Conv, ConvTranspose, DepthwiseConv, ResidualBlock, kernel_from_torch
+from cornerjax.nn.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    DepthwiseConv,
+    ResidualBlock,
+    divide_batch_norm,
+    kernel_from_torch,
+)
 
 
 def nhwc(array):
@@ -52,6 +60,47 @@ def test_one_value_a_channel_is_no_division_by_zero():
     y, after = jax.jit(partial(apply, train=True))(params, state, np.ones((1, 1, 1, 2), np.float32))
     np.testing.assert_array_equal(y, np.zeros((1, 1, 1, 2)))
     assert np.isfinite(after["var"]).all()
+
+
+def test_groups_are_normalised_each_by_itself_and_the_running_statistics_follow_their_mean():
+    """Against NumPy, in float64; two groups of three images with different means."""
+    module = BatchNorm(5)
+    module.groups = 2
+    apply, params, state = functional(module)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 4, 3, 5)) + np.repeat([0, 3], 3)[:, None, None, None]
+    y, after = jax.jit(partial(apply, train=True))(params, state, x.astype(np.float32))
+    halves = [x[:3], x[3:]]
+    expected = np.concatenate([(h - h.mean((0, 1, 2))) / np.sqrt(h.var((0, 1, 2)) + 1e-5) for h in halves])
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_allclose(after["mean"], 0.1 * np.mean([h.mean((0, 1, 2)) for h in halves], axis=0), atol=1e-6)
+    unbiased = np.mean([h.var((0, 1, 2), ddof=0) * 36 / 35 for h in halves], axis=0)
+    np.testing.assert_allclose(after["var"], 0.9 + 0.1 * unbiased, rtol=1e-5)
+
+
+def test_dividing_the_batch_reaches_every_norm_of_a_network():
+    block = ResidualBlock(4, 8, stride=2, rngs=np.random.default_rng(0))
+    divide_batch_norm(block, 3)
+    assert [block.bn1.groups, block.bn2.groups, block.skip.bn.groups] == [3, 3, 3]
+
+
+def test_bfloat16_inputs_are_computed_in_bfloat16_with_float32_weights_gradients_and_statistics():
+    """The result is that of float32 within bfloat16's three digits, and is not the same."""
+    apply, params, state = functional(ResidualBlock(8, 16, stride=2, rngs=np.random.default_rng(0)))
+    x = np.random.default_rng(1).standard_normal((2, 16, 16, 8)).astype(np.float32)
+
+    def total(params, x):
+        y, after = apply(params, state, x, train=True)
+        return jnp.sum(y.astype(jnp.float32) ** 2), (y, after)
+
+    gradient = jax.jit(jax.grad(total, has_aux=True))
+    grads, (y, after) = gradient(params, x)
+    half_grads, (half, half_after) = gradient(params, jnp.asarray(x, jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves((half_grads, half_after))} == {jnp.dtype("float32")}
+    assert 0 < np.abs(half.astype(np.float32) - y).max() < 0.03 * np.abs(y).max()
+    for one, other in zip(jax.tree.leaves((grads, after)), jax.tree.leaves((half_grads, half_after)), strict=True):
+        assert np.abs(one - other).max() < 0.03 * np.abs(one).max()
 
 
 @pytest.mark.parametrize(

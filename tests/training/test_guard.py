@@ -63,8 +63,8 @@ def test_a_bad_step_is_named_when_the_next_one_has_been_started(tmp_path):
     file = tmp_path / "not_finite" / "step-000123-host-0.npz"
     sentence = (
         f"the loss is not finite at step 123 (focal nan), on the images with ids 3, 4; to see whether one of "
-        f"them is to blame, run python -m cornerjax.training.replay {file}; a lower optim.peak_lr, or gradients clipped with "
-        "optim.clip_norm, may help"
+        f"them is to blame, run python -m cornerjax.training.replay {file}; a lower optim.peak_lr, or gradients "
+        "clipped with optim.clip_norm, may help"
     )
     with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
         guard.step(124, batch(5, 6), losses())

@@ -1,0 +1,106 @@
+"""One update: what it leaves when something is not finite, the running mean, what is refused, what it says it needs."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from cornerjax.config import Config, Data, InputError, Model, Optim
+from cornerjax.detectors import get_detector
+from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.setup import abstract_step, check_batch, example_of, memory_line, network_of, start_state
+from cornerjax.training.step import make_train_step
+
+SMALL = Config(
+    model=Model(num_classes=2, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4),
+    data=Data(batch=2, crop_px=(31, 31), max_objects=4),
+    optim=Optim(peak_lr=0.01, ema_decay=0.6),
+)
+
+
+def random_batch(rng):
+    batch = {name: np.stack([value] * 2) for name, value in example_of(SMALL).items()}
+    return batch | {"image": rng.standard_normal((2, 31, 31, 3)).astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def run():
+    """(update, first state): update takes host arrays and gives the next state and the losses, on the host too."""
+    detector, mesh, tx = get_detector("cornernet"), data_mesh(), make_optimiser(SMALL)
+    apply, params, model_state = network_of(SMALL, np.random.default_rng(0))
+    state = start_state(params, model_state, tx, mesh, ema=True)
+    step = make_train_step(detector, apply, tx, SMALL, mesh)
+    return lambda state, batch: jax.device_get(step(state, to_devices(batch, mesh))), jax.device_get(state)
+
+
+def same(one, other) -> bool:
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
+
+
+def test_the_running_mean_follows_the_weights(run):
+    """The decay rises from 1/10 to that of the recipe, as (1 + n) / (10 + n)."""
+    update, state = run
+    rng, mean = np.random.default_rng(0), {"params": state.params, "model_state": state.model_state}
+    for n in range(8):
+        state, _ = update(state, random_batch(rng))
+        decay = min(0.6, (1 + n) / (10 + n))
+        new = {"params": state.params, "model_state": state.model_state}
+        mean = jax.tree.map(lambda m, x, d=decay: d * m + (1 - d) * x, mean, new)
+    assert not same(mean, new)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6), state.ema, mean)
+
+
+def test_nothing_moves_from_a_loss_on_that_is_not_finite(run):
+    """Neither in the update itself nor in the next one, which has been started before anyone knew."""
+    update, first = run
+    rng = np.random.default_rng(0)
+    sound, _ = update(first, random_batch(rng))
+    assert int(sound.step) == 1
+    assert not same(sound.params, first.params)
+    bad = random_batch(rng)
+    bad["image"][1, 3, 4] = np.nan
+    halted, losses = update(sound, bad)
+    after, _ = update(halted, random_batch(rng))
+    assert not np.isfinite(losses["grad_norm"])
+    assert same(halted._replace(halted=sound.halted), sound)
+    assert same(after, halted)
+
+
+def changed(**fields) -> Config:
+    """SMALL with fields of its parts changed, as part__field."""
+    config = SMALL
+    for name, value in fields.items():
+        part, field = name.split("__")
+        config = dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **{field: value})})
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            changed(data__batch=3, optim__accumulate=2),
+            "data.batch is 3; it must be a positive multiple of .* times optim",
+        ),
+        (changed(data__batch=4, model__batch_norm_groups=3), "batch_norm_groups is 3; it must divide data.batch, 4"),
+        (
+            changed(data__batch=6, model__batch_norm_groups=3, optim__accumulate=2),
+            "must be 1 or a multiple of optim.accum",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_divided_is_refused(config, message):
+    with pytest.raises(InputError, match=message):
+        check_batch(config, data_mesh())
+
+
+def test_a_step_of_shapes_alone_says_what_it_needs():
+    """At least the weights, both moments, the running mean and the batch: here some 0.2 GB."""
+    config = changed(data__render="device", model__dtype="bfloat16", model__dims=(256, 256), model__head_dim=256)
+    step, state, batch = abstract_step(config, data_mesh())
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, batch))) / 1e9
+    assert held > 0.1
+    line = memory_line(step.lower(state, batch).compile())
+    assert float(line.split(":")[1].split("GB")[0]) == pytest.approx(held, abs=0.01)
