@@ -33,10 +33,8 @@ def main(
             compiled = step.lower(*arguments).compile()
             memory, flops = compiled.memory_analysis().temp_size_in_bytes, compiled.cost_analysis()["flops"]
             first = first or (memory, flops)
-            print(
-                f"{dtype:9s} {remat:6s} {memory / 1e9:7.2f} GB {memory / first[0]:5.2f} of none's {flops / first[1]:5.2f}",
-                flush=True,
-            )
+            parts = f"{memory / first[0]:6.2f} {flops / first[1]:6.2f}"
+            print(f"{dtype:9s} {remat:6s} {memory / 1e9:7.2f} GB {parts}", flush=True)
 
 
 if __name__ == "__main__":
