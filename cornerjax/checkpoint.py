@@ -1,12 +1,10 @@
 """The checkpoints of a work directory, and its start as the place of a run."""
 
 import gc
-import importlib.metadata
 import itertools
 import json
 import logging
 import math
-import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -19,13 +17,12 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cornerjax.config import Config, InputError, differences, to_json
-from cornerjax.workdir import Workdir, not_written, open_workdir, reason, write_atomically
+from cornerjax.workdir import Workdir, not_written, open_workdir, reason, versions, write_atomically
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image", "test.")
 _LOG = logging.getLogger("cornerjax")
-_VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 
 
 def create_workdir(
@@ -73,7 +70,7 @@ def create_workdir(
         "init": init,
         "seed": config.seed,
         "trained_on": trained_on,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS},
+        "versions": versions(),
     }
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -82,13 +79,6 @@ def create_workdir(
     except OSError as e:
         raise not_written(f"work directory {path}", e) from None
     return Workdir(path, config, class_names, category_ids)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return None
 
 
 class Checkpoints:
@@ -118,9 +108,8 @@ class Checkpoints:
         An `ap` makes it a candidate for the best, nan (there were no true boxes) does not.
         Raises: InputError: this checkpoint, or the one before it, cannot be written.
         """
-        items = {"weights": ocp.args.StandardSave(weights)}
-        if optimiser is not None:
-            items["optimiser"] = ocp.args.StandardSave(optimiser)
+        trees = {"weights": weights} if optimiser is None else {"weights": weights, "optimiser": optimiser}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
         try:
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
@@ -179,7 +168,6 @@ class Checkpoints:
         """
         damaged: dict[int, str] = {}
         for step in steps:
-            hook = sys.unraisablehook
             try:
                 return step, read(step), damaged
             except (InputError, MemoryError, jax.errors.JaxRuntimeError):
@@ -187,7 +175,7 @@ class Checkpoints:
             except Exception as e:  # orbax raises all kinds, bare Exception among them
                 damaged[step] = reason(e)
             # The reads that orbax has given up print tracebacks when they are collected.
-            sys.unraisablehook = lambda _: None
+            hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
             gc.collect()
             sys.unraisablehook = hook
         newest, why = max(damaged.items())
@@ -306,7 +294,7 @@ def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") ->
             if steps := sorted(checkpoints.newest_first(), key=lambda step: step != wanted):
                 taken, weights, damaged = checkpoints.first_readable(steps, checkpoints.restore_weights)
                 for step, why in damaged.items():
-                    path = workdir / "checkpoints" / str(step)
-                    _LOG.warning(f"checkpoint {path} is damaged ({why}); that of step {taken} is taken")
+                    bad = f"checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({why})"
+                    _LOG.warning(f"{bad}; that of step {taken} is taken")
                 return weights["params"], weights["model_state"], taken
     raise InputError(f"{workdir} has no checkpoint yet; train.py writes the first one after save_steps steps")

@@ -13,9 +13,11 @@ import contextlib
 import dataclasses
 import errno
 import fcntl
+import importlib.metadata
 import json
 import logging
 import os
+import platform
 import re
 import socket
 import textwrap
@@ -27,6 +29,7 @@ import jax
 
 from cornerjax.config import Config, InputError, from_json
 
+_VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -125,3 +128,15 @@ def _number(error: BaseException) -> int | None:
         return error.errno
     found = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
     return int(found[1]) if found else None
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that a run depends on, for its record."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return None

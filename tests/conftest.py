@@ -1,6 +1,7 @@
 """Fixtures that all tests share, and the strictness they run under."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import jax
@@ -31,3 +32,14 @@ def real_data() -> Path:
     if not folder or not Path(folder, "data").is_dir():
         pytest.skip("CORNERJAX_REAL_DATA does not name a folder with data/ and photos/")
     return Path(folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 6 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", disk], capture_output=True).returncode:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

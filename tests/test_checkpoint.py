@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +10,6 @@ import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, open_workdir, restore_weights
 from cornerjax.config import Config, InputError, Optim
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 6 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "small", disk], capture_output=True).returncode:
-        pytest.skip("no file system may be mounted here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
 
 NAMES, IDS = ("cat", "dog"), (3, 17)
 

@@ -52,9 +52,12 @@ ENTRY %main (a: f32[4,8,128], n: s32[], k: bf16[3,130]) -> f32[8,128] {
   %last = ROWS get-tuple-element(%loop), index=1
   %both = (KERNEL, ROWS) all-reduce(%k, %last), replica_groups=mesh['x'=2,'y'=4] {'x','y'}
   %all = f32[16,128]{1,0:T(8,128)S(1)} all-gather(%last), replica_groups=[4,2]<=[8], dimensions={0}
+  %fetch = (KERNEL_THERE, KERNEL, u32[]{:S(2)}) copy-start(%k)
+  %fetched = KERNEL_THERE copy-done(%fetch)
   ROOT %copy = f32[8,128]{1,0:T(8,128)} copy(%last)
 }
-""".replace("ROWS", "f32[8,128]{1,0:T(8,128)S(1)}").replace("KERNEL", "bf16[3,130]{1,0:T(8,128)(2,1)}")
+""".replace("ROWS", "f32[8,128]{1,0:T(8,128)S(1)}").replace("KERNEL_THERE", "bf16[3,130]{1,0:T(8,128)(2,1)S(1)}")
+PROGRAM = PROGRAM.replace("KERNEL", "bf16[3,130]{1,0:T(8,128)(2,1)}")
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,8 @@ def test_a_ring_sends_a_sum_twice_and_a_gathered_part_once_to_each_other_device(
 def test_hbm_bytes_leave_out_vector_memory_and_what_a_slice_does_not_read(program):
     row = 8 * 128 * 4
     kernel = 8 * 256 * 2  # bfloat16[3, 130] fills tiles of 8 x 128
-    assert hbm_bytes(program) == row + 2 * kernel + row  # the slice, the sum of the kernel in and out, the last copy
+    # The slice, the sum of the kernel in and out, the kernel to vector memory, the last copy.
+    assert hbm_bytes(program) == row + 2 * kernel + kernel + row
 
 
 def test_a_loop_whose_rounds_are_not_told_is_named():

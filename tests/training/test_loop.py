@@ -149,6 +149,14 @@ def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path):
+    """With a thousandth of a second between them, at every step that is reported; no GPU is needed to ask for one's bits."""
+    config = dataclasses.replace(config, save_steps=100, save_minutes=1e-5, keep=9, deterministic=True)
+    train(config, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["2", "4", "6"]
+    assert digest(tmp_path / "run") == digest(straight)
+
+
 def test_a_profile_is_written(config, tmp_path):
     longer = dataclasses.replace(config, steps=20, save_steps=20)
     run = train(longer, tmp_path / "run", profile=True)

@@ -1,10 +1,13 @@
 """What a plan makes of a compiled step; tests/aot/test_plan.py compiles one."""
 
 import dataclasses
+import sys
 
+import jax
 import pytest
 
 from cornerjax.config import InputError, load_recipe
+from cornerjax.training import plan
 from cornerjax.training.chips import parse_slice
 from cornerjax.training.hlo import Collective
 from cornerjax.training.plan import Step, _said, group, remedies, report, talk_s
@@ -94,6 +97,26 @@ def test_what_helps_leaves_out_what_is_set_already():
         data=dataclasses.replace(config.data, batch=16, render="host"),
     )
     assert [line.split(":")[0] for line in remedies(small, parse_slice("v5p:2x2x4"))] == ["--data.render device"]
+
+
+def test_what_does_not_fit_is_said_in_words_and_exits_with_1(monkeypatch, capsys):
+    class Huge:
+        def lower(self, state, batch):
+            return self
+
+        def compile(self):
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out. Used 21.12G of 15.75G hbm. Exceeded.")
+
+    monkeypatch.setattr(plan, "abstract_step", lambda config, mesh: (Huge(), None, None))
+    monkeypatch.setattr(plan, "mesh_of", lambda tpus: None)
+    monkeypatch.setattr(sys, "argv", ["plan", "--config", "configs/cornernet.py", "--data.batch", "64"])
+    with pytest.raises(SystemExit) as exited:
+        plan.main()
+    assert exited.value.code == 1
+    printed = capsys.readouterr().out
+    assert "configs/cornernet.py on v5e:4x4: 16 chips, batch 64, 80 classes, as COCO has" in printed
+    assert "Does not fit into the 17.2 GB of a chip. XLA: Used 21.12G of 15.75G hbm. Exceeded.\nWhat helps:" in printed
+    assert "--optim.accumulate 4: one image at a time" in printed
 
 
 @pytest.mark.parametrize(

@@ -51,10 +51,14 @@ def test_in_another_thread_nothing_is_held_back():
 
 
 def test_in_an_evaluation_a_signal_is_not_held_back():
-    with StopSignals() as signals:
-        with pytest.raises(Stopped) as stopped, signals.at_once(7):  # noqa: PT012
+    def evaluate(signals, step):
+        with signals.at_once(step):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(10)
+
+    with StopSignals() as signals:
+        with pytest.raises(Stopped) as stopped:
+            evaluate(signals, 7)
         with pytest.raises(Stopped), signals.at_once(8):
             pytest.fail("it was asked to stop before")
     assert (stopped.value.code, stopped.value.signal, stopped.value.step) == (143, signal.SIGTERM, 7)

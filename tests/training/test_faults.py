@@ -1,0 +1,113 @@
+"""What can happen to a run from outside: kill -9, SIGTERM, a full disk, a second run in its directory."""
+
+import dataclasses
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cornerjax.checkpoint import locked, restore_weights
+from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test
+from cornerjax.data.shapes import write_shapes
+from cornerjax.training.loop import train
+
+ROOT = Path(__file__).parents[2]
+TINY = Config(
+    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
+    data=Data(batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+    loss=Loss(group=2.0),
+    optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
+    test=Test(batch=4, top_k=10, max_pairs=10),
+    steps=6,
+    log_steps=2,
+    save_steps=3,
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Config:
+    folder = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)
+    return dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(folder)))
+
+
+def digest(workdir) -> str:
+    leaves = jax.tree.leaves(restore_weights(workdir, "latest"))
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+
+def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_bits(config, tmp_path):
+    """The show of benchmarks/resume.py, with a tiny network and one kill."""
+    recipe = tmp_path / "tiny.py"
+    recipe.write_text(f"from cornerjax.config import *\n\n\ndef config():\n    return {TINY!r}\n")
+    options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 1}
+    options["folder"] = tmp_path / "runs"
+    command = [sys.executable, ROOT / "benchmarks" / "resume.py", *(f"--{k}={v}" for k, v in options.items())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "while a checkpoint was being written" in done.stdout
+    assert re.search(r"exit code 143: stopped by SIGTERM at step \d+, which is saved", done.stdout)
+    hashes = re.findall(r"step 20 (\w{64})", done.stdout)
+    assert len(hashes) == 3
+    assert len(set(hashes)) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # writes that orbax gives up
+def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config, small_disk, tmp_path):
+    straight = digest(train(config, tmp_path / "straight").path)
+    for left in (0, 96):  # KiB: for not even the record of the run, for no checkpoint
+        run, filler = small_disk / str(left), small_disk / "filler"
+        free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
+        filler.write_bytes(bytes(free - left * 1024))
+        with pytest.raises(
+            InputError, match=r"^cannot write [^;]*: No space left on device.*; make room and run the sam"
+        ):
+            train(config, run)
+        filler.unlink()
+        assert not list(run.glob("checkpoints/*tmp*"))
+        assert digest(train(config, run).path) == straight
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cornerjax.checkpoint import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_second_run_in_a_directory_is_refused_until_the_first_has_ended_even_by_kill_9(config, tmp_path):
+    first = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert first.stdout.readline() == "held\n"
+        message = (
+            rf"^work directory {tmp_path}/run is in use by process {first.pid} on \S+ \(since \S+ \S+\); "
+            r"wait for it, stop it, or give another --workdir$"
+        )
+        with pytest.raises(InputError, match=message):
+            train(config, tmp_path / "run")
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        with locked(tmp_path / "run"):
+            pass
+    finally:
+        first.kill()
+        first.communicate()
+
+
+def test_a_directory_that_cannot_be_made_or_written_is_refused(config, small_disk, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write work directory .*/file/run: Not a directory$"):
+        train(config, tmp_path / "file" / "run")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    for run in (small_disk, small_disk / "run"):
+        with pytest.raises(InputError, match=rf"cannot write work directory {run}: Read-only file system$"):
+            train(config, run)
