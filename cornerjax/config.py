@@ -37,8 +37,8 @@ class Model:
     pooling_implementation: str = "auto"  # how corner pooling is computed: a name in cornerjax.ops.IMPLEMENTATIONS
     # of the network's maps; weights, their gradients, statistics and losses stay float32
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # what the backward pass computes again instead of keeping it: none; stack: stem, hourglasses, a corner's heads
-    # as wholes; level: each row of blocks in them by itself, which keeps more and needs less at a time
+    # what the backward pass computes again instead of keeping it: none; stack: each hourglass, and each corner's heads,
+    # as a whole; level: each row of blocks in them by itself, which keeps more and needs less at a time
     remat: Literal["none", "stack", "level"] = "none"
     # the batch is normalised in so many parts, each by its own statistics; the originals have one a GPU; 1: as a whole
     batch_norm_groups: int = 1

@@ -150,7 +150,7 @@ def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
 
 
 def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path):
-    """With a thousandth of a second between them, at every step that is reported; no GPU is needed to ask for one's bits."""
+    """With less than a millisecond between them, at every step that is reported; only GPUs mind `deterministic`."""
     config = dataclasses.replace(config, save_steps=100, save_minutes=1e-5, keep=9, deterministic=True)
     train(config, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["2", "4", "6"]
