@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 import jax
@@ -229,9 +230,16 @@ class Checkpoints:
         return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
 
     def __enter__(self) -> "Checkpoints":
+        self._excepthook, sys.excepthook = sys.excepthook, _without_closed_loops
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            self._close(error)
+        finally:
+            sys.excepthook = self._excepthook
+
+    def _close(self, error: BaseException | None) -> None:
         try:
             self._manager.close()  # waits for what is being written
         except (OSError, ValueError) as e:
@@ -258,6 +266,12 @@ class _Manager(ocp.CheckpointManager):
             return {"AP": float(super().metrics(step)["AP"])}
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _without_closed_loops(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What tensorstore's threads print for every array of a save that has failed, hundreds of times, is left out."""
+    if "Event loop is closed" not in str(error):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _ap(metrics: dict[str, float]) -> float:
