@@ -54,10 +54,10 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     if not root.is_dir():
         raise InputError(f"{data.root!r} is no folder; expected one in COCO format")
     try:
-        file = coco._annotation_file(root, split)
+        file = coco.annotation_file(root, split)
     except InputError as e:
         raise InputError(f"{e}; --splits names others") from None
-    content = coco._read_json(file)
+    content = coco.read_annotations(file)
     name = Path(split).stem.removeprefix("instances_")
     categories = _categories(content["categories"], name, findings)
     images = _images(content["images"], name, findings)
@@ -138,7 +138,7 @@ def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, 
     first_error: InputError | None = None
     for image in entries.values():
         try:
-            return coco._image_folder(root, split, images, file, image["file_name"])
+            return coco.image_folder(root, split, images, file, image["file_name"])
         except InputError as e:
             first_error = first_error or e
     assert first_error is not None
@@ -186,7 +186,7 @@ class _Objects:
             return self._note("unknown image", entry, f"image id {image_id!r}")
         if type(category_id) is not int or category_id not in self._categories:
             return self._note("unknown category", entry, f"category id {category_id!r}")
-        if not coco._is_box(box):
+        if not coco.is_box(box):
             return self._note("no box", entry, f"bbox {box}")
         assert box is not None
         if entry.get("iscrowd"):

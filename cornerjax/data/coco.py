@@ -81,8 +81,8 @@ def open_coco(data: Data, split: str) -> CocoSource:
     root = Path(data.root)
     if not root.is_dir():
         raise InputError(f"data.root {data.root!r} is no folder; expected one in COCO format, or {GENERATED}")
-    file = _annotation_file(root, split)
-    content = _read_json(file)
+    file = annotation_file(root, split)
+    content = read_annotations(file)
     categories = _categories(content["categories"], file)
     images = _images(content["images"], file)
     objects = _objects(content["annotations"], file, images=images, categories=categories, crowd=data.crowd)
@@ -90,7 +90,7 @@ def open_coco(data: Data, split: str) -> CocoSource:
         images = {image_id: image for image_id, image in images.items() if objects[image_id]}
     if not images:
         raise InputError(f"{file} has no images{'' if data.empty_images else ' with boxes'}; expected at least one")
-    folder = _image_folder(root, split, data.images, file, next(iter(images.values()))["file_name"])
+    folder = image_folder(root, split, data.images, file, next(iter(images.values()))["file_name"])
     _check_files(folder, [image["file_name"] for image in images.values()], file)
 
     order = {category_id: i for i, category_id in enumerate(categories)}
@@ -149,7 +149,7 @@ def check_counts(source: CocoSource, max_objects: int) -> None:
         )
 
 
-def _annotation_file(root: Path, split: str) -> Path:
+def annotation_file(root: Path, split: str) -> Path:
     if split.endswith(".json"):
         places = [Path(split), root / split]
     else:
@@ -161,7 +161,7 @@ def _annotation_file(root: Path, split: str) -> Path:
     raise InputError(f"no annotation file for split {split!r}; looked for {', '.join(map(str, places))}")
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_annotations(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_bytes())
     except OSError as e:
@@ -225,7 +225,7 @@ def _objects(
         if type(category_id) is not int or category_id not in categories:
             raise InputError(f'{name} has category id {category_id!r}, which is not in "categories"')
         height, width = images[image_id]["height"], images[image_id]["width"]
-        if not _is_box(box):
+        if not is_box(box):
             raise InputError(
                 f"{name} has bbox {box} in an image of {width}x{height} pixels; "
                 "expected four finite numbers x, y, width, height that float32 can hold, no negative size"
@@ -243,12 +243,12 @@ def _objects(
     return objects
 
 
-def _is_box(box: Any) -> bool:
+def is_box(box: Any) -> bool:
     numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
     return numbers and all(abs(v) < TOO_FAR for v in box) and box[2] >= 0 and box[3] >= 0
 
 
-def _image_folder(root: Path, split: str, images: str, file: Path, first: str) -> Path:
+def image_folder(root: Path, split: str, images: str, file: Path, first: str) -> Path:
     """The folder that the file names are relative to: the first place that has the first image."""
     split = Path(split).name.removesuffix(".json").removeprefix("instances_")
     folders = (
