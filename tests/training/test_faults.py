@@ -18,6 +18,7 @@ from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test
 from cornerjax.data.shapes import write_shapes
 from cornerjax.training.loop import train
 
+pytestmark = pytest.mark.slow  # whole runs, in processes of their own
 ROOT = Path(__file__).parents[2]
 TINY = Config(
     model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
