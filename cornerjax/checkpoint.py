@@ -91,6 +91,7 @@ class Checkpoints:
         self._path = path
         self._folder = (path / "checkpoints").absolute()
         self._failure: InputError | None = None
+        self._excepthook = sys.excepthook
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
@@ -230,7 +231,7 @@ class Checkpoints:
         return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
 
     def __enter__(self) -> "Checkpoints":
-        self._excepthook, sys.excepthook = sys.excepthook, _without_closed_loops
+        sys.excepthook = _without_closed_loops
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:

@@ -88,6 +88,8 @@ def locked(path: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (path / ".lock").exists() or not os.path.samefile(file.fileno(), path / ".lock"):
+                raise BlockingIOError  # that of a run that has just ended, and another may have made its own
             file.truncate(0)
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})".encode())
@@ -103,7 +105,12 @@ def locked(path: Path) -> Iterator[None]:
             logging.getLogger("cornerjax").warning(
                 f"work directory {path} is on a file system without locks: see to it that one run at a time uses it"
             )
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # gone, or the directory holds a run
+                (path / ".lock").unlink()
+                path.rmdir()
 
 
 def reason(error: BaseException) -> str:

@@ -85,11 +85,21 @@ def finish(processes: list[subprocess.Popen], cwd: Path, *, timeout: float = 300
         (Hosts("h:99999", 2, 0), "hosts.coordinator is 'h:99999'"),
         (Hosts("h:1", 1, 0), "but hosts.count is 1"),
         (Hosts("auto", 2, 1), "hosts.coordinator is auto: hosts.count and hosts.index come from the cluster"),
-        (Hosts("auto"), "no cluster that jax knows"),
     ],
 )
 def test_options_that_no_run_can_use(options, message):
     with pytest.raises(InputError, match=re.escape(message)), joined(options):
+        pass
+
+
+def test_without_a_cluster_auto_is_refused(monkeypatch):
+    """Said as jax does where no device has been used yet, unlike in the process of the tests."""
+
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
+    with pytest.raises(InputError, match="no cluster that jax knows: coordinator_address"), joined(Hosts("auto")):
         pass
 
 

@@ -13,6 +13,14 @@ import pytest
 from cornerjax.training.stop import Stopped, StopSignals
 
 
+@pytest.fixture(autouse=True)
+def handlers():
+    """Those of a program in the foreground: the tests may run in the background, where a shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_waits_until_it_is_asked_for(number):
     with StopSignals() as signals:
