@@ -1,7 +1,7 @@
 """Training examples as the pipeline makes them, and what of the objects gets lost in them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,7 +12,7 @@ from cornerjax.check.images import Seen
 from cornerjax.config import Config
 from cornerjax.data import order
 from cornerjax.data.coco import Record
-from cornerjax.data.crop import Objects, crop_example, draw, flip_objects
+from cornerjax.data.crop import Draws, Objects, crop_at
 from cornerjax.detectors.base import Detector
 from cornerjax.ops.pixels import finish_image
 
@@ -83,14 +83,8 @@ class Examples:
         one_cell, ignored = in_one_cell(encoded), encoded.get("ignored", np.zeros(0, bool))
         return Fit(len(objects["classes"]), int(one_cell.sum()), count_collisions(encoded), int(ignored.sum()))
 
-    def _crop(self, record: Record, image: np.ndarray) -> tuple[Any, np.ndarray, Objects]:
-        config = self.config
-        draws = draw(
-            order.generator(config.seed, self._positions[record.image_id]), record.height, record.width, config.data
-        )
-        objects = {"boxes": record.boxes, "classes": record.classes}
-        image, objects = (self._detector.crop or crop_example)(image, objects, draws, config)
-        return draws, image, flip_objects(objects, image.shape[1]) if draws.flip else objects
+    def _crop(self, record: Record, image: np.ndarray) -> tuple[Draws, np.ndarray, Objects]:
+        return crop_at(self._positions[record.image_id], record, image, self.config, self._detector.crop)
 
 
 def in_one_cell(encoded: dict[str, np.ndarray]) -> np.ndarray:

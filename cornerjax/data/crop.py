@@ -1,6 +1,7 @@
 """The geometry of a training example: its random draws, the shared random crop and the plain stretch."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -8,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int32, UInt8
 
 from cornerjax.config import Config, Data
+from cornerjax.data import order
+from cornerjax.data.coco import Record
 
 DRAWS = ("flip", "jitter_order", "jitter", "lighting")  # what a batch carries when pixels are finished on the device
 Objects = dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2, "classes" (n,) int32, more where a source has it
@@ -57,6 +60,22 @@ def fit_border(border: int, size: int) -> int:
     while size - border // part <= border // part:
         part *= 2
     return border // part
+
+
+def crop_at(
+    position: int, record: Record, image: UInt8[np.ndarray, "h0 w0 3"], config: Config, crop: Callable | None = None
+) -> tuple[Draws, UInt8[np.ndarray, "H W 3"], Objects]:
+    """The random crop of a record's image at a global position of the training data, mirrored boxes included.
+
+    Args:
+        crop: a detector's own, see its contract; None: crop_example.
+    Returns: the draws, the crop, and its objects; the draws say how the crop's pixels are still to be finished, and
+        mirrored.
+    """
+    draws = draw(order.generator(config.seed, position), record.height, record.width, config.data)
+    objects = {"boxes": record.boxes, "classes": record.classes}
+    image, objects = (crop or crop_example)(image, objects, draws, config)
+    return draws, image, flip_objects(objects, image.shape[1]) if draws.flip else objects
 
 
 def crop_example(

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from cornerjax.config import Config, InputError
 from cornerjax.data import order
 from cornerjax.data.coco import CocoSource, Record, is_gone, read_image
-from cornerjax.data.crop import as_arrays, crop_example, draw, flip_objects
+from cornerjax.data.crop import as_arrays, crop_at
 from cornerjax.ops.pixels import finish_image
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
@@ -51,23 +51,18 @@ def make_example(
             random draws of the position all the same. None: that is an error.
     Raises: InputError: the image cannot be read, nor, with `skip`, any of the next ones.
     """
-    data = config.data
     index = order.image_index(position, seed=config.seed, num_images=len(source.records))
     if skip:
         record, picture = _readable(source, index, skip)
     else:
         record = source.records[index]
         picture = read_image(record)
-    draws = draw(order.generator(config.seed, position), record.height, record.width, data)
-    objects = {"boxes": record.boxes, "classes": record.classes}
-    image, objects = (crop or crop_example)(picture, objects, draws, config)
-    if draws.flip:
-        objects = flip_objects(objects, image.shape[1])
+    draws, image, objects = crop_at(position, record, picture, config, crop)
     example = {"image_id": np.array(record.image_id, np.int64)} | encode(objects, config)
-    if data.render == "device":
+    if config.data.render == "device":
         return example | as_arrays(draws) | {"image": image}
-    image = finish_image(image, draws.flip, draws.jitter_order, draws.jitter, draws.lighting, np)
-    return example | render(example, config, np) | {"image": image}
+    finished = finish_image(image, draws.flip, draws.jitter_order, draws.jitter, draws.lighting, np)
+    return example | render(example, config, np) | {"image": finished}
 
 
 def _readable(

@@ -25,15 +25,20 @@ class TrainLog:
 
     `metrics.jsonl` gets one object a line: {"step", "total", ..., "learning_rate", "images_per_s"} for training,
     {"step", "AP", ...} for an evaluation. A resumed run appends, after dropping what lies beyond its first step.
+
+    Attributes:
+        evaluated: whether the weights of the first step have been, in an earlier part of the run.
     """
 
     def __init__(self, path: Path, *, first_step: int, config: Config):
         self._steps, self._batch = config.steps, config.data.batch
         self._silent = jax.process_index() > 0  # of several processes, the first speaks for all
         self._path = path
+        self.evaluated = False
         if not self._silent:
             with self._one_sentence():
-                self._lines = _reopen(path / "metrics.jsonl", first_step)
+                self._lines, written = _reopen(path / "metrics.jsonl", first_step)
+                self.evaluated = any(line["step"] == first_step and "AP" in line for line in written)
                 self._board = RecordWriter(_event_file(path / "tensorboard"))
                 self._event(first_step, file_version="brain.Event:2")
                 # TensorBoard hides what an earlier start wrote from here on.
@@ -128,11 +133,11 @@ def _event_file(folder: Path) -> str:
     return str(folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}")
 
 
-def _reopen(path: Path, first_step: int) -> TextIO:
-    """The file, to append to, without the lines of steps that are going to be done again."""
+def _reopen(path: Path, first_step: int) -> tuple[TextIO, list[dict[str, Any]]]:
+    """The file, to append to, and its lines, without those of steps that are going to be done again."""
+    kept = []
     if path.exists():
-        lines = path.read_text().splitlines()
-        whole = [line for line in lines if line.endswith("}")]  # a kill can cut the last one
-        kept = [line for line in whole if json.loads(line)["step"] <= first_step]
-        write_atomically(path, "".join(line + "\n" for line in kept))
-    return path.open("a", buffering=1)
+        whole = [line for line in path.read_text().splitlines() if line.endswith("}")]  # a kill can cut the last one
+        kept = [line for line in map(json.loads, whole) if line["step"] <= first_step]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return path.open("a", buffering=1), kept

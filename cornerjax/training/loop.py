@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,29 +68,9 @@ def train(
     tx = make_optimiser(config)
     apply, params, model_state = network_of(config, np.random.default_rng(config.seed))
     evaluator = Evaluator(detector, apply, config, val_source)
-    workdir, init_record = Path(workdir), None
+    workdir = Path(workdir)
     with locked(workdir):
-        if init:
-            if has_checkpoint(workdir):
-                said = [f"{workdir} has checkpoints of its own; {init} is not used"]
-            else:
-                params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
-                init_record = record_of(Path(init))
-            if jax.process_index() == 0:
-                print("\n".join(said))
-        create_workdir(
-            workdir,
-            config,
-            source.class_names,
-            source.category_ids,
-            recipe=recipe,
-            init=init_record,
-            trained_on=sha256(source),
-        )
-        if jax.process_index() == 0:
-            record(workdir, source, Path(init) if init_record else None)
-        barrier("work directory")
-        run = open_workdir(workdir)  # of the first process, which all of them must see
+        params, model_state = _start(workdir, config, source, params, model_state, recipe, str(init))
         state = start_state(params, model_state, tx, mesh, ema=config.optim.ema_decay > 0)
         train_step = make_train_step(detector, apply, tx, config, mesh)
         with StopSignals() as signals, Checkpoints(workdir, keep=config.keep) as checkpoints:
@@ -101,9 +81,9 @@ def train(
             with contextlib.closing(TrainLog(workdir, first_step=first, config=config)) as log:
                 if first:
                     log.say(f"resuming {workdir} at step {first} of {config.steps}")
-                if said_of_val := warning(workdir, val_source):
-                    log.say(said_of_val)
-                skipped: set[str] = set()
+                if said := warning(workdir, val_source):
+                    log.say(said)
+                run = Run(config, mesh, evaluator, checkpoints, log, signals, Guard(workdir))
                 batches = make_batches(
                     source,
                     config,
@@ -113,88 +93,138 @@ def train(
                     first_step=first,
                     host=jax.process_index(),
                     hosts=jax.process_count(),
-                    skipped=skipped,
+                    skipped=run.skipped,
                 )
-                updates = update(
-                    state, train_step, batches, config, mesh, log, checkpoints, workdir if profile else None
-                )
-                watch(updates, config, evaluator, checkpoints, log, signals, Guard(workdir), skipped)
-    return run
+                run.watch(run.updates(state, train_step, batches, workdir / "profile" if profile else None))
+                if first == config.steps and not of_first(log.evaluated):  # it was stopped in its last evaluation
+                    run.evaluate(first, state)
+    return open_workdir(workdir)
 
 
-def update(
-    state: TrainState,
-    train_step: Any,
-    batches: Iterator[dict[str, np.ndarray]],
+def _start(
+    workdir: Path,
     config: Config,
-    mesh: Mesh,
-    log: TrainLog,
-    checkpoints: Checkpoints,
-    profiled: Path | None,
-) -> Iterator[Update]:
-    """Do the updates that are left, one each time the next is asked for.
+    source: CocoSource,
+    params: dict[str, Any],
+    model_state: dict[str, Any],
+    recipe: str,
+    init: str,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Describe a new run in its directory, or check what is described there; the weights that it starts from."""
+    began_with = None
+    if init and has_checkpoint(workdir):
+        said = [f"{workdir} has checkpoints of its own; {init} is not used"]
+    elif init:
+        params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
+        began_with = Path(init)
+    else:
+        said = []
+    if jax.process_index() == 0:
+        print("\n".join(said), end="\n" if said else "")
+    create_workdir(
+        workdir,
+        config,
+        source.class_names,
+        source.category_ids,
+        recipe=recipe,
+        init=record_of(began_with) if began_with else None,
+        trained_on=sha256(source),
+    )
+    if jax.process_index() == 0:
+        record(workdir, source, began_with)
+    barrier("work directory")
+    open_workdir(workdir)  # what the first process wrote, all of them must see
+    return params, model_state
 
-    Args:
-        train_step: of make_train_step.
-        profiled: a trace of ten steps is written to the folder `profile` in it.
-    """
-    first, compiled = int(state.step), None
-    for step in range(first + 1, config.steps + 1):
-        # Of several processes one alone may fail to read an image; the others know nothing of it, and cannot save.
-        with kept_on_error(state, checkpoints) if jax.process_count() == 1 else contextlib.nullcontext():
-            batch = next(batches)
-        # The ids are for people, not for the device.
-        on_devices = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, mesh)
-        if compiled is None:
-            compiled = train_step.lower(state, on_devices).compile()
-            log.say(memory_line(compiled))
-        with trace(profiled / "profile", step - first) if profiled else contextlib.nullcontext():
-            state, losses = compiled(state, on_devices)
-            if profiled:
-                jax.block_until_ready(losses)
-        yield Update(step, state, batch, losses)
 
+@dataclasses.dataclass
+class Run:
+    """What the steps of a run share.
 
-def watch(
-    updates: Iterator[Update],
-    config: Config,
-    evaluator: Evaluator,
-    checkpoints: Checkpoints,
-    log: TrainLog,
-    signals: StopSignals,
-    guard: Guard,
-    skipped: Collection[str],
-) -> None:
-    """Ask for the updates; between them check and report the losses, evaluate and save the weights.
-
-    Args:
+    Attributes:
         skipped: what make_batches could not read so far.
-    Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
     """
-    saved = time.monotonic()
-    for step, state, batch, losses in updates:
-        log.step(losses)
-        last, told, stop = step == config.steps, step % config.log_steps == 0, signals.asked(step)
-        with kept_on_error(state, checkpoints):
-            guard.step(step, batch, losses)
+
+    config: Config
+    mesh: Mesh
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    log: TrainLog
+    signals: StopSignals
+    guard: Guard
+    skipped: set[str] = dataclasses.field(default_factory=set)
+
+    def updates(
+        self, state: TrainState, train_step: Any, batches: Iterator[dict[str, np.ndarray]], profile: Path | None
+    ) -> Iterator[Update]:
+        """Do the updates that are left, one each time the next is asked for.
+
+        Args:
+            train_step: of make_train_step.
+            profile: where a trace of ten steps is written to.
+        """
+        first, compiled = int(state.step), None
+        for step in range(first + 1, self.config.steps + 1):
+            # Of several processes one alone may fail to read an image; the others know nothing of it, and cannot save.
+            with self.kept_on_error(state) if jax.process_count() == 1 else contextlib.nullcontext():
+                batch = next(batches)
+            # The ids are for people, not for the device.
+            on_devices = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, self.mesh)
+            if compiled is None:
+                compiled = train_step.lower(state, on_devices).compile()
+                self.log.say(memory_line(compiled))
+            with trace(profile, step - first) if profile else contextlib.nullcontext():
+                state, losses = compiled(state, on_devices)
+                if profile:
+                    jax.block_until_ready(losses)
+            yield Update(step, state, batch, losses)
+
+    def watch(self, updates: Iterator[Update]) -> None:
+        """Ask for the updates; between them check and report the losses, evaluate and save the weights.
+
+        Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
+        """
+        config, saved = self.config, time.monotonic()
+        for step, state, batch, losses in updates:
+            self.log.step(losses)
+            last, told, stop = step == config.steps, step % config.log_steps == 0, self.signals.asked(step)
+            with self.kept_on_error(state):
+                self.guard.step(step, batch, losses)
+                if last or told:
+                    self.guard.finish()
             if last or told:
-                guard.finish()
-        if last or told:
-            log.report(step, float(learning_rate(config)(step - 1)), skipped=len(skipped))
-        evaluate = not stop and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
-        # The time is looked at when all hosts wait for each other anyway.
-        late = told and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)
-        if evaluate or stop or late or step % config.save_steps == 0:
-            with kept_on_error(state, checkpoints), signals.at_once(step) if evaluate else contextlib.nullcontext():
-                guard.finish()
-                result = evaluator(**state.evaluated()) if evaluate else None
-            if result:
-                pictures = evaluator.pictures(result, PICTURES) if jax.process_index() == 0 else []
-                log.evaluation(step, result.metrics, pictures)
-            save(state, checkpoints, ap=result.metrics["AP"] if result else None)
-            saved = time.monotonic()
-        if stop:
-            raise Stopped(stop, step)
+                self.log.report(step, float(learning_rate(config)(step - 1)), skipped=len(self.skipped))
+            evaluate = not stop and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
+            # The time is looked at when all hosts wait for each other anyway.
+            late = told and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)
+            if evaluate or stop or late or step % config.save_steps == 0:
+                with self.kept_on_error(state):
+                    self.guard.finish()
+                    ap = self.evaluate(step, state) if evaluate else None
+                save(state, self.checkpoints, ap=ap)
+                saved = time.monotonic()
+            if stop:
+                raise Stopped(stop, step)
+
+    def evaluate(self, step: int, state: TrainState) -> float:
+        """AP of the weights that are meant to be used; the log gets all of the result."""
+        with self.signals.at_once(step):
+            result = self.evaluator(**state.evaluated())
+        pictures = self.evaluator.pictures(result, PICTURES) if jax.process_index() == 0 else []
+        self.log.evaluation(step, result.metrics, pictures)
+        return result.metrics["AP"]
+
+    @contextlib.contextmanager
+    def kept_on_error(self, state: TrainState) -> Iterator[None]:
+        """Save what has been trained if something goes wrong here, or stops it."""
+        try:
+            yield
+        except BaseException as e:
+            # Of several processes all must save; InputError, here, is raised by all of them.
+            together = jax.process_count() == 1 or isinstance(e, InputError)
+            if together and int(state.step) != self.checkpoints.latest():
+                save(state, self.checkpoints, ap=None)
+            raise
 
 
 def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Config:
@@ -243,19 +273,6 @@ def resumable(state: TrainState) -> dict[str, Any]:
     """What a checkpoint holds besides the weights that are meant to be used."""
     rest = {"opt_state": state.opt_state, "step": state.step}
     return rest if state.ema is None else rest | {"params": state.params, "model_state": state.model_state}
-
-
-@contextlib.contextmanager
-def kept_on_error(state: TrainState, checkpoints: Checkpoints) -> Iterator[None]:
-    """Save what has been trained if something goes wrong here, or stops it."""
-    try:
-        yield
-    except BaseException as e:
-        # Of several processes all must save; InputError, here, is raised by all of them.
-        together = jax.process_count() == 1 or isinstance(e, InputError)
-        if together and int(state.step) != checkpoints.latest():
-            save(state, checkpoints, ap=None)
-        raise
 
 
 @contextlib.contextmanager

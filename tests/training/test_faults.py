@@ -1,7 +1,5 @@
 """What can happen to a run from outside: kill -9, SIGTERM, a full disk, a second run in its directory."""
 
-import dataclasses
-import hashlib
 import os
 import re
 import signal
@@ -9,44 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from cornerjax.checkpoint import locked, restore_weights
-from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test
-from cornerjax.data.shapes import write_shapes
+from cornerjax.checkpoint import locked
+from cornerjax.config import InputError
 from cornerjax.training.loop import train
 
 pytestmark = pytest.mark.slow  # whole runs, in processes of their own
 ROOT = Path(__file__).parents[2]
-TINY = Config(
-    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
-    data=Data(batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
-    loss=Loss(group=2.0),
-    optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
-    test=Test(batch=4, top_k=10, max_pairs=10),
-    steps=6,
-    log_steps=2,
-    save_steps=3,
-)
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Config:
-    folder = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)
-    return dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(folder)))
-
-
-def digest(workdir) -> str:
-    leaves = jax.tree.leaves(restore_weights(workdir, "latest"))
-    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
 
 
 def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_bits(config, tmp_path):
     """The show of benchmarks/resume.py, with a tiny network and one kill."""
     recipe = tmp_path / "tiny.py"
-    recipe.write_text(f"from cornerjax.config import *\n\n\ndef config():\n    return {TINY!r}\n")
+    recipe.write_text(f"from cornerjax.config import *\n\n\ndef config():\n    return {config!r}\n")
     options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 1}
     options["folder"] = tmp_path / "runs"
     command = [sys.executable, ROOT / "benchmarks" / "resume.py", *(f"--{k}={v}" for k, v in options.items())]
@@ -60,7 +34,7 @@ def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_b
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # writes that orbax gives up
-def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config, small_disk, tmp_path):
+def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config, small_disk, tmp_path, digest):
     straight = digest(train(config, tmp_path / "straight").path)
     for left in (0, 96):  # KiB: for not even the record of the run, for no checkpoint
         run, filler = small_disk / str(left), small_disk / "filler"

@@ -12,22 +12,12 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from cornerjax.checkpoint import Checkpoints
-from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test
+from cornerjax.config import InputError, Optim
 from cornerjax.data.pipeline import make_batches
-from cornerjax.data.shapes import write_shapes
 from cornerjax.training import replay
 from cornerjax.training.guard import Guard, write_batch
 from cornerjax.training.loop import train
 
-TINY = Config(
-    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
-    data=Data(batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
-    loss=Loss(group=2.0),
-    optim=Optim(peak_lr=1e-3),
-    test=Test(batch=4, top_k=10, max_pairs=10),
-    steps=6,
-    save_steps=4,
-)
 BAD = 5  # the next step, which is sound by itself, has been started when it is noticed
 
 
@@ -119,9 +109,8 @@ def test_a_batch_that_cannot_be_written_is_said_and_hides_nothing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    folder = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=2)
-    return dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(folder)))
+def config(config):
+    return dataclasses.replace(config, optim=Optim(peak_lr=1e-3), save_steps=4)
 
 
 def with_a_nan(source, config, *, first_step, **options):

@@ -1,7 +1,6 @@
 """Whole runs of a tiny network: they resume bit for bit, describe themselves, and need no TensorFlow in the step."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -13,34 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from cornerjax.checkpoint import restore_weights
-from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test, to_json
-from cornerjax.data.shapes import write_shapes
+from cornerjax.config import InputError, to_json
 from cornerjax.training.log import TrainLog
 from cornerjax.training.loop import train
-
-TINY = Config(
-    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
-    data=Data(batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
-    loss=Loss(group=2.0),
-    optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
-    test=Test(batch=4, top_k=10, max_pairs=10),
-    steps=6,
-    log_steps=2,
-    save_steps=3,
-)
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory) -> Config:
-    folder = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)
-    return dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(folder)))
-
-
-def digest(workdir) -> str:
-    params, model_state, _ = restore_weights(workdir, "latest")
-    leaves = jax.tree.leaves((params, model_state))
-    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +23,12 @@ def straight(config, tmp_path_factory):
     return train(config, tmp_path_factory.mktemp("runs") / "straight", recipe="tiny").path
 
 
-def test_a_run_that_stops_and_resumes_ends_with_the_same_bits(config, straight, tmp_path, capsys):
+def evaluations(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if "AP" in line]
+
+
+def test_a_run_that_stops_and_resumes_ends_with_the_same_bits(config, straight, tmp_path, capsys, digest):
     """It stops after step 5; its last checkpoint is that of step 3."""
     take, taken = TrainLog.step, []
 
@@ -81,18 +60,21 @@ def test_a_run_leaves_its_record(straight):
     assert run["versions"]["jax"] == jax.__version__
 
 
-def test_another_seed_gives_other_weights(config, straight, tmp_path):
+def test_another_seed_gives_other_weights(config, straight, tmp_path, digest):
     other = train(dataclasses.replace(config, seed=1), tmp_path / "run")
     assert digest(other.path) != digest(straight)
 
 
-def test_an_evaluation_that_fails_loses_nothing(config, straight, tmp_path):
-    """The state of the last step is saved before the error is passed on."""
+def test_an_evaluation_that_fails_loses_nothing(config, straight, tmp_path, digest):
+    """The state of the last step is saved before the error is passed on, and evaluated by the same command."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cornerjax.evaluation.coco.read_image", lambda record: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(config, tmp_path / "run")
     assert digest(tmp_path / "run") == digest(straight)
+    assert evaluations(tmp_path / "run") == []
+    train(config, tmp_path / "run")
+    assert evaluations(tmp_path / "run") == evaluations(straight)
 
 
 def test_single_images_with_and_without_objects(config, tmp_path):
@@ -119,7 +101,7 @@ def test_a_resumed_run_writes_no_step_twice(config, tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == lines[0] + "\n"
 
 
-def test_a_running_mean_is_what_is_evaluated_and_resumes_with_the_rest(config, straight, tmp_path):
+def test_a_running_mean_is_what_is_evaluated_and_resumes_with_the_rest(config, straight, tmp_path, digest):
     """It changes nothing in the weights that are trained; a run in two parts ends with the same mean."""
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, ema_decay=0.9), keep=2)
     train(config, tmp_path / "run")
@@ -129,10 +111,10 @@ def test_a_running_mean_is_what_is_evaluated_and_resumes_with_the_rest(config, s
     assert digest(tmp_path / "again") == digest(tmp_path / "run") != digest(straight)
 
 
-def test_a_finished_run_is_left_as_it_is(config, straight):
-    before = digest(straight)
+def test_a_finished_run_is_left_as_it_is(config, straight, digest):
+    before = digest(straight), evaluations(straight)
     train(config, straight)
-    assert digest(straight) == before
+    assert (digest(straight), evaluations(straight)) == before
 
 
 def test_rendering_on_the_device_trains_to_nearly_the_same_loss(config, straight, tmp_path):
@@ -149,7 +131,7 @@ def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path):
+def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path, digest):
     """With less than a millisecond between them, at every step that is reported; only GPUs mind `deterministic`."""
     config = dataclasses.replace(config, save_steps=100, save_minutes=1e-5, keep=9, deterministic=True)
     train(config, tmp_path / "run")

@@ -1,0 +1,48 @@
+"""The tiny run that the tests of training share."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from cornerjax.checkpoint import restore_weights
+from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+from cornerjax.data.shapes import write_shapes
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory) -> Config:
+    """A network of a few channels, twelve shapes images and six steps."""
+    return Config(
+        model=Model(
+            stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4
+        ),
+        data=Data(
+            root=str(write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)),
+            batch=2,
+            crop_px=(127, 127),
+            random_crop=False,
+            max_objects=8,
+            workers=1,
+        ),
+        loss=Loss(group=2.0),
+        optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
+        test=Test(batch=4, top_k=10, max_pairs=10),
+        steps=6,
+        log_steps=2,
+        save_steps=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def digest() -> Callable[[Path], str]:
+    """digest(workdir) -> SHA-256 of the newest weights."""
+
+    def of(workdir: Path) -> str:
+        leaves = jax.tree.leaves(restore_weights(workdir, "latest"))
+        return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+    return of
