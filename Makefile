@@ -5,6 +5,7 @@ SEED ?= 0
 VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest --durations=10
+WORKERS ?= 2
 
 .PHONY: demo test test-slow test-kernels tpu-aot cuda-aot lint torch bench clean
 
@@ -13,7 +14,7 @@ demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
 	$(RUN) eval.py --workdir runs/shapes-$(SEED)
 
 test: $(VENV)/installed-dev
-	$(PYTEST) -m "not slow and not tpu_aot and not cuda_aot"
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not tpu_aot and not cuda_aot"
 
 test-slow: $(VENV)/installed-torch
 	$(PYTEST) -m slow
