@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.average_precision import SIZES
+from cornerjax.evaluation.discovery import SIZES
 from cornerjax.evaluation.errors import ERRORS, Errors
 from cornerjax.evaluation.voc import VocAP, mean_voc
 
