@@ -9,7 +9,11 @@ from cornerjax.evaluation.matching import Boxes, match_at
 
 IOUS = np.linspace(0.05, 0.5, 10)
 NAMED = {"FD_5": 0, "FD_25": 4, "FD_50": 9}
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}  # least and largest area, in pixels
+SIZES = {
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, np.inf),
+}  # least and largest area, in pixels
 
 
 def false_discovery(boxes: Boxes) -> dict[str, float]:
@@ -19,11 +23,9 @@ def false_discovery(boxes: Boxes) -> dict[str, float]:
         FD_large of objects of one size; nan where there is nothing to find.
     Source: Duan et al. 2019, CenterNet: Keypoint Triplets for Object Detection, table 3.
     """
-    aps = _average_precisions(boxes, 0, np.inf)
+    aps = _average_precisions(boxes, 0.0, np.inf)
     rates = {"FD": 1 - float(np.mean(aps))} | {name: 1 - aps[at] for name, at in NAMED.items()}
-    return rates | {
-        f"FD_{size}": 1 - float(np.mean(_average_precisions(boxes, *area))) for size, area in SIZES.items()
-    }
+    return rates | {f"FD_{size}": 1 - float(np.mean(_average_precisions(boxes, *area))) for size, area in SIZES.items()}
 
 
 def _average_precisions(boxes: Boxes, least: float, largest: float) -> list[float]:

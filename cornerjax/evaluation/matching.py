@@ -98,13 +98,13 @@ def as_arrays(ground_truth: dict[str, Any], results: list[dict[str, Any]], image
     def marked(name: str) -> np.ndarray:
         return np.array([bool(entry.get(name)) for entry in truth], bool)
 
-    boxes, *of_which = shared(truth)
+    boxes, its_images, classes = shared(truth)
     given = np.array([entry.get("area") for entry in truth], np.float64)  # nan: none
     areas = np.where(np.isnan(given), (boxes[:, 2:] - boxes[:, :2]).prod(-1), given)
     return Boxes(
         tuple(names.values()),
-        TrueBoxes(boxes, *of_which, areas=areas, crowd=marked("iscrowd"), difficult=marked("difficult")),
-        FoundBoxes(*shared(found), scores=np.array([entry["score"] for entry in found], np.float64)),
+        TrueBoxes(boxes, its_images, classes, areas, marked("iscrowd"), marked("difficult")),
+        FoundBoxes(*shared(found), np.array([entry["score"] for entry in found], np.float64)),
     )
 
 
@@ -146,9 +146,7 @@ def match(boxes: Boxes, *, iou: float = 0.5) -> Matches:
     return match_at(boxes, [iou])[0]
 
 
-def match_at(
-    boxes: Boxes, ious: Sequence[float], *, required: Bool[np.ndarray, "m"] | None = None
-) -> list[Matches]:
+def match_at(boxes: Boxes, ious: Sequence[float], *, required: Bool[np.ndarray, "m"] | None = None) -> list[Matches]:
     """Match at several IoUs.
 
     Of the true boxes of its class in its image that are still free, a found box takes the one it overlaps most; one
