@@ -106,8 +106,8 @@ def report(times: dict[str, list[float]], frames: list[np.ndarray]) -> None:
     for way, taken in times.items():
         ratios = np.array(taken) / np.array(times["finding"])
         print(
-            f"{way:10s} {len(frames) / np.median(taken):7.1f} frames/s, {np.median(ratios):.3f} times the time of finding "
-            f"({ratios.min():.3f} to {ratios.max():.3f})"
+            f"{way:10s} {len(frames) / np.median(taken):7.1f} frames/s, "
+            f"{np.median(ratios):.3f} times as long as finding ({ratios.min():.3f} to {ratios.max():.3f})"
         )
 
 
@@ -123,9 +123,8 @@ def check(frames: list[np.ndarray], out: Path, names: tuple[str, ...]) -> None:
     def apart(there: list[np.ndarray], here: list[np.ndarray]) -> float:
         return float(np.mean([cv2.absdiff(a, b).mean() for a, b in zip(there, here, strict=True)]))
 
-    print(
-        f"frames written and played back: {len(played)} of {len(frames)}, boxes: {sum(len(e['boxes']) for e in entries)}"
-    )
+    boxes = sum(len(entry["boxes"]) for entry in entries)
+    print(f"frames written and played back: {len(played)} of {len(frames)}, boxes: {boxes}")
     print(
         f"mean absolute difference to what was drawn: {apart(played, expected):.2f} of 255; "
         f"to the next frame: {apart(played[:-1], expected[1:]):.2f}; "
