@@ -165,11 +165,11 @@ class Saccades:
         offsets: Float32[np.ndarray, "n 2"],
     ) -> Targets:
         """What is known of each look, in it."""
-        shown = []
-        for truth, scale, offset, corner, size in zip(
-            truths, scales[:, ::-1], offsets[:, ::-1], windows.corner.tolist(), windows.resized.tolist(), strict=True
-        ):
-            shown.append(place(truth.objects, scale, -offset * scale, size, first_px=corner))
+        laid = zip(truths, scales[:, ::-1], offsets[:, ::-1], windows.resized, windows.corner, strict=True)
+        shown = [
+            place(truth.objects, scale, -offset * scale, size.tolist(), first_px=corner.tolist())
+            for truth, scale, offset, size, corner in laid
+        ]
         return make_targets(self._detector, self._config, shown, [truth.parts for truth in truths], rows=len(shown))
 
     def _places(

@@ -16,9 +16,9 @@ def place(
     objects: Objects,
     scale: Float[np.ndarray, "2"],
     shift: Float[np.ndarray, "2"],
-    size_px: tuple[int, int],
+    size_px: Sequence[int],
     *,
-    first_px: tuple[int, int] = (0, 0),
+    first_px: Sequence[int] = (0, 0),
 ) -> Objects:
     """Move the objects of an image to where a network's input shows it.
 
@@ -31,8 +31,9 @@ def place(
     Returns: the objects of which something is shown, clipped to the part's first and last pixel as in training, with
         "overlap", the part of the area of each that is left.
     """
+    (height, width), (y, x) = size_px, first_px
     boxes = (objects["boxes"] * np.tile(scale, 2) + np.tile(shift, 2)).astype(np.float32)
-    shown = clip_objects(objects | {"boxes": boxes, "whole": boxes}, size_px, first_px=first_px)
+    shown = clip_objects(objects | {"boxes": boxes, "whole": boxes}, (height, width), first_px=(y, x))
     whole = shown.pop("whole")
     return shown | {"overlap": overlap(shown["boxes"], whole)}
 
