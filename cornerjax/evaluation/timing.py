@@ -72,21 +72,19 @@ def measure(
     records = source.records[:images]
     params, model_state = local_copies((params, model_state))
     batches = procedure.plan([(record.height, record.width) for record in records])
-    shapes = {(batch.bucket, batch.rows): batch for batch in batches}
-
-    def run(which: Any) -> float:
-        start = time.perf_counter()
-        for _ in procedure(params, model_state, which, lambda i: read_image(records[i])):
-            pass
-        return time.perf_counter() - start
-
     phased = _Phased(procedure, params, model_state)
-    for batch in shapes.values():
-        phased(batch, lambda i: read_image(records[i]))
-    run(shapes.values())
 
-    seconds = [phased(batch, lambda i: read_image(records[i])) for batch in batches]
-    elapsed = run(batches)
+    def load(i: int) -> np.ndarray:
+        return read_image(records[i])
+
+    def pass_over() -> tuple[list[Seconds], float]:
+        seconds = [phased(batch, load) for batch in batches]
+        start = time.perf_counter()
+        collections.deque(procedure(params, model_state, batches, load), maxlen=0)
+        return seconds, time.perf_counter() - start
+
+    pass_over()  # compiles; all images, as what Saccade compiles depends on what it sees
+    seconds, elapsed = pass_over()
     counts = np.array([len(batch.indices) for batch in batches])
     names = list(dict.fromkeys(name for of_batch in seconds for name in of_batch))
     spent = {name: np.array([of_batch.get(name, 0.0) for of_batch in seconds]) for name in names}
