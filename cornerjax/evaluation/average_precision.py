@@ -9,6 +9,8 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cornerjax.evaluation.matching import labels
+
 # In the order of COCOeval.stats.
 NAMES = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
@@ -44,9 +46,9 @@ def average_precision(
     precision = evaluation.eval["precision"][
         ..., 0, -1
     ]  # (iou, recall, class): objects of all sizes, 100 boxes an image
-    labels = _labels(ground_truth["categories"])
+    names = labels(ground_truth["categories"])
     per_class = {
-        labels[category_id]: {"AP": _mean(precision[..., k]), "AP50": _mean(precision[0, :, k])}
+        names[category_id]: {"AP": _mean(precision[..., k]), "AP50": _mean(precision[0, :, k])}
         for k, category_id in enumerate(evaluation.params.catIds)
     }
     return metrics, per_class
@@ -71,17 +73,6 @@ def _complete(entry: dict[str, Any]) -> dict[str, Any]:
     _, _, width, height = entry["bbox"]
     area = entry.get("area")
     return entry | {"area": width * height if area is None else area, "iscrowd": entry.get("iscrowd") or 0}
-
-
-def _labels(categories: list[dict[str, Any]]) -> dict[int, str]:
-    """Category id -> name; names that occur twice are told apart by their ids."""
-    names = [category["name"] for category in categories]
-    return {
-        category["id"]: category["name"]
-        if names.count(category["name"]) == 1
-        else f"{category['name']} {category['id']}"
-        for category in categories
-    }
 
 
 def _number(value: float) -> float:

@@ -8,16 +8,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from cornerjax import drawing
 from cornerjax.cli import progress
 from cornerjax.config import Config, InputError
 from cornerjax.data.coco import CocoSource, read_image
 from cornerjax.detectors.base import Detections, Detector, Truth
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.evaluation.average_precision import average_precision
+from cornerjax.evaluation.pictures import draw_pictures
 from cornerjax.inference.procedure import Procedure
-
-SHOWN_SCORE = 0.5  # boxes below are left out of pictures: a sure corner paired with a doubtful one scores a little less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +60,41 @@ class Evaluator:
                 raise InputError(f"{record.path}: {e}") from None
         self._batches = self._procedure.plan([(record.height, record.width) for record in source.records])
 
-    def __call__(self, params: dict[str, Any], model_state: dict[str, Any], *, true: Collection[str] = ()) -> Result:
+    def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
         """Find the boxes of all images and compare them with the true ones; every process has the same result.
+
+        Raises: InputError: an image cannot be read; on every process.
+        """
+        detections = self.find(params, model_state)
+        results = self.results(detections)
+        metrics, per_class = average_precision(self.ground_truth(), results, self.image_ids())
+        return Result(metrics, per_class, detections, results)
+
+    def find(
+        self, params: dict[str, Any], model_state: dict[str, Any], *, true: Collection[str] = ()
+    ) -> list[Detections]:
+        """The boxes of all images, in the order of the records; every process has all of them.
 
         Args:
             true: those of the detector's parts that are replaced by the truth; compiled once, whichever they are.
         Raises: InputError: an image cannot be read; on every process.
         """
-        records = self.source.records
         params, model_state = local_copies((params, model_state))
         by_index = self._find(params, model_state, true)
-        detections = [by_index[i] for i in range(len(records))]
-        ground_truth = json.loads(self.source.annotation_file.read_bytes())
+        return [by_index[i] for i in range(len(self.source.records))]
+
+    def results(self, detections: list[Detections]) -> list[dict[str, Any]]:
+        """The boxes in COCO's result format, as they are compared with the true ones."""
         # Differs from CornerNet: there, everything has two decimals.
-        results = coco_results(detections, self.source, decimals=2 if self._round else None)
-        metrics, per_class = average_precision(ground_truth, results, [record.image_id for record in records])
-        return Result(metrics, per_class, detections, results)
+        return coco_results(detections, self.source, decimals=2 if self._round else None)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The content of the annotation file."""
+        return json.loads(self.source.annotation_file.read_bytes())
+
+    def image_ids(self) -> list[int]:
+        """Of the images that count."""
+        return [record.image_id for record in self.source.records]
 
     def _find(
         self, params: dict[str, Any], model_state: dict[str, Any], true: Collection[str]
@@ -108,27 +125,7 @@ class Evaluator:
 
     def pictures(self, result: Result, count: int) -> list[np.ndarray]:
         """Pictures of `count` images, evenly over the data set: (H, W, 3) uint8 BGR, true boxes left, found right."""
-        return [self.picture(result, i) for i in self.shown(count)]
-
-    def shown(self, count: int) -> list[int]:
-        """Which records `pictures` shows: their indices, always the same ones."""
-        total = len(self.source.records)
-        return sorted({i * total // count for i in range(count)}) if count > 0 else []
-
-    def picture(self, result: Result, index: int) -> np.ndarray:
-        """The picture of one record."""
-        record, names = self.source.records[index], self.source.class_names
-        image, found = read_image(record), result.detections[index].above(SHOWN_SCORE)
-        true = drawing.draw_boxes(image, record.boxes, record.classes, class_names=names, title="true")
-        mine = drawing.draw_boxes(
-            image,
-            found.boxes,
-            found.classes,
-            class_names=names,
-            scores=found.scores,
-            title=f"found, {SHOWN_SCORE} and more",
-        )
-        return drawing.sheet([true, mine], columns=2)
+        return list(draw_pictures(self.source, result.detections, count).values())
 
 
 def coco_results(
@@ -155,3 +152,19 @@ def coco_results(
                 }
             )
     return results
+
+
+def from_results(results: list[dict[str, Any]], source: CocoSource) -> list[Detections]:
+    """The way back: the boxes of every record from COCO's result format, whose ids must be the source's."""
+    order = {category_id: label for label, category_id in enumerate(source.category_ids)}
+    of_image: dict[int, list[dict[str, Any]]] = {record.image_id: [] for record in source.records}
+    for entry in sorted(results, key=lambda entry: -entry["score"]):
+        of_image[entry["image_id"]].append(entry)
+    detections = []
+    for entries in of_image.values():
+        boxes = np.array([entry["bbox"] for entry in entries], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scores = np.array([entry["score"] for entry in entries], np.float32)
+        classes = np.array([order[entry["category_id"]] for entry in entries], np.int32)
+        detections.append(Detections(boxes, scores, classes, source.class_names))
+    return detections

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Column, Table
 
-from cornerjax.evaluation.average_precision import Metrics
-from cornerjax.evaluation.coco import Evaluator, Result
+from cornerjax.detectors.base import Detections
+from cornerjax.evaluation.average_precision import Metrics, average_precision
+from cornerjax.evaluation.coco import Evaluator
 
 COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
@@ -21,17 +22,28 @@ class Oracle(NamedTuple):
 
 
 def ask_oracles(
-    evaluator: Evaluator, params: dict[str, Any], model_state: dict[str, Any], ordinary: Result, parts: Sequence[str]
+    evaluator: Evaluator,
+    params: dict[str, Any],
+    model_state: dict[str, Any],
+    ordinary: list[Detections],
+    parts: Sequence[str],
+    *,
+    min_score: float = 0.0,
 ) -> list[Oracle]:
     """Evaluate with nothing true, each part, all but each, and all; all processes must come here.
 
     Args:
-        ordinary: what the evaluator says of these weights.
+        ordinary: what the evaluator finds with these weights, for the row of nothing.
         parts: the detector's.
+        min_score: boxes with a lower score are dropped, as they were from the ordinary ones.
     """
-    asked = [evaluator(params, model_state, true=true) for true in combinations(parts)]
-    found = zip(combinations(parts), (result.metrics for result in asked), strict=True)
-    return [Oracle((), ordinary.metrics), *(Oracle(true, metrics) for true, metrics in found)]
+
+    def compared(true: tuple[str, ...], detections: list[Detections]) -> Oracle:
+        results = evaluator.results([found.above(min_score) for found in detections])
+        return Oracle(true, average_precision(evaluator.ground_truth(), results, evaluator.image_ids())[0])
+
+    asked = [compared(true, evaluator.find(params, model_state, true=true)) for true in combinations(parts)]
+    return [compared((), ordinary), *asked]
 
 
 def combinations(parts: Sequence[str]) -> list[tuple[str, ...]]:
@@ -57,7 +69,7 @@ def verdict(oracles: Sequence[Oracle]) -> str:
 
 def print_oracles(oracles: Sequence[Oracle]) -> None:
     """Print a table, a row for each combination, and the verdict."""
-    table = Table(Column("true", no_wrap=True), *(name.replace("_", " ") for name in COLUMNS))
+    table = Table(Column("true", no_wrap=True), *(Column(key.replace("_", " "), justify="right") for key in COLUMNS))
     for name, metrics in by_name(oracles).items():
         table.add_row(name, *("-" if math.isnan(value) else f"{value:.3f}" for value in metrics.values()))
     Console().print(table)
@@ -65,8 +77,14 @@ def print_oracles(oracles: Sequence[Oracle]) -> None:
 
 
 def by_name(oracles: Sequence[Oracle]) -> dict[str, Metrics]:
-    """The COLUMNS of each combination, as a table and metrics.json have them: by "nothing", "tags + offsets", "all"."""
-    most = max(len(oracle.true) for oracle in oracles)
-    names = ["all" if len(oracle.true) == most else " + ".join(oracle.true) or "nothing" for oracle in oracles]
-    numbers = [{key: oracle.metrics[key] for key in COLUMNS} for oracle in oracles]
-    return dict(zip(names, numbers, strict=True))
+    """The COLUMNS of each, as a table and metrics.json have them: "nothing", "tags", "all but tags", "all"."""
+    every = max((oracle.true for oracle in oracles), key=len)
+    return {_name(oracle.true, every): {key: oracle.metrics[key] for key in COLUMNS} for oracle in oracles}
+
+
+def _name(true: tuple[str, ...], every: tuple[str, ...]) -> str:
+    if true == every:
+        return "all"
+    if len(true) > 1:
+        return "all but " + ", ".join(part for part in every if part not in true)
+    return true[0] if true else "nothing"

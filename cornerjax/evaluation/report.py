@@ -1,46 +1,85 @@
-"""The results of an evaluation for people: a folder of files, a table on the terminal."""
+"""An analysis as a folder of files; a folder that holds another evaluation, or anything else, is not replaced."""
 
+import dataclasses
 import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import numpy as np
 
 from cornerjax import drawing
 from cornerjax.config import InputError
-from cornerjax.evaluation.coco import Evaluator, Result
+from cornerjax.evaluation.analysis import Analysis
+from cornerjax.evaluation.plots import save_plots
+from cornerjax.evaluation.voc import mean_voc
 from cornerjax.inference.files import save_picture
 
-SIZES = ("small", "medium", "large")
+OURS = {"metrics.json", "results.json", "pictures", "precision_recall.png", "confidence.png", "errors.png"}
+Options = dict[str, Any]
 
 
-def write_report(folder: Path, evaluator: Evaluator, result: Result, *, pictures: int = 16, **about: Any) -> None:
-    """Write `metrics.json`, `results.json` and `pictures/`; what was in the folder is replaced in one go.
+def check_folder(folder: Path, options: Options) -> None:
+    """Refuse to replace what is not an evaluation with the same options.
 
     Args:
-        folder: usually workdir/eval.
-        pictures: at most so many images are drawn, evenly over the data set.
+        folder: where write_report is going to write.
+        options: by name; as they will stand in metrics.json.
+    Raises: InputError: naming what is in the way.
+    """
+    try:
+        there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    except OSError as e:
+        raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
+    if others := [name for name in there if name not in OURS]:
+        raise InputError(f"{folder} holds {others[0]}, which no evaluation writes; --out names another folder")
+    if "metrics.json" not in there:
+        return
+    try:
+        earlier = json.loads((folder / "metrics.json").read_bytes())["options"]
+        changed = [name for name in options if earlier.get(name) != _as_json(options[name])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # of a version that did not record its options
+    if changed:
+        raise InputError(
+            f"{folder} holds an evaluation with {changed[0]} {earlier.get(changed[0])} instead of "
+            f"{_as_json(options[changed[0]])}; --out names another folder, or remove that one"
+        )
+
+
+def write_report(
+    folder: Path,
+    analysis: Analysis,
+    results: list[dict[str, Any]],
+    *,
+    options: Options,
+    pictures: Mapping[int, np.ndarray] | None = None,
+    **about: Any,
+) -> None:
+    """Write metrics.json, results.json, three plots and pictures/; what was in the folder is replaced in one go.
+
+    Args:
+        folder: made if missing, with the folders it lies in; see check_folder.
+        results: in COCO's format, as they were analysed.
+        options: what the evaluation was made with.
+        pictures: (H, W, 3) uint8 BGR, by image id.
         about: more entries of metrics.json, as the step of the checkpoint.
     Raises: InputError: the folder cannot be written.
     """
     unfinished, old = (folder.with_name(f".{folder.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))
-    source = evaluator.source
     try:
         (unfinished / "pictures").mkdir(parents=True)
-        metrics = {**result.metrics, "per_class": result.per_class, **about}
-        (unfinished / "metrics.json").write_text(json.dumps(_without_nan(metrics), indent=2))
-        (unfinished / "results.json").write_text(json.dumps(result.results))
-        drawn = {source.records[i].image_id: evaluator.picture(result, i) for i in evaluator.shown(pictures)}
-        for image_id, picture in drawn.items():
+        metrics = {**as_dict(analysis), **about, "options": options}
+        (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
+        (unfinished / "results.json").write_text(json.dumps(results))
+        save_plots(unfinished, analysis)
+        for image_id, picture in (pictures or {}).items():
             save_picture(unfinished / "pictures" / f"{image_id}.jpg", picture)
-        if drawn:
-            save_picture(unfinished / "pictures" / "sheet.jpg", drawing.sheet(list(drawn.values())))
+        if pictures:
+            save_picture(unfinished / "pictures" / "sheet.jpg", drawing.sheet(list(pictures.values())))
         if folder.exists():
             folder.rename(old)
         try:
@@ -56,32 +95,26 @@ def write_report(folder: Path, evaluator: Evaluator, result: Result, *, pictures
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def print_tables(result: Result) -> None:
-    """Print COCO's twelve numbers and the AP of every class; "-" where there is nothing to find."""
-    console = Console()
-    columns = [("AP", "AP"), ("AP50", "AP50"), ("AP75", "AP75"), *((f"AP_{s}", f"AP {s}") for s in SIZES)]
-    console.print(_table({heading: [result.metrics[name]] for name, heading in columns}))
-    columns = [(f"AR_{s}", f"AR {s}") for s in ("1", "10", "100", *SIZES)]
-    console.print(_table({heading: [result.metrics[name]] for name, heading in columns}))
-    classes = {name: [numbers[name] for numbers in result.per_class.values()] for name in ("AP", "AP50")}
-    console.print(_table({"class": list(result.per_class), **classes}))
+def as_dict(analysis: Analysis) -> dict[str, Any]:
+    """The numbers of an analysis as metrics.json has them, APs as parts of 1."""
+    errors = analysis.errors
+    kinds = {name: {"count": errors.counts[name], "dAP50": errors.gains[name]} for name in errors.counts}
+    numbers = {
+        **analysis.metrics,
+        "false_discovery": analysis.false_discovery,
+        "errors": kinds,
+        "per_class": analysis.per_class,
+    }
+    if analysis.voc is not None:
+        per_class = {name: dataclasses.asdict(ap) for name, ap in analysis.voc.items()}
+        numbers["voc"] = {**dataclasses.asdict(mean_voc(analysis.voc)), "per_class": per_class}
+    return numbers
 
 
-def _table(columns: dict[str, Sequence[str | float]]) -> Table:
-    table = Table()
-    for heading, cells in columns.items():
-        table.add_column(heading, justify="right" if cells and isinstance(cells[0], float) else "left")
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*(escape(cell) if isinstance(cell, str) else _shown(cell) for cell in row))
-    return table
-
-
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no nan: null says that there was nothing to find."""
+def _as_json(value: Any) -> Any:
+    """JSON has no nan: null says that there was nothing to find; and no tuples."""
     if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
+        return {key: _as_json(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_as_json(entry) for entry in value]
     return None if isinstance(value, float) and math.isnan(value) else value

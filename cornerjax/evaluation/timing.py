@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +22,8 @@ from cornerjax.inference.procedure import Procedure
 Seconds = dict[str, float]
 
 
-class Milliseconds(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Milliseconds:
     """An image in one phase: median of the batches, and mean of the images."""
 
     median: float
