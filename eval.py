@@ -8,7 +8,7 @@ and writes a folder: metrics.json, results.json (COCO's result format, with the 
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -29,6 +29,8 @@ class Eval:
     out: str = ""  # folder for what is written; <workdir>/eval, or <results without .json>-eval, if not given
     min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted
     voc: bool = False  # PASCAL VOC's AP too
+    oracles: bool = False  # the AP with the truth in place of heat maps, tags, offsets, one by one and together
+    timing: int = 0  # images on which the phases of finding boxes are timed; 0: none
     pictures: int = 16  # images drawn at most
     hosts: Hosts = dataclasses.field(default_factory=Hosts)
     test: Test = dataclasses.field(default_factory=Test)  # those of the run if not given
@@ -60,14 +62,19 @@ def evaluate_run(args: Eval) -> None:
     from cornerjax.detectors import get_detector
     from cornerjax.evaluation.analysis import analyse
     from cornerjax.evaluation.coco import Evaluator
+    from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, print_oracles
     from cornerjax.evaluation.pictures import draw_pictures
     from cornerjax.evaluation.report import check_folder, write_report
     from cornerjax.evaluation.tables import print_tables
+    from cornerjax.evaluation.timing import measure, print_timing
     from cornerjax.evaluation.trained_on import warning
+    from cornerjax.inference.procedure import Procedure
     from cornerjax.nn.functional import functional
 
     if args.annotations:
         raise InputError("--annotations is of --results; the true boxes of a run's images are those of --root, --split")
+    if args.timing < 0:
+        raise InputError(f"timing is {args.timing}; accepted is 0 or more")
     run = open_workdir(Path(args.workdir))
     config, split = dataclasses.replace(run.config, test=args.test), args.split or run.config.data.val
     detector = get_detector(config.model.detector)
@@ -89,6 +96,9 @@ def evaluate_run(args: Eval) -> None:
     apply, *_ = functional(detector.build(config.model, None))
     evaluator = Evaluator(detector, apply, config, source)
     detections = [found.above(args.min_score) for found in evaluator.find(params, model_state)]
+    oracles: list[Oracle] = []
+    if args.oracles:
+        oracles = ask_oracles(evaluator, params, model_state, detections, detector.parts, min_score=args.min_score)
     if jax.process_index():
         return  # the first process speaks for all, which have the same boxes
     results = evaluator.results(detections)
@@ -97,8 +107,17 @@ def evaluate_run(args: Eval) -> None:
     if warned := warning(run.path, source):
         print(warned)
     print_tables(analysis)
+    about: dict[str, Any] = {"step": step, "split": split}
+    if oracles:
+        print_oracles(oracles)
+        about["oracles"] = by_name(oracles)
+    if args.timing:
+        procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        timing = measure(procedure, params, model_state, source, images=args.timing)
+        print_timing(timing)
+        about["timing"] = dataclasses.asdict(timing)
     pictures = draw_pictures(source, detections, args.pictures)
-    write_report(out, analysis, results, options=options, pictures=pictures, step=step, split=split)
+    write_report(out, analysis, results, options=options, pictures=pictures, **about)
     print(f"written: {out}")
 
 
@@ -110,6 +129,8 @@ def evaluate_file(args: Eval) -> None:
 
     if bool(args.annotations) == bool(args.root):
         raise InputError("--results needs the true boxes: either --annotations, a COCO file, or --root and --split")
+    if args.oracles or args.timing:
+        raise InputError("--oracles and --timing are of a run; the boxes of --results are taken as they are")
     if args.test != Test():
         raise InputError("the --test options are of a run; the boxes of --results are taken as they are")
     source = None

@@ -171,3 +171,20 @@ def test_images_without_boxes_count_in_an_evaluation(call, workdir, shapes, tmp_
     options = ("--split", split, "--images", images, "--pictures", 0, "--out", "out")
     assert call("eval.py", "--workdir", workdir, *options) == 0
     assert "5 images of" in capsys.readouterr().out
+
+
+def test_eval_asks_oracles_and_measures_time(call, workdir, tmp_path, capsys):
+    assert call("eval.py", "--workdir", workdir, "--out", tmp_path / "out", "--oracles", "--timing", 3) == 0
+    printed = capsys.readouterr().out
+    assert "all but tags" in printed
+    assert "images/s if one phase waits for the other" in printed
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["oracles"]["nothing"]["AP"] == metrics["AP"]
+    assert metrics["oracles"]["all"]["AP"] > 0.9
+    assert metrics["timing"]["images"] == 3
+    assert metrics["timing"]["phases"]["network"]["median"] > 0
+
+    assert call("eval.py", "--workdir", workdir, "--timing", -1) == 2
+    assert "timing is -1; accepted is 0 or more" in capsys.readouterr().err
+    assert call("eval.py", "--results", "boxes.json", "--annotations", "true.json", "--oracles") == 2
+    assert "--oracles and --timing are of a run" in capsys.readouterr().err

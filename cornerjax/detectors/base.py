@@ -29,6 +29,20 @@ class Found(NamedTuple):
     classes: Any  # (b, n)
 
 
+class Truth(NamedTuple):
+    """What is true of a test image, to take the place of what the network says of it."""
+
+    objects: dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2 in pixels of the image, "classes" (n,)
+    parts: Collection[str]  # which of the detector's `parts` are replaced; the others stay as predicted
+
+
+class Targets(NamedTuple):
+    """The truth of a batch of network inputs."""
+
+    encoded: dict[str, Any]  # of a detector's encode, (b, ...)
+    replaced: dict[str, Any]  # part -> (b,) bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Detections:
     """The boxes found in one image.
@@ -112,12 +126,19 @@ class Finder(Protocol):
         """How many images of a bucket fit into memory together, at most `largest`."""
         ...
 
-    def prepare(self, image: np.ndarray) -> Any:
-        """What can be done for one (H, W, 3) uint8 BGR image on the host, in a thread."""
+    def prepare(self, image: np.ndarray, truth: Truth | None = None) -> Any:
+        """What can be done for one (H, W, 3) uint8 BGR image on the host, in a thread.
+
+        All images that are taken together have a truth or none has; config.data.max_objects has room for the objects.
+        """
         ...
 
     def __call__(self, params: dict, model_state: dict, images: Sequence[Any], bucket: Any, rows: int) -> Found:
         """Boxes of up to `rows` prepared images of a bucket; the shapes depend on bucket and rows only."""
+        ...
+
+    def in_phases(self, phase: Callable[[str, Callable], Callable]) -> "Finder":
+        """The same procedure with every step on the device compiled by itself; `phase(name, step)` is called for it."""
         ...
 
 
@@ -134,6 +155,7 @@ class Detector(Protocol):
     defaults: Model  # the published network
     test_defaults: Test  # and how it was tested
     crop_px: tuple[int, int]  # and the height and width of its training examples
+    parts: tuple[str, ...]  # of its outputs, of which each can be replaced by the truth
 
     @property
     def crop(self) -> Callable | None:
@@ -181,6 +203,13 @@ class Detector(Protocol):
 
     def decode(self, outputs: Outputs, config: Config) -> Candidates:
         """Raw maps of the last stack -> candidate boxes in cells."""
+        ...
+
+    def with_truth(self, outputs: Outputs, targets: Targets, config: Config) -> Outputs:
+        """Raw maps of the last stack, the parts that are to be replaced as a network without mistakes would give them.
+
+        What the others say stays as it is, to the bit. config.data.crop_px is the size of the network's input.
+        """
         ...
 
     def torch_names(self, model: Model) -> dict[str, str]:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from cornerjax import ops
 from cornerjax.config import Config, InputError, Model, Test
-from cornerjax.detectors.base import Candidates, Finder, Outputs
+from cornerjax.detectors.base import Candidates, Finder, Outputs, Targets
 from cornerjax.losses import batch_counts, corner_loss
 from cornerjax.nn.functional import applied, by_path, functional
 from cornerjax.nn.heads import CornerHeads
@@ -26,9 +26,11 @@ from cornerjax.nn.layers import ResidualBlock, Rngs, divide_batch_norm
 from cornerjax.nn.pooling import find_pool
 from cornerjax.ops.corners import decode_corners
 from cornerjax.ops.precision import precise
+from cornerjax.ops.true_corners import true_heat, true_tags_and_offsets
 from cornerjax.targets import encode_corners, render_corners
 
 LEAST_BUCKET_PX = 128  # test images are padded to a multiple of this, minus 1
+PARTS = {"heat": "heat maps", "tag": "tags", "off": "offsets"}  # as the maps' names end -> what they hold
 
 # Our path -> the key in a checkpoint of CornerNet-Lite, each rule in turn.
 TORCH_RULES = (
@@ -117,6 +119,7 @@ class CornerNet:
     defaults = Model()
     test_defaults = Test(flip=True)
     crop_px = (511, 511)
+    parts: tuple[str, ...] = tuple(PARTS.values())
     crop: Callable | None = None
     detect: Callable[..., Finder] | None = None
     block: type = ResidualBlock
@@ -196,6 +199,17 @@ class CornerNet:
             non_peaks=config.legacy.non_peaks,
         )
         return Candidates(*pairs)
+
+    def with_truth(self, outputs: Outputs, targets: Targets, config: Config) -> Outputs:
+        maps, encoded = outputs[-1], targets.encoded
+        rendered = jax.vmap(lambda of_image: self.render(of_image, config, jnp))(encoded)
+        beside = {f"{corner}_{kind}": maps[f"{corner}_{kind}"] for corner in ("tl", "br") for kind in ("tag", "off")}
+        true = jax.vmap(partial(true_tags_and_offsets, tag_distance=config.test.tag_distance))(encoded, beside)
+        true |= {f"{corner}_heat": true_heat(rendered[f"{corner}_heat"]) for corner in ("tl", "br")}
+        for name, values in true.items():
+            replaced = targets.replaced[PARTS[name[3:]]][:, None, None, None]
+            true[name] = jnp.where(replaced, values, maps[name])
+        return [*outputs[:-1], maps | true]
 
     def torch_names(self, model: Model) -> dict[str, str]:
         _, params, model_state = functional(self.build(model, None))

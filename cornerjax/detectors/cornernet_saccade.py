@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -12,7 +13,7 @@ from jaxtyping import Float
 
 from cornerjax.config import Config, InputError, Model, Test
 from cornerjax.data.reference_crop import crop_around_reference
-from cornerjax.detectors.base import Outputs
+from cornerjax.detectors.base import Outputs, Targets
 from cornerjax.detectors.cornernet import CornerNet, CornerNetwork
 from cornerjax.detectors.saccades import Saccades
 from cornerjax.losses import batch_counts, saccade_loss
@@ -20,6 +21,7 @@ from cornerjax.nn.functional import applied
 from cornerjax.nn.heads import HEAT_BIAS, Head
 from cornerjax.nn.layers import Rngs
 from cornerjax.ops.precision import precise
+from cornerjax.ops.true_corners import true_heat
 from cornerjax.targets import encode_saccade, render_saccade
 
 BUCKET_PX = 128  # test images lie in arrays whose sides are multiples of this
@@ -61,6 +63,7 @@ class CornerNetSaccade(CornerNet):
     defaults = Model(detector="cornernet_saccade", stacks=3, dims=(256, 384, 384, 512), blocks=(1, 1, 1, 1))
     test_defaults = Test(top_k=12, max_pairs=12, tag_distance=0.3, no_border=True, nms_sigma=0.7)
     crop_px = (255, 255)
+    parts = ("attention", *CornerNet.parts)
     crop: Callable | None = staticmethod(crop_around_reference)
     network = SaccadeNetwork
 
@@ -137,6 +140,17 @@ class CornerNetSaccade(CornerNet):
             count_ignored=config.legacy.count_ignored,
             counts=counts,
         )
+
+    def with_truth(self, outputs: Outputs, targets: Targets, config: Config) -> Outputs:
+        """As a CornerNet's; of the objects that training would leave out in a look, the attention only."""
+        maps = super().with_truth(outputs, targets, config)[-1]
+        rendered = jax.vmap(lambda of_look: self.render(of_look, config, jnp))(targets.encoded)
+        replaced = targets.replaced["attention"][:, None, None, None]
+        attention = [
+            jnp.where(replaced, true_heat(rendered[f"attention_{i}"]), logits)
+            for i, logits in enumerate(maps["attention"])
+        ]
+        return [*outputs[:-1], maps | {"attention": attention}]
 
     def _attention_sizes(self, config: Config) -> tuple[tuple[int, int], ...]:
         """Rows and columns of the attention maps, the coarsest first."""

@@ -4,6 +4,7 @@ Looks of all images of a batch go through the network together, in batches of on
 and an image with few places costs little. The last batch is filled up, as is the only one of a single image.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,8 +16,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from cornerjax.config import Config, InputError
-from cornerjax.detectors.base import Candidates, Found
+from cornerjax.detectors.base import Candidates, Found, Outputs, Targets, Truth
 from cornerjax.detectors.selection import select
+from cornerjax.detectors.truth import make_targets, place
 from cornerjax.devices import copies, over_devices
 from cornerjax.ops.crops import Windows, crop_windows, cut_crops, placements, to_image, view_locations
 from cornerjax.ops.locations import attention_locations, box_locations, choose_locations
@@ -25,6 +27,13 @@ from cornerjax.ops.pixels import normalise
 
 MOST_PX = 64_000_000  # of the images taken together
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
+
+
+class Prepared(NamedTuple):
+    """An image, and what is true of it if that is to take the place of predictions."""
+
+    image: Image
+    truth: Truth | None
 
 
 class Round(NamedTuple):
@@ -48,10 +57,11 @@ class Saccades:
     """
 
     def __init__(self, detector: Any, apply: Callable, config: Config):
-        self._detector, self._config, self._side = detector, config, config.data.crop_px[0]
-        self.cut = jax.jit(partial(cut_crops, side=self._side))
-        self.look = over_devices(partial(_look, detector, apply, config), whole=2)
-        self.select = jax.jit(partial(_select, config=config))
+        self._detector, self._apply, self._config = detector, apply, config
+        self._side = config.data.crop_px[0]
+        self.cut: Callable[..., Any] = jax.jit(partial(cut_crops, side=self._side))
+        self.look: Callable[..., Any] = over_devices(partial(_look, detector, apply, config), whole=2)
+        self.select: Callable[..., Found] = jax.jit(partial(_select, config=config))
 
     def bucket(self, height: int, width: int) -> tuple[int, int]:
         """The size of the array that an image lies in.
@@ -69,24 +79,39 @@ class Saccades:
     def rows(self, bucket: tuple[int, int], largest: int) -> int:
         return max(1, min(largest, MOST_PX // (bucket[0] * bucket[1])))  # the network sees crops only
 
-    def prepare(self, image: Image) -> Image:
-        return image
+    def prepare(self, image: Image, truth: Truth | None = None) -> Prepared:
+        return Prepared(image, truth)
 
     def __call__(
-        self, params: dict, model_state: dict, images: Sequence[Image], bucket: tuple[int, int], rows: int
+        self, params: dict, model_state: dict, images: Sequence[Prepared], bucket: tuple[int, int], rows: int
     ) -> Found:
-        return self.trace(params, model_state, images, bucket, rows)[0]
+        known = [prepared.truth for prepared in images if prepared.truth]
+        return self.trace(params, model_state, [prepared.image for prepared in images], bucket, rows, known)[0]
+
+    def in_phases(self, phase: Callable[[str, Callable], Callable]) -> "Saccades":
+        network = phase("network", over_devices(partial(_see, self._apply), whole=2))
+        decode = phase("decode", over_devices(partial(_read, self._detector, self._config), whole=0))
+        other = copy.copy(self)
+        other.cut, other.select = phase("cut", self.cut), phase("NMS", self.select)
+        other.look = lambda params, state, crops, *rest: decode(network(params, state, crops), crops, *rest)
+        return other
 
     def trace(
-        self, params: dict, model_state: dict, images: Sequence[Image], bucket: tuple[int, int], rows: int
+        self,
+        params: dict,
+        model_state: dict,
+        images: Sequence[Image],
+        bucket: tuple[int, int],
+        rows: int,
+        truths: Sequence[Truth] = (),
     ) -> tuple[Found, list[Round]]:
-        """The boxes, and every round of looks that led to them."""
+        """The boxes, and every round of looks that led to them; truths are of all images or of none."""
         saccade = self._config.test.saccade
         sizes = [(image.shape[0], image.shape[1]) for image in images]
         padded = np.zeros((rows, *bucket, 3), np.uint8)
         for row, (image, (height, width)) in enumerate(zip(images, sizes, strict=True)):
             padded[row, :height, :width] = image
-        see = partial(self._see, params, model_state, jax.device_put(padded), sizes)
+        see = partial(self._see, params, model_state, jax.device_put(padded), sizes, truths)
 
         rounds = [
             see([view_locations(size[0], size[1], saccade.view_px) for size in sizes], most=rows * len(saccade.view_px))
@@ -109,6 +134,7 @@ class Saccades:
         model_state: dict,
         images: Any,
         sizes: list[tuple[int, int]],
+        truths: Sequence[Truth],
         places: list[np.ndarray],
         *,
         most: int,
@@ -119,6 +145,7 @@ class Saccades:
         laid = [crop_windows(of, *size, side=self._side) for of, size in zip(places, sizes, strict=True)]
         windows = Windows(*(np.concatenate(parts) for parts in zip(*laid, strict=True)))
         where = placements(windows, locations[:, 2], nominal=self._config.legacy.nominal_scale)
+        targets = self._targets([truths[i] for i in index.tolist()], windows, *where) if truths else ()
 
         count, batch = len(index), min(most, self._config.test.saccade.crop_batch)
         batch += -batch % copies(params)
@@ -126,9 +153,24 @@ class Saccades:
         for start in range(0, count, batch):
             part = partial(_part, start=start, rows=batch)
             crops = self.cut(images, part(index), Windows(*map(part, windows)))
-            seen.append(self.look(params, model_state, crops, *map(part, where)))
+            seen.append(self.look(params, model_state, crops, *map(part, where), jax.tree.map(part, targets)))
         found, attention = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *jax.device_get(seen))
         return Round(index, locations, windows, found, attention)
+
+    def _targets(
+        self,
+        truths: Sequence[Truth],
+        windows: Windows,
+        scales: Float32[np.ndarray, "n 2"],
+        offsets: Float32[np.ndarray, "n 2"],
+    ) -> Targets:
+        """What is known of each look, in it."""
+        laid = zip(truths, scales[:, ::-1], offsets[:, ::-1], windows.resized, windows.corner, strict=True)
+        shown = [
+            place(truth.objects, scale, -offset * scale, size.tolist(), first_px=corner.tolist())
+            for truth, scale, offset, size, corner in laid
+        ]
+        return make_targets(self._detector, self._config, shown, [truth.parts for truth in truths], rows=len(shown))
 
     def _places(
         self, seen: Round, image: int, size: tuple[int, int], threshold: float, *, first: bool
@@ -211,9 +253,30 @@ def _look(
     crops: Any,
     scales: Any,
     offsets: Any,
+    targets: Targets | tuple[()],
 ) -> tuple[Candidates, list[Float[jax.Array, "n _ _"]]]:
     """Boxes of the crops in pixels of their images, and the peaks of their attention."""
-    outputs, _ = apply(params, model_state, normalise(crops), train=False)
+    outputs = _see(apply, params, model_state, crops)
+    return _read(detector, config, outputs, crops, scales, offsets, targets)
+
+
+def _see(apply: Callable, params: dict, model_state: dict, crops: Any) -> Outputs:
+    """The first half of _look: the network's outputs."""
+    return apply(params, model_state, normalise(crops), train=False)[0]
+
+
+def _read(
+    detector: Any,
+    config: Config,
+    outputs: Outputs,
+    crops: Any,
+    scales: Any,
+    offsets: Any,
+    targets: Targets | tuple[()],
+) -> tuple[Candidates, list[Float[jax.Array, "n _ _"]]]:
+    """The second half of _look; of the crops only the shape counts."""
+    if targets:
+        outputs = detector.with_truth(outputs, targets, config)
     found = detector.decode(outputs, config)
     cells = outputs[-1]["tl_heat"].shape[1]
     boxes = to_image(found.boxes, scales, offsets, side=crops.shape[1], cells=cells)

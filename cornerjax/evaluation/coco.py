@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from cornerjax.cli import progress
 from cornerjax.config import Config, InputError
 from cornerjax.data.coco import CocoSource, read_image
-from cornerjax.detectors.base import Detections, Detector
+from cornerjax.detectors.base import Detections, Detector, Truth
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.pictures import draw_pictures
@@ -50,6 +50,8 @@ class Evaluator:
 
     def __init__(self, detector: Detector, apply: Callable, config: Config, source: CocoSource):
         self.source, self._round = source, config.legacy.round_results
+        most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
         self._procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
         for record in source.records:
             try:
@@ -68,12 +70,17 @@ class Evaluator:
         metrics, per_class = average_precision(self.ground_truth(), results, self.image_ids())
         return Result(metrics, per_class, detections, results)
 
-    def find(self, params: dict[str, Any], model_state: dict[str, Any]) -> list[Detections]:
+    def find(
+        self, params: dict[str, Any], model_state: dict[str, Any], *, true: Collection[str] = ()
+    ) -> list[Detections]:
         """The boxes of all images, in the order of the records; every process has all of them.
 
+        Args:
+            true: those of the detector's parts that are replaced by the truth; compiled once, whichever they are.
         Raises: InputError: an image cannot be read; on every process.
         """
-        by_index = self._find(*local_copies((params, model_state)))
+        params, model_state = local_copies((params, model_state))
+        by_index = self._find(params, model_state, true)
         return [by_index[i] for i in range(len(self.source.records))]
 
     def results(self, detections: list[Detections]) -> list[dict[str, Any]]:
@@ -89,13 +96,22 @@ class Evaluator:
         """Of the images that count."""
         return [record.image_id for record in self.source.records]
 
-    def _find(self, params: dict[str, Any], model_state: dict[str, Any]) -> dict[int, Detections]:
+    def _find(
+        self, params: dict[str, Any], model_state: dict[str, Any], true: Collection[str]
+    ) -> dict[int, Detections]:
         """The boxes of all images by index, from all processes."""
         records, batches = self.source.records, share(self._batches)
+
+        def load(i: int) -> np.ndarray:
+            return read_image(records[i])
+
+        def truth(i: int) -> Truth:
+            return Truth({"boxes": records[i].boxes, "classes": records[i].classes}, true)
+
         found: dict[int, Detections] = {}
         failure = ""
         try:
-            boxes = self._procedure(params, model_state, batches, lambda i: read_image(records[i]))
+            boxes = self._procedure(params, model_state, batches, load, truth if true else None)
             if jax.process_index() == 0:
                 boxes = progress(boxes, total=sum(len(batch.indices) for batch in batches), what="evaluating")
             found.update(boxes)

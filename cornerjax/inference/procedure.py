@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cornerjax.config import Config
-from cornerjax.detectors.base import Detections, Detector, Finder, Found
+from cornerjax.detectors.base import Detections, Detector, Finder, Found, Truth
 from cornerjax.inference.views import Views
 
 THREADS = 4  # that load images
@@ -59,16 +59,26 @@ class Procedure:
         return batches
 
     def __call__(
-        self, params: dict, model_state: dict, batches: Iterable[Batch], load: Callable[[int], np.ndarray]
+        self,
+        params: dict,
+        model_state: dict,
+        batches: Iterable[Batch],
+        load: Callable[[int], np.ndarray],
+        truth: Callable[[int], Truth] | None = None,
     ) -> Iterator[tuple[int, Detections]]:
         """Yield (index, detections) of every image of the batches, batch by batch.
 
         Args:
             batches: of plan.
             load: index -> (H, W, 3) uint8 BGR image; called in threads, ahead of the device.
+            truth: index -> what takes the place of predictions.
         """
+
+        def prepare(index: int) -> Any:
+            return self.finder.prepare(load(index), truth(index) if truth else None)
+
         waiting = None  # the device works on one batch while the next is assembled
-        for batch, images in _load_ahead(batches, lambda index: self.finder.prepare(load(index))):
+        for batch, images in _load_ahead(batches, prepare):
             found = self.finder(params, model_state, images, batch.bucket, batch.rows)
             if waiting:
                 yield from self._collect(*waiting)

@@ -1,5 +1,6 @@
 """The test procedure of detectors that have none of their own: whole images, at several scales, mirrored as well."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,8 +13,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from cornerjax.config import Config, InputError, Test
-from cornerjax.detectors.base import Candidates, Detector, Found
+from cornerjax.detectors.base import Candidates, Detector, Found, Outputs, Targets, Truth
 from cornerjax.detectors.selection import select
+from cornerjax.detectors.truth import at_size, make_targets, mirror, place
 from cornerjax.devices import over_devices
 from cornerjax.legacy import Legacy
 from cornerjax.ops.pixels import normalise
@@ -28,6 +30,7 @@ class Prepared(NamedTuple):
     images: list[UInt8[np.ndarray, "_ _ 3"]]
     height: int
     width: int
+    truth: Truth | None
 
 
 class Views:
@@ -40,9 +43,11 @@ class Views:
     """
 
     def __init__(self, detector: Detector, apply: Callable, config: Config):
-        self._detector, self._config = detector, config
-        self.look = over_devices(partial(look, detector, apply, config), whole=2)
-        self.select = over_devices(partial(_select_from, test=config.test, legacy=config.legacy), whole=0)
+        self._detector, self._apply, self._config = detector, apply, config
+        self.look: Callable[..., Candidates] = over_devices(partial(look, detector, apply, config), whole=2)
+        self.select: Callable[..., Found] = over_devices(
+            partial(_select_from, test=config.test, legacy=config.legacy), whole=0
+        )
 
     def bucket(self, height: int, width: int) -> Sizes:
         """The size that an image is padded to at each scale.
@@ -64,13 +69,13 @@ class Views:
         pixels = max(height * width for height, width in bucket) * (1 + self._config.test.flip)
         return max(1, min(largest, largest * LARGE_PX // pixels))
 
-    def prepare(self, image: UInt8[np.ndarray, "H W 3"]) -> Prepared:
+    def prepare(self, image: UInt8[np.ndarray, "H W 3"], truth: Truth | None = None) -> Prepared:
         height, width = image.shape[:2]
         images = [
             image if scale == 1 else cv2.resize(image, (scaled(width, scale), scaled(height, scale)))
             for scale in self._config.test.scales
         ]
-        return Prepared(images, height, width)
+        return Prepared(images, height, width, truth)
 
     def __call__(self, params: dict, model_state: dict, images: Sequence[Prepared], bucket: Sizes, rows: int) -> Found:
         originals = [(image.height, image.width) for image in images]
@@ -78,8 +83,36 @@ class Views:
         for i, (scale, size) in enumerate(zip(self._config.test.scales, bucket, strict=True)):
             at_scale = [image.images[i] for image in images]
             arrays = assemble(at_scale, originals, size, rows, scale=scale, legacy=self._config.legacy)
-            candidates.append(self.look(params, model_state, *arrays))
+            truth = self._truth([image.truth for image in images], *arrays)
+            candidates.append(self.look(params, model_state, *arrays, truth))
         return self.select(candidates)
+
+    def in_phases(self, phase: Callable[[str, Callable], Callable]) -> "Views":
+        network = phase("network", over_devices(partial(see, self._apply, self._config), whole=2))
+        decode = phase("decode", over_devices(partial(read, self._detector, self._config), whole=0))
+        other = copy.copy(self)
+        other.look = lambda params, state, images, *rest: decode(network(params, state, images), images, *rest)
+        other.select = phase("NMS", self.select)
+        return other
+
+    def _truth(
+        self,
+        truths: Sequence[Truth | None],
+        images: UInt8[np.ndarray, "b H W 3"],
+        borders: Float[np.ndarray, "b 2"],
+        factors: Float[np.ndarray, "b 2"],
+        sizes: Float[np.ndarray, "b 2"],
+    ) -> tuple[Targets, ...]:
+        """What is known of a batch that assemble made, and with `test.flip` of the mirrored one."""
+        known = [truth for truth in truths if truth]
+        size = (images.shape[1], images.shape[2])
+        placed = [
+            place(truth.objects, 1 / factor, border, size)
+            for truth, factor, border in zip(known, factors, borders, strict=False)
+        ]
+        views = [placed, [mirror(objects, size) for objects in placed]][: 1 + self._config.test.flip]
+        config, parts = at_size(self._config, size), [truth.parts for truth in known]
+        return tuple(make_targets(self._detector, config, view, parts, rows=len(images)) for view in views if known)
 
 
 def look(
@@ -92,6 +125,7 @@ def look(
     borders: Float[jax.Array, "b 2"],
     factors: Float[jax.Array, "b 2"],
     sizes: Float[jax.Array, "b 2"],
+    truth: tuple[Targets, ...] = (),
 ) -> Candidates:
     """Normalise, network, decode, cells to pixels; with `test.flip` the mirrored images too.
 
@@ -100,10 +134,39 @@ def look(
         borders: x, y of the image's first pixel in its padded image.
         factors: x, y pixels of the original image for one of the resized image.
         sizes: width, height of the original image; 0 in rows without an image.
+        truth: what takes the place of the network's outputs, if anything; with `test.flip` of the mirrored images too.
     """
+    outputs = see(apply, config, params, model_state, images)
+    return read(detector, config, outputs, images, borders, factors, sizes, truth)
+
+
+def see(
+    apply: Callable,
+    config: Config,
+    params: dict[str, Any],
+    model_state: dict[str, Any],
+    images: UInt8[jax.Array, "b H W 3"],
+) -> Outputs:
+    """The first half of look: the network's outputs; with `test.flip` those of the mirrored images behind them."""
     if config.test.flip:
         images = jnp.concatenate([images, images[:, :, ::-1]])
-    outputs, _ = apply(params, model_state, normalise(images.astype(jnp.float32) / 255), train=False)
+    return apply(params, model_state, normalise(images.astype(jnp.float32) / 255), train=False)[0]
+
+
+def read(
+    detector: Detector,
+    config: Config,
+    outputs: Outputs,
+    images: UInt8[jax.Array, "b H W 3"],
+    borders: Float[jax.Array, "b 2"],
+    factors: Float[jax.Array, "b 2"],
+    sizes: Float[jax.Array, "b 2"],
+    truth: tuple[Targets, ...] = (),
+) -> Candidates:
+    """The second half of look; of the images only the shape counts."""
+    if truth:
+        targets = jax.tree.map(lambda *views: jnp.concatenate(views), *truth)
+        outputs = detector.with_truth(outputs, targets, at_size(config, images.shape[1:3]))
     found = detector.decode(outputs, config)
     stride = detector.stride(config.model)
     cells = [-(-side // stride) for side in images.shape[2:0:-1]]
