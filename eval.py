@@ -34,7 +34,7 @@ def evaluate(args: Eval) -> None:
     import jax
 
     from cornerjax.checkpoint import open_workdir, restore_weights  # not before the options are right: it takes seconds
-    from cornerjax.data.coco import open_source
+    from cornerjax.data.source import open_source
     from cornerjax.detectors import get_detector
     from cornerjax.evaluation.coco import Evaluator
     from cornerjax.evaluation.report import print_tables, write_report

@@ -10,7 +10,7 @@ import numpy as np
 from cornerjax.check.findings import Findings
 from cornerjax.config import Data, InputError
 from cornerjax.data import coco
-from cornerjax.data.coco import Record
+from cornerjax.data.records import Record
 
 BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
 
@@ -47,7 +47,7 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
 
     Args:
         data: root, images and crowd are used.
-        split: as for `data.coco.open_source`.
+        split: as for `data.source.open_source`.
     Raises: InputError: there is nothing to look at: no folder, no JSON with COCO's three lists, none of the images.
     """
     root = Path(data.root)
@@ -110,7 +110,7 @@ def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -
 
 
 def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, dict[str, Any]]:
-    """Id -> entry, in the order of the file; of two with one id the first."""
+    """Id -> entry, in the order of the ids; of two with one id the first."""
     images: dict[int, dict[str, Any]] = {}
     nameless, sizeless, repeated, files = [], [], [], defaultdict(list)
     for entry in entries:
@@ -130,7 +130,7 @@ def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> di
     findings.add("error", "image", "without a height and width that are positive integers", sizeless)
     findings.add("error", "image", "with an id that another has", repeated)
     findings.add("warning", "image file", "listed more than once: boxes of one entry are background in another", twice)
-    return images
+    return dict(sorted(images.items()))
 
 
 def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, dict[str, Any]]) -> Path:
@@ -165,7 +165,7 @@ class _Objects:
 
     def read(self, entries: list[dict[str, Any]]) -> None:
         ids, boxes = set(), set()
-        for entry in entries:
+        for entry in coco.in_order(entries):
             if (annotation_id := str(entry.get("id"))) in ids and "id" in entry:
                 self._note("id taken", entry, "")
             ids.add(annotation_id)

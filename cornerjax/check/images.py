@@ -16,8 +16,8 @@ from cornerjax.check.annotations import Split
 from cornerjax.check.findings import Findings
 from cornerjax.cli import progress
 from cornerjax.config import InputError
-from cornerjax.data.coco import Record
 from cornerjax.data.images import load_image
+from cornerjax.data.records import Record
 
 THREADS = 4
 ORIENTATION = 0x0112  # of EXIF; 1 is upright

@@ -11,7 +11,7 @@ import numpy as np
 from cornerjax import drawing
 from cornerjax.cli import progress
 from cornerjax.config import Config, InputError
-from cornerjax.data.coco import CocoSource, read_image
+from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detections, Detector
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.evaluation.average_precision import average_precision
@@ -50,7 +50,7 @@ class Evaluator:
     Raises: InputError: an image of the source is smaller than a cell of the network's map.
     """
 
-    def __init__(self, detector: Detector, apply: Callable, config: Config, source: CocoSource):
+    def __init__(self, detector: Detector, apply: Callable, config: Config, source: Source):
         self.source, self._round = source, config.legacy.round_results
         self._procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
         for record in source.records:
@@ -117,9 +117,7 @@ class Evaluator:
         return drawing.sheet([true, mine], columns=2)
 
 
-def coco_results(
-    detections: list[Detections], source: CocoSource, *, decimals: int | None = None
-) -> list[dict[str, Any]]:
+def coco_results(detections: list[Detections], source: Source, *, decimals: int | None = None) -> list[dict[str, Any]]:
     """COCO's result format, with the file's own image and category ids.
 
     Args:

@@ -19,8 +19,9 @@ from cornerjax.check.examples import Examples, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated, is_turned
 from cornerjax.config import InputError, load_recipe
-from cornerjax.data.coco import open_source, read_image
 from cornerjax.data.pipeline import make_example
+from cornerjax.data.records import read_image
+from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 
 ROOT = Path(__file__).parents[2]

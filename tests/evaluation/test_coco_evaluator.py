@@ -12,7 +12,8 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, Data, InputError, Test
-from cornerjax.data.coco import CocoSource, Record, open_source
+from cornerjax.data.records import Record, Source
+from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
 from cornerjax.evaluation.coco import Evaluator, coco_results
 from cornerjax.evaluation.report import print_tables, write_report
@@ -135,7 +136,7 @@ def test_results_have_two_decimals_where_wanted(golden):
     top = recorded["top"]
     found = Detections(top[:, :4], top[:, 4], top[:, 5].astype(np.int32) - 1, ("?",) * 80)
     record = Record(7, Path("7.jpg"), 480, 640, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
-    source = CocoSource([record], ("?",) * 80, tuple(recorded["cls2coco"].tolist()), Path("none.json"))
+    source = Source([record], ("?",) * 80, tuple(recorded["cls2coco"].tolist()), Path("none.json"))
     results = coco_results([found], source, decimals=2)
     assert [result["bbox"] for result in results] == recorded["bbox_f64"].tolist()
     assert [result["score"] for result in results] == recorded["score_f64"].tolist()
