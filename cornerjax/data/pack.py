@@ -71,8 +71,8 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256) 
         temporary.mkdir(parents=True)
         _write(temporary, sources, shard_mb)
         temporary.replace(folder)
-    except OSError as e:
-        raise InputError(f"cannot write {out}: {e.strerror or e}") from None
+    except (OSError, RuntimeError) as e:  # array_record has but the second
+        raise InputError(f"cannot write {out}: {getattr(e, 'strerror', None) or e}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -162,7 +162,7 @@ def _examples(source: Source) -> Iterator[dict[str, Any]]:
 
 
 def _area(entry: dict[str, Any]) -> int:
-    area = entry.get("area")
+    area: Any = entry.get("area")
     return int(area if type(area) in (int, float) and math.isfinite(area) else entry["bbox"][2] * entry["bbox"][3])
 
 

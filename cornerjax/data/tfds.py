@@ -29,19 +29,24 @@ def open_tfds(data: Data, name: str, split: str) -> Source:
         name, split: see Shards.
     Raises: InputError: it is not prepared, not as array_record, has no such split or no boxes.
     """
+    file, content, place = find_split(name, split)
+    return make_source(content, file, data, lambda images: place)
+
+
+def find_split(name: str, split: str) -> tuple[Path, dict[str, Any], Place]:
+    """The COCO-format JSON of a split, its content, and where each of its images lies; errors as open_tfds."""
     shards = Shards(name, split)
     file, content = _annotations(shards)
     if len(content["images"]) != len(shards):
         raise InputError(
             f"{file} has {len(content['images'])} images, but split {split!r} of tfds:{name} has {len(shards)}"
         )
-    place = _place(shards, content["images"])
-    return make_source(content, file, data, lambda images: place)
+    return file, content, _place(shards, content["images"])
 
 
 def _place(shards: Shards, images: list[dict[str, Any]]) -> Place:
     """Where the images lie: the entries of the JSON stand in the order of the shards."""
-    positions = {image.get("id"): i for i, image in enumerate(images)}
+    positions = {image["id"]: i for i, image in enumerate(images) if type(image.get("id")) is int}
     # The id tells that an image is the right one, where the set has it.
     parser = shards.parser([key for key in ("image", "image/id") if key in shards.features])
 
