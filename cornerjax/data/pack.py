@@ -34,7 +34,7 @@ class Pack:
     out: str  # folder to write, which must not be there yet
     split: tuple[str, ...] = ("train", "val")  # splits to pack
     images: str = ""  # folder of the images; looked for in the usual places if not given
-    shard_mb: int = 256  # size of a file, about
+    shard_mb: float = 256.0  # size of a file, about
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     print(f"written: {args.out}; next: --data.root tfds:{args.out}")
 
 
-def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256) -> None:
+def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
     """Write a TFDS set of some splits of a folder, whole or not at all.
 
     Args:
@@ -166,7 +166,7 @@ def _area(entry: dict[str, Any]) -> int:
     return int(area if type(area) in (int, float) and math.isfinite(area) else entry["bbox"][2] * entry["bbox"][3])
 
 
-def _relative(box: list[float], record: Record) -> np.ndarray:
+def _relative(box: list[float | int], record: Record) -> np.ndarray:
     """y1 x1 y2 x2 in parts of the image, clipped to it: TFDS takes no others."""
     x, y, width, height = box
     corners = np.array([y, x, y + height, x + width], np.float64)

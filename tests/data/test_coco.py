@@ -52,6 +52,16 @@ def test_records(tmp_path):
     assert (read_image(first) == 7).all()
 
 
+def test_objects_stand_in_the_order_of_their_ids(tmp_path):
+    """Those without an id come first, as in the file."""
+    ids = ({"id": 8}, {}, {"id": 2}, {"id": None})
+    boxes = [{"image_id": 7, "category_id": 4, "bbox": [i, 1, 2, 2]} | own for i, own in enumerate(ids)]
+    write(tmp_path, annotations="annotations/train.json")
+    content = json.loads((tmp_path / "annotations/train.json").read_text())
+    (tmp_path / "annotations/train.json").write_text(json.dumps(content | {"annotations": boxes}))
+    assert open_train(tmp_path).records[-1].boxes[:, 0].tolist() == [1, 3, 2, 0]
+
+
 def test_crowd_and_empty_images_are_options(tmp_path):
     write(tmp_path)
     assert [len(record.boxes) for record in open_train(tmp_path, crowd=True).records] == [1, 0, 2]
