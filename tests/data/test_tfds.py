@@ -212,13 +212,14 @@ def test_where_nothing_may_be_written_the_index_is_kept_elsewhere(copied, tmp_pa
     assert open_root(f"tfds:{copied}").annotation_file == source.annotation_file
 
 
-def test_a_json_of_other_images_is_refused(copied, folder):
-    content = json.loads((folder / "annotations/instances_train.json").read_text())
-    (copied / "instances_train.json").write_text(json.dumps(content))  # not in the order of the shards
+def test_a_json_of_other_images_is_refused(copied):
+    content = json.loads(open_root(f"tfds:{copied}").annotation_file.read_text())
+    images = content["images"]
+    (copied / "instances_train.json").write_text(json.dumps(content | {"images": [*images[1:], images[0]]}))
     misplaced = open_root(f"tfds:{copied}").records[0]
     with pytest.raises(InputError, match=r"should have the id 3, but \d+ lies in its place"):
         read_image(misplaced)
-    (copied / "instances_train.json").write_text(json.dumps(content | {"images": content["images"][:3]}))
+    (copied / "instances_train.json").write_text(json.dumps(content | {"images": images[:3]}))
     with pytest.raises(InputError, match=r"instances_train.json has 3 images, but split 'train' of tfds:.* has 5$"):
         open_root(f"tfds:{copied}")
 
