@@ -1,4 +1,4 @@
-"""Look at a COCO-format set before training on it.
+"""Look at a data set before training on it.
 
 python -m cornerjax.check --root PATH/TO/FOLDER --config configs/squeeze_small.py
 

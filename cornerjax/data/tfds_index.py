@@ -90,14 +90,14 @@ def _objects(objects: dict[str, Any], category_ids: list[int], image: dict[str, 
             "id": int(objects["id"][i]) if "id" in objects else None,
             "image_id": image,
             "category_id": category_ids[i],
-            "bbox": _xywh(box, image["height"], image["width"]),
+            "bbox": to_xywh(box, image["height"], image["width"]),
             "iscrowd": int(any(objects[key][i] == 1 for key in CROWDS if key in objects)),
         }
         entries.append(entry | ({"area": float(objects["area"][i])} if "area" in objects else {}))
     return entries
 
 
-def _xywh(box: Float[np.ndarray, "4"], height: int, width: int) -> list[float]:
+def to_xywh(box: Float[np.ndarray, "4"], height: int, width: int) -> list[float]:
     """x, y, width and height in pixels of y1 x1 y2 x2 in parts of the image.
 
     TFDS has divided pixels by the sides and rounded to float32. Rounding to hundredths of a pixel, COCO's own

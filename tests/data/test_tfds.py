@@ -19,6 +19,7 @@ from cornerjax.data.pack import pack
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
+from cornerjax.data.tfds_index import to_xywh
 from cornerjax.detectors import get_detector
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.trained_on import hashes
@@ -92,6 +93,15 @@ def assert_same_records(ours, theirs):
         assert a.boxes.tobytes() == b.boxes.tobytes()
         assert a.classes.tobytes() == b.classes.tobytes()
         assert encoded(a) == encoded(b)
+
+
+@pytest.mark.parametrize(("height", "width"), [(480, 640), (6000, 9999)])
+def test_hundredths_of_a_pixel_come_back_from_parts_of_an_image(height, width):
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        x, y, w, h = (int(v) / 100 for v in rng.integers(1, 50 * np.array([width, height, width, height])))
+        part = np.array([y / height, x / width, (y + h) / height, (x + w) / width]).astype(np.float32)
+        assert to_xywh(part, height, width) == [x, y, w, h]
 
 
 @pytest.mark.parametrize("options", [{}, {"crowd": True, "empty_images": False, "render": "device"}], ids=["", "other"])
