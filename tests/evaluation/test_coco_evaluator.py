@@ -32,9 +32,9 @@ def source(tmp_path_factory):
     for i, (height, width) in enumerate(SIZES):
         boxes = [] if i == 4 else [(3 + i, 4, 15, 20), (20, 5 + i, width - i, 33)]
         cv2.imwrite(str(root / "images" / f"{i}.png"), draw(height, width, *boxes))
-        images.append({"id": 1000 - i, "file_name": f"{i}.png", "height": height, "width": width})
+        images.append({"id": 1000 + i, "file_name": f"{i}.png", "height": height, "width": width})
         annotations += [
-            {"image_id": 1000 - i, "category_id": IDS[k], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            {"image_id": 1000 + i, "category_id": IDS[k], "bbox": [x1, y1, x2 - x1, y2 - y1]}
             for k, (x1, y1, x2, y2) in enumerate(boxes)
         ]
     categories = [{"id": id_, "name": name} for id_, name in zip(IDS, NAMES, strict=True)]
@@ -62,7 +62,7 @@ def test_true_boxes_found_give_ap_1(perfect):
 
 def test_results_have_the_ids_of_the_file(perfect, source):
     results = coco_results(perfect.detections, source)
-    assert [entry["image_id"] for entry in results] == [1000, 1000, 999, 999, 998, 998, 997, 997]
+    assert [entry["image_id"] for entry in results] == [1000, 1000, 1001, 1001, 1002, 1002, 1003, 1003]
     assert [entry["category_id"] for entry in results[:2]] == [7, 90]
     np.testing.assert_allclose(results[0]["bbox"], [3, 4, 12, 16], atol=1e-4)
 
@@ -85,7 +85,7 @@ def test_report_and_tables(evaluator, perfect, tmp_path, capsys):
     assert metrics["step"] == 12
     assert set(metrics["per_class"]) == set(NAMES)
     assert json.loads((folder / "results.json").read_text()) == coco_results(perfect.detections, evaluator.source)
-    assert sorted(p.name for p in (folder / "pictures").iterdir()) == ["1000.jpg", "997.jpg", "999.jpg", "sheet.jpg"]
+    assert sorted(p.name for p in (folder / "pictures").iterdir()) == ["1000.jpg", "1001.jpg", "1003.jpg", "sheet.jpg"]
     assert [p.name for p in tmp_path.iterdir()] == ["eval"]
 
     print_tables(perfect)
