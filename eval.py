@@ -58,7 +58,7 @@ def evaluate_run(args: Eval) -> None:
     import jax
 
     from cornerjax.checkpoint import open_workdir, restore_weights  # not before the options are right: it takes seconds
-    from cornerjax.data.coco import open_source
+    from cornerjax.data.source import open_source
     from cornerjax.detectors import get_detector
     from cornerjax.evaluation.analysis import analyse
     from cornerjax.evaluation.coco import Evaluator
@@ -136,7 +136,7 @@ def evaluate_file(args: Eval) -> None:
     source = None
     if args.root:
         from cornerjax.config import Data
-        from cornerjax.data.coco import open_source
+        from cornerjax.data.source import open_source
 
         source = open_source(Data(root=args.root, images=args.images), args.split or "val")
     file = source.annotation_file if source else Path(args.annotations)

@@ -22,7 +22,8 @@ import tyro
 import cornerjax
 from cornerjax import cli
 from cornerjax.config import load_recipe
-from cornerjax.data.coco import open_source, read_image
+from cornerjax.data.records import read_image
+from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Finder
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.procedure import Procedure

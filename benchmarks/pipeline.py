@@ -18,8 +18,9 @@ import tyro
 
 from cornerjax import targets
 from cornerjax.config import Config, Data, Model
-from cornerjax.data.coco import CocoSource, open_source
 from cornerjax.data.pipeline import make_batches
+from cornerjax.data.records import Source
+from cornerjax.data.source import open_source
 
 MODES = ("host", "device")
 BATCH = 16
@@ -55,7 +56,7 @@ def main(root: str = "", split: str = "train", crop_px: int = 511, stride: int =
     print(f"device / host {rates['device'] / rates['host']:.2f}")
 
 
-def batches_of(source: CocoSource, data: Data, stride: int, classes: int) -> Iterator[dict[str, np.ndarray]]:
+def batches_of(source: Source, data: Data, stride: int, classes: int) -> Iterator[dict[str, np.ndarray]]:
     """Batches with the targets of the corner detectors."""
     cells = ((data.crop_px[0] + 1) // stride, (data.crop_px[1] + 1) // stride)
     encode = partial(

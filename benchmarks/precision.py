@@ -15,7 +15,7 @@ import tyro
 
 from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Config, load_recipe
-from cornerjax.data.coco import open_source
+from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.evaluation.coco import Evaluator
 from cornerjax.nn.functional import functional

@@ -25,7 +25,8 @@ import cornerjax
 from cornerjax import cli
 from cornerjax.checkpoint import open_workdir
 from cornerjax.config import load_recipe
-from cornerjax.data.coco import CocoSource, open_source, read_image
+from cornerjax.data.records import Source, read_image
+from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
 from cornerjax.detectors.saccades import Round, Saccades
 from cornerjax.drawing import draw_attention, draw_boxes, draw_crops, sheet
@@ -64,7 +65,7 @@ class Oracle(Saccades):
         return choose_locations(places, apart_px=saccade.apart_px, num=saccade.max_crops)
 
 
-def opened(workdir: Path, **test: Any) -> tuple[Predictor, CocoSource]:
+def opened(workdir: Path, **test: Any) -> tuple[Predictor, Source]:
     run = open_workdir(workdir)
     data = dataclasses.replace(run.config.data, empty_images=True)
     predictor = cornerjax.load(workdir, test=dataclasses.replace(run.config.test, **test))
@@ -77,7 +78,7 @@ def finder_of(predictor: Predictor, kind: type[Saccades] | None = None) -> Any:
     return kind(detector, predictor.apply, config) if kind else predictor.finder
 
 
-def untrained(**test: Any) -> tuple[Predictor, CocoSource]:
+def untrained(**test: Any) -> tuple[Predictor, Source]:
     """The narrow recipe's network with first weights; every place has enough attention to be looked at."""
     config = load_recipe(RECIPE)
     saccade = dataclasses.replace(config.test.saccade, attention=(1e-6,))
@@ -123,7 +124,7 @@ def flops(predictor: Predictor, shape: tuple[int, ...]) -> float:
 
 
 def evaluated(
-    predictor: Predictor, source: CocoSource, kind: type[Saccades] | None = None
+    predictor: Predictor, source: Source, kind: type[Saccades] | None = None
 ) -> Iterator[tuple[int, np.ndarray, Detections, list[Round]]]:
     """Yield (index, BGR image, detections, rounds) of every image; detectors that look once have no rounds."""
     finder = finder_of(predictor, kind)
@@ -142,9 +143,7 @@ def evaluated(
         yield i, image, Detections(boxes[real], scores[real], classes[real], source.class_names), rounds
 
 
-def measured(
-    name: str, predictor: Predictor, source: CocoSource, kind: type[Saccades] | None = None
-) -> list[Detections]:
+def measured(name: str, predictor: Predictor, source: Source, kind: type[Saccades] | None = None) -> list[Detections]:
     """Print a line of numbers; return the detections."""
     detections, looks, share = [], [], []
     start = time.perf_counter()
@@ -169,7 +168,7 @@ def measured(
     return detections
 
 
-def draw(path: Path, predictor: Predictor, source: CocoSource, others: list[Detections], count: int = 4) -> None:
+def draw(path: Path, predictor: Predictor, source: Source, others: list[Detections], count: int = 4) -> None:
     """True boxes; attention and crops; boxes of Saccade; boxes of the other."""
     rows = []
     for i, image, found, _ in evaluated(predictor, source):

@@ -48,10 +48,13 @@ class Model:
 class Data:
     """The data set and what is done to an example before the network sees it."""
 
-    root: str = "shapes:0"  # a folder with a COCO-format set, or shapes:SEED or scenes:SEED, which are generated
-    train: str = "train"  # split to train on: annotations/instances_<split>.json, or a path to a JSON file
-    val: str = "val"  # split to evaluate on
-    images: str = ""  # folder of the images; empty: looked for in the usual places
+    # a folder with a COCO-format set; tfds:NAME, a prepared TFDS set, or tfds:DIR, such a set or what
+    # cornerjax.data.pack wrote; shapes:SEED or scenes:SEED, which are generated
+    root: str = "shapes:0"
+    # split to train on: annotations/instances_<split>.json, or a path to a JSON file; of TFDS sets, as TFDS calls it
+    train: str = "train"
+    val: str = "val"  # split to evaluate on; often "validation" in TFDS
+    images: str = ""  # of folders: where the images are; empty: looked for in the usual places
     batch: int = 8  # images a step, over all devices and hosts
     crop_px: tuple[int, int] = (511, 511)  # height and width of a training example
     random_crop: bool = True  # crop at a random scale and place; otherwise stretch the whole image to crop_px

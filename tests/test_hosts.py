@@ -19,9 +19,9 @@ import pytest
 from cornerjax import hosts
 from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test, from_json, to_json
-from cornerjax.data.coco import open_source
 from cornerjax.data.order import image_index
 from cornerjax.data.shapes import write_shapes
+from cornerjax.data.source import open_source
 from cornerjax.hosts import Hosts, in_cluster, joined
 
 ROOT = Path(__file__).parents[1]

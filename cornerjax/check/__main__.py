@@ -1,4 +1,4 @@
-"""Look at a COCO-format set before training on it.
+"""Look at a data set before training on it.
 
 python -m cornerjax.check --root PATH/TO/FOLDER --config configs/squeeze_small.py
 
@@ -16,7 +16,7 @@ from cornerjax.config import Config, Data, InputError, load_recipe
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    root: str  # folder of the data set
+    root: str  # folder of the data set, or tfds:NAME or tfds:DIR
     config: str = ""  # recipe to train it with; CornerNet-Squeeze as published if not given
     splits: tuple[str, ...] = ()  # splits to look at, the one to train on first; those of the recipe if not given
     images: str = ""  # folder of the images; looked for in the usual places if not given
@@ -37,7 +37,7 @@ def main() -> None:
         dataclasses.replace(config, data=data),
         args.splits or (data.train, data.val),
         recipe=args.config or "CornerNet-Squeeze as published (--config names another recipe)",
-        out=Path(args.out or Path("runs/check") / Path(args.root).resolve().name),
+        out=Path(args.out or Path("runs/check") / Path(args.root.removeprefix("tfds:")).resolve().name),
         samples=args.samples,
     )
     sys.exit(1 if findings.has_errors() else 0)

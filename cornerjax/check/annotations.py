@@ -10,7 +10,8 @@ import numpy as np
 from cornerjax.check.findings import Findings
 from cornerjax.config import Data, InputError
 from cornerjax.data import coco
-from cornerjax.data.coco import Record
+from cornerjax.data.coco import Place
+from cornerjax.data.records import Record
 
 BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
 
@@ -22,7 +23,7 @@ class Split:
     Attributes:
         name: as given.
         file: its JSON.
-        folder: of its images.
+        folder: of its images, or of its JSON where they are no files.
         records: of its images, with the boxes that training would see.
         categories: id -> name, in the order of the ids.
         crowd: number of its crowd boxes.
@@ -47,23 +48,16 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
 
     Args:
         data: root, images and crowd are used.
-        split: as for `data.coco.open_source`.
+        split: as for `data.source.open_source`.
     Raises: InputError: there is nothing to look at: no folder, no JSON with COCO's three lists, none of the images.
     """
-    root = Path(data.root)
-    if not root.is_dir():
-        raise InputError(f"{data.root!r} is no folder; expected one in COCO format")
-    try:
-        file = coco.annotation_file(root, split)
-    except InputError as e:
-        raise InputError(f"{e}; --splits names others") from None
-    content = coco.read_annotations(file)
+    file, content, place = _open(data.root, split)
     name = Path(split).stem.removeprefix("instances_")
     categories = _categories(content["categories"], name, findings)
     images = _images(content["images"], name, findings)
     if not images:
         raise InputError(f"{file} has no image with an id, a file_name, a height and a width; expected at least one")
-    folder = _folder(root, split, data.images, file, images)
+    folder = file.parent if place else _folder(Path(data.root), split, data.images, file, images)
     reader = _Objects(name, images, categories, findings, crowd=data.crowd)
     reader.read(content["annotations"])
     order = {category_id: i for i, category_id in enumerate(categories)}
@@ -73,8 +67,24 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
         boxes = np.array([box for box, _ in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         classes = np.array([order[category_id] for _, category_id in objects], np.int32)
-        records.append(Record(image_id, folder / image["file_name"], image["height"], image["width"], boxes, classes))
+        path, stored = place(image) if place else (folder / image["file_name"], None)
+        records.append(Record(image_id, path, image["height"], image["width"], boxes, classes, stored))
     return Split(name, file, folder, records, categories, reader.crowds)
+
+
+def _open(root: str, split: str) -> tuple[Path, dict[str, Any], Place | None]:
+    """The JSON of a split, its content, and where the images lie, if not in a folder."""
+    if root.startswith("tfds:"):
+        from cornerjax.data.tfds import find_split  # not before it is needed: it imports tensorflow_datasets
+
+        return find_split(root.removeprefix("tfds:"), split)
+    if not Path(root).is_dir():
+        raise InputError(f"{root!r} is no folder; expected one in COCO format")
+    try:
+        file = coco.annotation_file(Path(root), split)
+    except InputError as e:
+        raise InputError(f"{e}; --splits names others") from None
+    return file, coco.read_annotations(file), None
 
 
 def _label(split: str, image: dict[str, Any]) -> str:
@@ -110,7 +120,7 @@ def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -
 
 
 def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, dict[str, Any]]:
-    """Id -> entry, in the order of the file; of two with one id the first."""
+    """Id -> entry, in the order of the ids; of two with one id the first."""
     images: dict[int, dict[str, Any]] = {}
     nameless, sizeless, repeated, files = [], [], [], defaultdict(list)
     for entry in entries:
@@ -130,7 +140,7 @@ def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> di
     findings.add("error", "image", "without a height and width that are positive integers", sizeless)
     findings.add("error", "image", "with an id that another has", repeated)
     findings.add("warning", "image file", "listed more than once: boxes of one entry are background in another", twice)
-    return images
+    return dict(sorted(images.items()))
 
 
 def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, dict[str, Any]]) -> Path:
@@ -165,7 +175,7 @@ class _Objects:
 
     def read(self, entries: list[dict[str, Any]]) -> None:
         ids, boxes = set(), set()
-        for entry in entries:
+        for entry in coco.in_order(entries):
             if (annotation_id := str(entry.get("id"))) in ids and "id" in entry:
                 self._note("id taken", entry, "")
             ids.add(annotation_id)

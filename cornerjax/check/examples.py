@@ -11,8 +11,8 @@ from cornerjax.check.findings import Findings
 from cornerjax.check.images import Seen
 from cornerjax.config import Config
 from cornerjax.data import order
-from cornerjax.data.coco import Record
 from cornerjax.data.crop import Draws, Objects, crop_at
+from cornerjax.data.records import Record
 from cornerjax.detectors.base import Detector
 from cornerjax.ops.pixels import finish_image
 

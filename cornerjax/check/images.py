@@ -16,8 +16,8 @@ from cornerjax.check.annotations import Split
 from cornerjax.check.findings import Findings
 from cornerjax.cli import progress
 from cornerjax.config import InputError
-from cornerjax.data.coco import Record
-from cornerjax.data.images import load_image
+from cornerjax.data.images import decode_image
+from cornerjax.data.records import Record
 
 THREADS = 4
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
@@ -51,24 +51,24 @@ PROBLEMS = {
 }
 
 
-def look_at(path: Path, measure: Callable[[UInt8[np.ndarray, "H W 3"]], Any] | None = None) -> Seen:
+def look_at(record: Record, measure: Callable[[UInt8[np.ndarray, "H W 3"]], Any] | None = None) -> Seen:
     """Read an image as training does, and find out why if that fails.
 
     Args:
         measure: called with an image that could be read.
     """
     try:
-        content = path.read_bytes()
+        content = record.stored.read() if record.stored else record.path.read_bytes()
     except FileNotFoundError:
         return Seen("missing")
-    except OSError:
+    except (OSError, InputError):
         return Seen("unreadable")
     if not content:
         return Seen("empty")
     if is_truncated(content):
         return Seen("truncated")
     try:
-        image = load_image(path)
+        image = decode_image(content, record.path)
     except InputError:
         return Seen("no image")
     digest = hashlib.blake2b(image.data, key=str(image.shape).encode(), digest_size=16).digest()
@@ -101,7 +101,7 @@ def look_at_split(split: Split, measure: Callable[[Record, np.ndarray], Any] | N
     """Look at every image of a split, a few at a time, and note what is wrong with them."""
 
     def look(record: Record) -> Seen:
-        return look_at(record.path, (lambda image: measure(record, image)) if measure else None)
+        return look_at(record, (lambda image: measure(record, image)) if measure else None)
 
     total = len(split.records)
     with ThreadPoolExecutor(THREADS) as pool:

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from cornerjax.check.examples import Example, Examples, count_collisions, in_one_cell
 from cornerjax.config import Config
-from cornerjax.data.coco import Record, read_image
+from cornerjax.data.records import Record, read_image
 from cornerjax.detectors.base import Detector
 from cornerjax.drawing import class_colour, draw_boxes, sheet
 from cornerjax.ops.pixels import MEAN, STD

@@ -1,88 +1,43 @@
-"""COCO-format folders as input: images and an instances JSON, checked when they are opened."""
+"""COCO's JSON as records: files checked when they are opened, and the folders that images lie in."""
 
-import dataclasses
 import json
 import logging
-import os
+import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 
 from cornerjax.config import Data, InputError
-from cornerjax.data.images import load_image
-from cornerjax.data.shapes import STYLES, write_shapes
+from cornerjax.data.records import Record, Source, Stored
 
 log = logging.getLogger("cornerjax")
-GENERATED = " or ".join(f"{name}:SEED" for name in STYLES)
 TOO_FAR = 1e30  # no number of a box is as large: float32 must hold sums and multiples of them
 
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One image and its objects.
-
-    Attributes:
-        image_id: the file's own number.
-        path: of the image.
-        height, width: of the image, in pixels.
-        boxes: x1 y1 x2 y2 in pixels of the image.
-        classes: from 0.
-    """
-
-    image_id: int
-    path: Path
-    height: int
-    width: int
-    boxes: Float[np.ndarray, "n 4"]
-    classes: Int[np.ndarray, "n"]
+Place = Callable[[dict[str, Any]], tuple[Path, Stored | None]]  # entry of an image -> its path, and where it is stored
 
 
-@dataclasses.dataclass(frozen=True)
-class CocoSource:
-    """A data set.
-
-    Attributes:
-        records: in the order of the file.
-        class_names: in the order of the category ids.
-        category_ids: the file's own number of each class.
-        annotation_file: where all this was read.
-    """
-
-    records: list[Record]
-    class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    annotation_file: Path
-
-
-def open_source(data: Data, split: str) -> CocoSource:
-    """Open one split of the data set that the options name. Another kind of source is one more case here.
-
-    Args:
-        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED,
-            "scenes:SEED" in data/scenes-SEED.
-        split: usually data.train or data.val: a split of the folder, or a path to a JSON file.
-    Raises: InputError: something is missing or makes no sense; the message names the file and the value.
-    """
-    name, colon, seed = data.root.partition(":")
-    if colon and name in STYLES:
-        if not seed.isdecimal():
-            raise InputError(f"data.root {data.root!r}: expected {GENERATED} with a number of 0 or more")
-        folder = write_shapes(Path("data") / f"{name}-{seed}", seed=int(seed), style=STYLES[name])
-        data = dataclasses.replace(data, root=str(folder))
-    return open_coco(data, split)
-
-
-def open_coco(data: Data, split: str) -> CocoSource:
+def open_coco(data: Data, split: str) -> Source:
     """Open a COCO-format folder; arguments and errors as in open_source."""
     root = Path(data.root)
-    if not root.is_dir():
-        raise InputError(f"data.root {data.root!r} is no folder; expected one in COCO format, or {GENERATED}")
     file = annotation_file(root, split)
-    content = read_annotations(file)
+    return make_source(read_annotations(file), file, data, lambda images: _in_folder(root, split, data, file, images))
+
+
+def make_source(
+    content: dict[str, Any], file: Path, data: Data, find: Callable[[list[dict[str, Any]]], Place]
+) -> Source:
+    """The records of a COCO-format JSON.
+
+    Args:
+        content: of the JSON.
+        file: its path.
+        data: crowd and empty_images are used.
+        find: given the entries of the images that are used, says where they lie.
+    Raises: InputError: something makes no sense; the message names the file and the value.
+    """
     categories = _categories(content["categories"], file)
     images = _images(content["images"], file)
     objects = _objects(content["annotations"], file, images=images, categories=categories, crowd=data.crowd)
@@ -90,8 +45,7 @@ def open_coco(data: Data, split: str) -> CocoSource:
         images = {image_id: image for image_id, image in images.items() if objects[image_id]}
     if not images:
         raise InputError(f"{file} has no images{'' if data.empty_images else ' with boxes'}; expected at least one")
-    folder = image_folder(root, split, data.images, file, next(iter(images.values()))["file_name"])
-    _check_files(folder, [image["file_name"] for image in images.values()], file)
+    place = find(list(images.values()))
 
     order = {category_id: i for i, category_id in enumerate(categories)}
     records = []
@@ -99,54 +53,9 @@ def open_coco(data: Data, split: str) -> CocoSource:
         boxes = np.array([box for box, _ in objects[image_id]], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         classes = np.array([order[category_id] for _, category_id in objects[image_id]], np.int32)
-        path = folder / image["file_name"]
-        records.append(Record(image_id, path, image["height"], image["width"], boxes, classes))
-    return CocoSource(records, tuple(categories.values()), tuple(categories), file)
-
-
-def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the image of a record, BGR, turned as its EXIF data says.
-
-    Raises: InputError: it cannot be read, or its size is not the record's.
-    """
-    try:
-        image = load_image(record.path)
-    except InputError:
-        if not is_gone(record.path.parent):
-            raise
-        raise InputError(
-            f"cannot read {record.path}: the folder {record.path.parent} is gone; is the data directory still there?"
-        ) from None
-    if image.shape[:2] != (record.height, record.width):
-        raise InputError(
-            f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels, "
-            f"but the annotation file says {record.width}x{record.height} for image id {record.image_id}"
-        )
-    return image
-
-
-def is_gone(folder: Path) -> bool:
-    """Whether a folder is not there any more, or not to be reached."""
-    return not os.path.isdir(folder)  # Path.is_dir raises where a network drive is lost
-
-
-def check_counts(source: CocoSource, max_objects: int) -> None:
-    """Look at a set before training on it: warn of the objects it may not see; a crop that shows few has room for all.
-
-    Raises: InputError: no image has a box.
-    """
-    counts = [len(record.classes) for record in source.records]
-    if not any(counts):
-        raise InputError(f"{source.annotation_file}: no image has a box to train on; expected at least one")
-    over = [count - max_objects for count in counts if count > max_objects]
-    if over:
-        log.warning(
-            "%s: %d images have more than data.max_objects = %d objects; up to %d objects are left out of training",
-            source.annotation_file,
-            len(over),
-            max_objects,
-            sum(over),
-        )
+        path, stored = place(image)
+        records.append(Record(image_id, path, image["height"], image["width"], boxes, classes, stored))
+    return Source(records, tuple(categories.values()), tuple(categories), file)
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -191,7 +100,7 @@ def _categories(entries: list[dict[str, Any]], file: Path) -> dict[int, str]:
 
 
 def _images(entries: list[dict[str, Any]], file: Path) -> dict[int, dict[str, Any]]:
-    """Image id -> entry, in the order of the file."""
+    """Image id -> entry, in the order of the ids."""
     images: dict[int, dict[str, Any]] = {}
     for entry in entries:
         sizes = [entry.get("height"), entry.get("width")]
@@ -202,7 +111,12 @@ def _images(entries: list[dict[str, Any]], file: Path) -> dict[int, dict[str, An
         if entry["id"] in images:
             raise InputError(f"{file}: two images have the id {entry['id']}; ids must be unique")
         images[entry["id"]] = entry
-    return images
+    return dict(sorted(images.items()))
+
+
+def in_order(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Annotations in the order of their ids; those without one come first, as they stand in the file."""
+    return sorted(annotations, key=lambda entry: entry["id"] if type(entry.get("id")) is int else -math.inf)
 
 
 def _objects(
@@ -216,7 +130,7 @@ def _objects(
     """Image id -> (x, y, width, height) and category id of each of its objects."""
     objects = defaultdict(list)
     flat = 0
-    for entry in entries:
+    for entry in in_order(entries):
         name = f"{file}: annotation id {entry.get('id')}"
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
         box: Any = entry.get("bbox")
@@ -246,6 +160,12 @@ def _objects(
 def is_box(box: Any) -> bool:
     numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
     return numbers and all(abs(v) < TOO_FAR for v in box) and box[2] >= 0 and box[3] >= 0
+
+
+def _in_folder(root: Path, split: str, data: Data, file: Path, images: list[dict[str, Any]]) -> Place:
+    folder = image_folder(root, split, data.images, file, images[0]["file_name"])
+    _check_files(folder, [image["file_name"] for image in images], file)
+    return lambda image: (folder / image["file_name"], None)
 
 
 def image_folder(root: Path, split: str, images: str, file: Path, first: str) -> Path:

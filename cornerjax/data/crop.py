@@ -10,7 +10,7 @@ from jaxtyping import Float, Float32, Float64, Int32, UInt8
 
 from cornerjax.config import Config, Data
 from cornerjax.data import order
-from cornerjax.data.coco import Record
+from cornerjax.data.records import Record
 
 DRAWS = ("flip", "jitter_order", "jitter", "lighting")  # what a batch carries when pixels are finished on the device
 Objects = dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2, "classes" (n,) int32, more where a source has it

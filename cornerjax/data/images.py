@@ -11,7 +11,7 @@ from cornerjax.config import InputError
 
 
 def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode a file, BGR, turned as its EXIF data says; an alpha channel is left out.
+    """Read and decode a file, see decode_image.
 
     Raises: InputError: it is not there, or is no image.
     """
@@ -19,11 +19,19 @@ def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
         content = Path(path).read_bytes()
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; expected an image file") from None
+    return decode_image(content, path)
+
+
+def decode_image(content: bytes, name: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode an image, BGR, turned as its EXIF data says; an alpha channel is left out.
+
+    Raises: InputError: it is no image; the message says the name.
+    """
     try:
         # Not cv2.imread: it takes a JPEG that is cut short and makes the rest grey.
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     except cv2.error:  # more pixels than OpenCV allows, say
         image = None
     if image is None:
-        raise InputError(f"cannot read {path} as an image; expected an intact JPEG, PNG or the like")
+        raise InputError(f"cannot read {name} as an image; expected an intact JPEG, PNG or the like")
     return image

@@ -21,8 +21,8 @@ from jaxtyping import UInt8
 
 from cornerjax.config import Config, InputError
 from cornerjax.data import order
-from cornerjax.data.coco import CocoSource, Record, is_gone, read_image
 from cornerjax.data.crop import as_arrays, crop_at
+from cornerjax.data.records import Record, Source, is_gone, read_image
 from cornerjax.ops.pixels import finish_image
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
@@ -35,7 +35,7 @@ Example = dict[str, np.ndarray]
 
 
 def make_example(
-    source: CocoSource,
+    source: Source,
     config: Config,
     position: int,
     *,
@@ -66,7 +66,7 @@ def make_example(
 
 
 def _readable(
-    source: CocoSource, index: int, skip: Callable[[InputError], None]
+    source: Source, index: int, skip: Callable[[InputError], None]
 ) -> tuple[Record, UInt8[np.ndarray, "H W 3"]]:
     """The first image from an index on that can be read."""
     bad: list[InputError] = []
@@ -75,7 +75,7 @@ def _readable(
         try:
             image = read_image(record)
         except InputError as e:
-            if is_gone(record.path.parent):
+            if is_gone(record.folder):
                 raise
             bad.append(e)
             continue
@@ -84,12 +84,12 @@ def _readable(
         return record, image
     raise InputError(
         f"none of {len(bad)} images in a row could be read, the first of them: {bad[0]}; "
-        f"is the data directory {source.records[index].path.parent} still there?"
+        f"is the data directory {source.records[index].folder} still there?"
     )
 
 
 def make_batches(
-    source: CocoSource,
+    source: Source,
     config: Config,
     *,
     encode: Callable,

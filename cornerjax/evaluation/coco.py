@@ -10,7 +10,7 @@ import numpy as np
 
 from cornerjax.cli import progress
 from cornerjax.config import Config, InputError
-from cornerjax.data.coco import CocoSource, read_image
+from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detections, Detector, Truth
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.evaluation.average_precision import average_precision
@@ -48,7 +48,7 @@ class Evaluator:
     Raises: InputError: an image of the source is smaller than a cell of the network's map.
     """
 
-    def __init__(self, detector: Detector, apply: Callable, config: Config, source: CocoSource):
+    def __init__(self, detector: Detector, apply: Callable, config: Config, source: Source):
         self.source, self._round = source, config.legacy.round_results
         most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
@@ -128,9 +128,7 @@ class Evaluator:
         return list(draw_pictures(self.source, result.detections, count).values())
 
 
-def coco_results(
-    detections: list[Detections], source: CocoSource, *, decimals: int | None = None
-) -> list[dict[str, Any]]:
+def coco_results(detections: list[Detections], source: Source, *, decimals: int | None = None) -> list[dict[str, Any]]:
     """COCO's result format, with the file's own image and category ids.
 
     Args:
@@ -154,7 +152,7 @@ def coco_results(
     return results
 
 
-def from_results(results: list[dict[str, Any]], source: CocoSource) -> list[Detections]:
+def from_results(results: list[dict[str, Any]], source: Source) -> list[Detections]:
     """The way back: the boxes of every record from COCO's result format, whose ids must be the source's."""
     order = {category_id: label for label, category_id in enumerate(source.category_ids)}
     of_image: dict[int, list[dict[str, Any]]] = {record.image_id: [] for record in source.records}

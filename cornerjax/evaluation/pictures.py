@@ -3,13 +3,13 @@
 import numpy as np
 
 from cornerjax import drawing
-from cornerjax.data.coco import CocoSource, read_image
+from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detections
 
 SHOWN_SCORE = 0.5  # boxes below are left out of pictures: a sure corner paired with a doubtful one scores a little less
 
 
-def draw_pictures(source: CocoSource, detections: list[Detections], count: int) -> dict[int, np.ndarray]:
+def draw_pictures(source: Source, detections: list[Detections], count: int) -> dict[int, np.ndarray]:
     """Pictures of at most `count` images, evenly over the data set: image id -> (H, W, 3) uint8 BGR, true boxes left.
 
     Args:
@@ -24,7 +24,7 @@ def shown(total: int, count: int) -> list[int]:
     return sorted({i * total // count for i in range(count)}) if count > 0 else []
 
 
-def _picture(source: CocoSource, detections: list[Detections], index: int) -> np.ndarray:
+def _picture(source: Source, detections: list[Detections], index: int) -> np.ndarray:
     record, names = source.records[index], source.class_names
     image, found = read_image(record), detections[index].above(SHOWN_SCORE)
     true = drawing.draw_boxes(image, record.boxes, record.classes, class_names=names, title="true")

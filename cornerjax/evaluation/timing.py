@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cornerjax.config import InputError
-from cornerjax.data.coco import CocoSource, read_image
+from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
 from cornerjax.inference.procedure import Procedure
 
@@ -60,7 +60,7 @@ class Timing:
 
 
 def measure(
-    procedure: Procedure, params: dict[str, Any], model_state: dict[str, Any], source: CocoSource, *, images: int
+    procedure: Procedure, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
 ) -> Timing:
     """Time the first images of a source, every phase by itself and waited for, then all of them as they run.
 

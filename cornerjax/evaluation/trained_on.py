@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import UInt64
 
 from cornerjax.config import InputError
-from cornerjax.data.coco import CocoSource, Record
+from cornerjax.data.records import Record, Source
 
 FILE = "trained_on.npz"
 
 
-def hashes(source: CocoSource) -> UInt64[np.ndarray, "n"]:
+def hashes(source: Source) -> UInt64[np.ndarray, "n"]:
     """64 bits of every image, sorted: of its id, file name, size, boxes and classes.
 
     Ids and file names are not enough: two sets that each count from 1 share them.
@@ -26,12 +26,12 @@ def hashes(source: CocoSource) -> UInt64[np.ndarray, "n"]:
     return np.sort(np.array([_hash(record) for record in source.records], np.uint64))
 
 
-def sha256(source: CocoSource) -> str:
+def sha256(source: Source) -> str:
     """One hash of all images of a data set, whatever their order in it."""
     return hashlib.sha256(hashes(source).astype("<u8").tobytes()).hexdigest()
 
 
-def record(workdir: Path, source: CocoSource, init: Path | None = None) -> None:
+def record(workdir: Path, source: Source, init: Path | None = None) -> None:
     """Add the images of a data set to those that a run's weights are trained on.
 
     Args:
@@ -51,7 +51,7 @@ def record(workdir: Path, source: CocoSource, init: Path | None = None) -> None:
     temporary.replace(workdir / FILE)
 
 
-def overlap(workdir: Path, source: CocoSource) -> int:
+def overlap(workdir: Path, source: Source) -> int:
     """How many images of a data set the weights of a run are trained on; 0 where nothing is recorded.
 
     Raises: InputError: what is recorded cannot be read.
@@ -59,7 +59,7 @@ def overlap(workdir: Path, source: CocoSource) -> int:
     return int(np.isin(hashes(source), _read(workdir)).sum())
 
 
-def warning(workdir: Path, source: CocoSource) -> str:
+def warning(workdir: Path, source: Source) -> str:
     """The sentence that an evaluation says of the images that `overlap` counts; empty where there are none."""
     trained = overlap(workdir, source)
     if not trained:

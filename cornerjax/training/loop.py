@@ -13,8 +13,9 @@ from jax.sharding import Mesh
 
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
 from cornerjax.config import Config, InputError, check
-from cornerjax.data.coco import CocoSource, check_counts, open_source
 from cornerjax.data.pipeline import make_batches
+from cornerjax.data.records import Source, check_counts
+from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.devices import barrier, of_first
 from cornerjax.evaluation.coco import Evaluator
@@ -104,7 +105,7 @@ def train(
 def _start(
     workdir: Path,
     config: Config,
-    source: CocoSource,
+    source: Source,
     params: dict[str, Any],
     model_state: dict[str, Any],
     recipe: str,
@@ -227,7 +228,7 @@ class Run:
             raise
 
 
-def resolve(config: Config, source: CocoSource, val_source: CocoSource) -> Config:
+def resolve(config: Config, source: Source, val_source: Source) -> Config:
     """Fill in what the data set decides and make its paths absolute, so that the record stands for itself.
 
     Raises: InputError: the two splits, or the options, disagree on the classes.

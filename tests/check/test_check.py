@@ -18,9 +18,11 @@ from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated, is_turned
-from cornerjax.config import InputError, load_recipe
-from cornerjax.data.coco import open_source, read_image
+from cornerjax.config import Data, InputError, load_recipe
+from cornerjax.data.pack import pack
 from cornerjax.data.pipeline import make_example
+from cornerjax.data.records import read_image
+from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +45,21 @@ def test_what_the_recipe_changes(shapes, check, tmp_path):
     assert without["splits"]["train"]["boxes"] == len(boxes) - 1
     assert "255x255 px" in printed.splitlines()[0]
     assert cv2.imread(str(tmp_path / "out/samples.jpg")).shape[1] == 2 * 508 + 4 * 510 + 5 * 8  # attention maps too
+
+
+def test_a_pack_is_checked_as_its_folder_is(shapes, check, tmp_path):
+    root = damaged(shapes, tmp_path / "set", ["crowd"])
+    pack(Data(root=str(root)), ["train", "val"], str(tmp_path / "pack"))
+    options = ("--config", ROOT / "configs/shapes.py", "--samples", 2)
+    code, _, theirs = check("--root", root, *options)
+    drawn = (tmp_path / "out/samples.jpg").read_bytes()
+    packed, _, ours = check("--root", f"tfds:{tmp_path / 'pack'}", *options)
+    assert (packed, ours["findings"], ours["epoch"]) == (code, theirs["findings"], theirs["epoch"])
+    assert (tmp_path / "out/samples.jpg").read_bytes() == drawn
+    shard = next((tmp_path / "pack").glob("*train.array_record*"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    _, _, ours = check("--root", f"tfds:{tmp_path / 'pack'}", *options)
+    assert where_found(ours, "error: that cannot be opened")
 
 
 @pytest.mark.parametrize("recipe", ["shapes", "saccade_small"])

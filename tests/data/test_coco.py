@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cornerjax.config import Data, InputError
-from cornerjax.data.coco import check_counts, open_source, read_image
+from cornerjax.data.records import check_counts, read_image
+from cornerjax.data.source import open_source
 
 
 def write(root, content=None, *, annotations="annotations/instances_train.json", images="images", **changes):
@@ -42,8 +43,8 @@ def test_records(tmp_path):
     assert source.class_names == ("cat", "toothbrush")
     assert source.category_ids == (4, 90)
     assert source.annotation_file == tmp_path / "annotations/instances_train.json"
-    assert [record.image_id for record in source.records] == [7, 3, 5]
-    first, crowd, empty = source.records
+    assert [record.image_id for record in source.records] == [3, 5, 7]
+    crowd, empty, first = source.records
     assert first.boxes.tolist() == [[1, 2, 4, 6], [0.5, 0, 40.5, 10]]  # as in the file: not clipped
     assert first.classes.tolist() == [1, 0]
     assert (first.boxes.dtype, first.classes.dtype) == (np.float32, np.int32)
@@ -51,11 +52,21 @@ def test_records(tmp_path):
     assert (read_image(first) == 7).all()
 
 
+def test_objects_stand_in_the_order_of_their_ids(tmp_path):
+    """Those without an id come first, as in the file."""
+    ids = ({"id": 8}, {}, {"id": 2}, {"id": None})
+    boxes = [{"image_id": 7, "category_id": 4, "bbox": [i, 1, 2, 2]} | own for i, own in enumerate(ids)]
+    write(tmp_path, annotations="annotations/train.json")
+    content = json.loads((tmp_path / "annotations/train.json").read_text())
+    (tmp_path / "annotations/train.json").write_text(json.dumps(content | {"annotations": boxes}))
+    assert open_train(tmp_path).records[-1].boxes[:, 0].tolist() == [1, 3, 2, 0]
+
+
 def test_crowd_and_empty_images_are_options(tmp_path):
     write(tmp_path)
-    assert [len(record.boxes) for record in open_train(tmp_path, crowd=True).records] == [2, 1, 0]
+    assert [len(record.boxes) for record in open_train(tmp_path, crowd=True).records] == [1, 0, 2]
     assert [record.image_id for record in open_train(tmp_path, empty_images=False).records] == [7]
-    assert [record.image_id for record in open_train(tmp_path, empty_images=False, crowd=True).records] == [7, 3]
+    assert [record.image_id for record in open_train(tmp_path, empty_images=False, crowd=True).records] == [3, 7]
 
 
 @pytest.mark.parametrize("images", ["images", "images/train", "train", ".", "elsewhere"])
@@ -71,7 +82,7 @@ def test_layouts(tmp_path, images, annotations):
 
 def test_the_layout_of_coco_itself(tmp_path):
     write(tmp_path, images="train2017", annotations="annotations/instances_train2017.json")
-    assert open_train(tmp_path, "train2017").records[0].path == tmp_path / "train2017/7.png"
+    assert open_train(tmp_path, "train2017").records[0].path == tmp_path / "train2017/3.png"
 
 
 def test_a_folder_may_have_the_name_of_a_generated_set(tmp_path, monkeypatch):
@@ -83,7 +94,7 @@ def test_a_folder_may_have_the_name_of_a_generated_set(tmp_path, monkeypatch):
 def test_a_split_may_have_a_dot(tmp_path):
     for split in ("train", "train.small"):
         write(tmp_path, images=f"images/{split}", annotations=f"annotations/instances_{split}.json")
-    assert open_train(tmp_path, "train.small").records[0].path == tmp_path / "images/train.small/7.png"
+    assert open_train(tmp_path, "train.small").records[0].path == tmp_path / "images/train.small/3.png"
 
 
 def test_boxes_may_cross_the_border(tmp_path):
@@ -91,7 +102,7 @@ def test_boxes_may_cross_the_border(tmp_path):
     write(tmp_path, annotations=(file := "annotations/train.json"))
     content = json.loads((tmp_path / file).read_text())
     write(tmp_path, content | {"annotations": [ANNOTATION | {"bbox": box} for box in boxes]}, annotations=file)
-    assert len(open_train(tmp_path).records[0].boxes) == 3
+    assert len(open_train(tmp_path).records[-1].boxes) == 3
 
 
 def test_boxes_without_area_are_dropped_and_counted(tmp_path, caplog):
@@ -101,7 +112,7 @@ def test_boxes_without_area_are_dropped_and_counted(tmp_path, caplog):
     content = json.loads((tmp_path / file).read_text())
     write(tmp_path, content | {"annotations": [annotation | {"bbox": box} for box in boxes]}, annotations=file)
     with caplog.at_level(logging.WARNING, logger="cornerjax"):
-        assert len(open_train(tmp_path).records[0].boxes) == 1
+        assert len(open_train(tmp_path).records[-1].boxes) == 1
     assert caplog.messages == [f"{tmp_path / file}: dropped 2 boxes of width or height 0"]
 
 
@@ -169,7 +180,7 @@ def test_content_that_makes_no_sense_is_refused(tmp_path, changes, message):
         ({"height": 0}, "image id 7 has height and width"),
         ({"width": None}, "image id 7 has height and width"),
         ({"file_name": 5}, "needs an integer id and a file_name"),
-        ({"file_name": "nope.png"}, "image nope.png of .* is missing; looked for .*train/nope.png"),
+        ({"file_name": "nope.png", "id": 1}, "image nope.png of .* is missing; looked for .*train/nope.png"),
     ],
 )
 def test_an_image_entry_that_makes_no_sense_is_refused(tmp_path, change, message):
@@ -183,16 +194,16 @@ def test_an_image_entry_that_makes_no_sense_is_refused(tmp_path, change, message
 
 def test_missing_images_are_counted(tmp_path):
     write(tmp_path)
-    (tmp_path / "images/3.png").unlink()
-    with pytest.raises(InputError, match=r"image .*images/3.png of .* is missing"):
+    (tmp_path / "images/7.png").unlink()
+    with pytest.raises(InputError, match=r"image .*images/7.png of .* is missing"):
         open_train(tmp_path)
     (tmp_path / "images/5.png").unlink()
-    with pytest.raises(InputError, match=r"image .*images/3.png \(and 1 more\) of .* is missing"):
+    with pytest.raises(InputError, match=r"image .*images/5.png \(and 1 more\) of .* is missing"):
         open_train(tmp_path)
 
 
 def test_files_that_are_not_there(tmp_path):
-    accepted = "expected one in COCO format, or shapes:SEED or scenes:SEED$"
+    accepted = "expected one in COCO format, tfds:NAME, tfds:DIR, shapes:SEED or scenes:SEED$"
     for root in (tmp_path / "nowhere", "circles:0"):
         with pytest.raises(InputError, match=f"{root}' is no folder; {accepted}"):
             open_train(root)
@@ -209,7 +220,7 @@ def test_files_that_are_not_there(tmp_path):
 @pytest.mark.parametrize("spoilt", ["empty", "text", "cut short", "too large", "gone"])
 def test_an_unreadable_image_is_named(tmp_path, spoilt):
     write(tmp_path)
-    record = open_train(tmp_path).records[0]
+    record = open_train(tmp_path).records[-1]
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
     png = bytearray(cv2.imencode(".png", noise)[1].tobytes())
@@ -225,7 +236,7 @@ def test_an_unreadable_image_is_named(tmp_path, spoilt):
 
 def test_an_image_of_another_size_is_named(tmp_path):
     write(tmp_path)
-    record = open_train(tmp_path).records[0]
+    record = open_train(tmp_path).records[-1]
     cv2.imwrite(str(record.path), np.zeros((30, 20, 3), np.uint8))
     with pytest.raises(InputError, match=r"7.png is 20x30 pixels, but the annotation file says 30x20 for image id 7"):
         read_image(record)

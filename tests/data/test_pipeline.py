@@ -13,11 +13,11 @@ import pytest
 
 from cornerjax import targets
 from cornerjax.config import Config, Data, InputError, Model
-from cornerjax.data.coco import open_source
 from cornerjax.data.crop import DRAWS
 from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.shapes import write_shapes
+from cornerjax.data.source import open_source
 
 CONFIG = Config(
     model=Model(num_classes=3),
@@ -298,7 +298,7 @@ def test_a_mistake_in_the_options(source):
 
 def test_only_the_pipeline_needs_tensorflow():
     code = (
-        "import sys, cornerjax.data.coco, cornerjax.data.crop, cornerjax.data.device, cornerjax.data.order\n"
+        "import sys, cornerjax.data.source, cornerjax.data.crop, cornerjax.data.device, cornerjax.data.order\n"
         "import cornerjax.data.shapes, cornerjax.targets, cornerjax.ops.pixels\n"
         "sys.exit('tensorflow' in sys.modules)"
     )

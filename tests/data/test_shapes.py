@@ -13,8 +13,9 @@ import pytest
 
 from cornerjax.config import Data, InputError
 from cornerjax.data import shapes
-from cornerjax.data.coco import open_source, read_image
+from cornerjax.data.records import read_image
 from cornerjax.data.shapes import STYLES
+from cornerjax.data.source import open_source
 
 every_style = pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 

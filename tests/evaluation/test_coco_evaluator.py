@@ -11,7 +11,8 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, Data, InputError, Test
-from cornerjax.data.coco import CocoSource, Record, open_source
+from cornerjax.data.records import Record, Source
+from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
 from cornerjax.evaluation.coco import Evaluator, coco_results, from_results
 from cornerjax.evaluation.pictures import draw_pictures, shown
@@ -30,9 +31,9 @@ def source(tmp_path_factory):
     for i, (height, width) in enumerate(SIZES):
         boxes = [] if i == 4 else [(3 + i, 4, 15, 20), (20, 5 + i, width - i, 33)]
         cv2.imwrite(str(root / "images" / f"{i}.png"), draw(height, width, *boxes))
-        images.append({"id": 1000 - i, "file_name": f"{i}.png", "height": height, "width": width})
+        images.append({"id": 1000 + i, "file_name": f"{i}.png", "height": height, "width": width})
         annotations += [
-            {"image_id": 1000 - i, "category_id": IDS[k], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            {"image_id": 1000 + i, "category_id": IDS[k], "bbox": [x1, y1, x2 - x1, y2 - y1]}
             for k, (x1, y1, x2, y2) in enumerate(boxes)
         ]
     categories = [{"id": id_, "name": name} for id_, name in zip(IDS, NAMES, strict=True)]
@@ -60,7 +61,7 @@ def test_true_boxes_found_give_ap_1(perfect):
 
 def test_results_have_the_ids_of_the_file(perfect, source):
     results = coco_results(perfect.detections, source)
-    assert [entry["image_id"] for entry in results] == [1000, 1000, 999, 999, 998, 998, 997, 997]
+    assert [entry["image_id"] for entry in results] == [1000, 1000, 1001, 1001, 1002, 1002, 1003, 1003]
     assert [entry["category_id"] for entry in results[:2]] == [7, 90]
     np.testing.assert_allclose(results[0]["bbox"], [3, 4, 12, 16], atol=1e-4)
 
@@ -100,7 +101,7 @@ def test_results_have_two_decimals_where_wanted(golden):
     top = recorded["top"]
     found = Detections(top[:, :4], top[:, 4], top[:, 5].astype(np.int32) - 1, ("?",) * 80)
     record = Record(7, Path("7.jpg"), 480, 640, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
-    source = CocoSource([record], ("?",) * 80, tuple(recorded["cls2coco"].tolist()), Path("none.json"))
+    source = Source([record], ("?",) * 80, tuple(recorded["cls2coco"].tolist()), Path("none.json"))
     results = coco_results([found], source, decimals=2)
     assert [result["bbox"] for result in results] == recorded["bbox_f64"].tolist()
     assert [result["score"] for result in results] == recorded["score_f64"].tolist()

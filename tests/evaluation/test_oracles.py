@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cornerjax.config import Config, Data, Model, Saccade, Test
-from cornerjax.data.coco import open_source
 from cornerjax.data.shapes import write_shapes
+from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
 from cornerjax.detectors.base import Truth
 from cornerjax.detectors.truth import make_targets

@@ -7,7 +7,7 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, InputError, Test
-from cornerjax.data.coco import CocoSource, Record, read_image
+from cornerjax.data.records import Record, Source, read_image
 from cornerjax.evaluation.timing import measure, peak_memory, print_timing
 from cornerjax.inference.procedure import Procedure
 
@@ -21,7 +21,7 @@ def source(tmp_path):
         path = tmp_path / f"{i}.png"
         cv2.imwrite(str(path), draw(height, width, (2, 3, 14, 17)))
         records.append(Record(i, path, height, width, np.zeros((0, 4), np.float32), np.zeros(0, np.int32)))
-    return CocoSource(records, NAMES, (1, 2), tmp_path)
+    return Source(records, NAMES, (1, 2), tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cornerjax.config import InputError
-from cornerjax.data.coco import CocoSource, Record
+from cornerjax.data.records import Record, Source
 from cornerjax.evaluation.trained_on import hashes, overlap, record, sha256, warning
 
 
@@ -17,7 +17,7 @@ def image(image_id, *, box=(1, 2, 3, 4), label=0, folder="images", name="", heig
 
 
 def source(images):
-    return CocoSource(images, ("cat", "dog"), (1, 2), Path("instances.json"))
+    return Source(images, ("cat", "dog"), (1, 2), Path("instances.json"))
 
 
 TRAIN = source([image(i) for i in range(1, 11)])

@@ -11,8 +11,8 @@ import optax
 import tyro
 
 from cornerjax.config import Config, Data, Loss, Model, Optim
-from cornerjax.data.coco import open_source
 from cornerjax.data.pipeline import make_batches
+from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.nn.functional import by_path
 from cornerjax.training.mesh import data_mesh, to_devices

@@ -1,0 +1,177 @@
+"""Pack a COCO-format folder into a few large files: a TFDS set in array_record.
+
+python -m cornerjax.data.pack --root data/coco --split train2017 val2017 --out data/coco-packed
+
+--data.root tfds:data/coco-packed then trains on it. The images' bytes and their order stay as they are, and so do the
+annotation files, which lie beside the shards; any other program opens the folder with tfds.builder_from_directory.
+"""
+
+import dataclasses
+import io
+import math
+import re
+import shutil
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cornerjax import cli
+from cornerjax.config import Data, InputError
+from cornerjax.data.coco import in_order, read_annotations
+from cornerjax.data.records import Record, Source
+from cornerjax.data.source import open_source
+
+NAME = "coco_format"  # of the set, for TFDS
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    root: str  # folder of the data set
+    out: str  # folder to write, which must not be there yet
+    split: tuple[str, ...] = ("train", "val")  # splits to pack
+    images: str = ""  # folder of the images; looked for in the usual places if not given
+    shard_mb: float = 256.0  # size of a file, about
+
+
+def main() -> None:
+    args = cli.parse(Pack, description=__doc__)
+    pack(Data(root=args.root, images=args.images), args.split, args.out, shard_mb=args.shard_mb)
+    print(f"written: {args.out}; next: --data.root tfds:{args.out}")
+
+
+def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
+    """Write a TFDS set of some splits of a folder, whole or not at all.
+
+    Args:
+        data: root and images are used.
+        splits: as for open_source.
+        out: folder to write; it must not be there yet, or be empty.
+        shard_mb: size of a file, about, in 10^6 bytes.
+    Raises: InputError: the folder cannot be opened, the splits differ in their classes, or `out` cannot be written.
+    """
+    if data.root.startswith("tfds:"):
+        raise InputError(f"--root {data.root} is a TFDS set already; expected a COCO-format folder")
+    if "://" in out:
+        raise InputError(f"--out {out} is no folder of this machine; pack into one and copy it there")
+    if not shard_mb > 0:
+        raise InputError(f"--shard-mb is {shard_mb}; accepted is more than 0")
+    folder = Path(out)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(f"--out {out} is there already; expected a folder that is not")
+    if not splits or len({_name(split) for split in splits}) < len(splits):
+        raise InputError(f"--split is {list(splits)}; expected one or more of different names")
+    sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
+    _check_classes(list(sources.values()))
+    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, sources, shard_mb)
+        temporary.replace(folder)
+    except (OSError, RuntimeError) as e:  # array_record has but the second
+        raise InputError(f"cannot write {out}: {getattr(e, 'strerror', None) or e}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name(split: str) -> str:
+    """What TFDS is to call a split."""
+    name = Path(split).name.removesuffix(".json").removeprefix("instances_")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise InputError(
+            f"split {split!r} cannot be packed: TFDS takes letters, digits, _ and - as the name of a split"
+        )
+    return name
+
+
+def _check_classes(sources: list[Source]) -> None:
+    for source in sources[1:]:
+        if (source.class_names, source.category_ids) != (sources[0].class_names, sources[0].category_ids):
+            raise InputError(f"{source.annotation_file} has other categories than {sources[0].annotation_file}")
+    names = sources[0].class_names
+    if len(set(names)) < len(names):
+        raise InputError(f"{sources[0].annotation_file}: two categories have the same name, which TFDS does not take")
+
+
+def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
+    import tensorflow_datasets as tfds  # not before the options are right: it takes a second
+
+    features = tfds.features.FeaturesDict(  # those of TFDS's own coco
+        {
+            "image": tfds.features.Image(),
+            "image/filename": tfds.features.Text(),
+            "image/id": np.int64,
+            "objects": tfds.features.Sequence(
+                {
+                    "id": np.int64,
+                    "area": np.int64,
+                    "bbox": tfds.features.BBoxFeature(),
+                    "label": tfds.features.ClassLabel(names=next(iter(sources.values())).class_names),
+                    "is_crowd": np.bool_,
+                }
+            ),
+        }
+    )
+    identity = tfds.core.DatasetIdentity(
+        name=NAME, version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name=""
+    )
+    for name, source in sources.items():
+        shutil.copyfile(source.annotation_file, folder / f"instances_{name}.json")
+    total = sum(record.path.stat().st_size for source in sources.values() for record in source.records)
+    images = sum(len(source.records) for source in sources.values())
+    info = tfds.core.DatasetInfo(builder=identity, description="A COCO-format folder, packed.", features=features)
+    writer = tfds.core.SequentialWriter(
+        info,
+        max_examples_per_shard=math.ceil(images * min(1, shard_mb * 1e6 / max(total, 1))),
+        file_format="array_record",
+    )
+    writer.initialize_splits(list(sources))
+    for name, source in sources.items():
+        count = len(source.records)
+        writer.add_examples({name: cli.progress(_examples(source), total=count, what=f"packing {name}")})
+    writer.close_all()
+
+
+def _examples(source: Source) -> Iterator[dict[str, Any]]:
+    """What TFDS keeps of each image, in the order of the annotation file: its entries are the index of the shards."""
+    content = read_annotations(source.annotation_file)
+    records = {record.image_id: record for record in source.records}
+    order = {category_id: i for i, category_id in enumerate(source.category_ids)}
+    objects = defaultdict(list)
+    for number, entry in enumerate(in_order(content["annotations"]), start=1):
+        record = records[entry["image_id"]]
+        objects[record.image_id].append(
+            {
+                "id": entry["id"] if type(entry.get("id")) is int else number,
+                "area": _area(entry),
+                "bbox": _relative(entry["bbox"], record),
+                "label": order[entry["category_id"]],
+                "is_crowd": bool(entry.get("iscrowd")),
+            }
+        )
+    for image in content["images"]:
+        yield {
+            "image": io.BytesIO(records[image["id"]].path.read_bytes()),
+            "image/filename": image["file_name"],
+            "image/id": image["id"],
+            "objects": objects[image["id"]],
+        }
+
+
+def _area(entry: dict[str, Any]) -> int:
+    area: Any = entry.get("area")
+    return int(area if type(area) in (int, float) and math.isfinite(area) else entry["bbox"][2] * entry["bbox"][3])
+
+
+def _relative(box: list[float | int], record: Record) -> np.ndarray:
+    """y1 x1 y2 x2 in parts of the image, clipped to it: TFDS takes no others."""
+    x, y, width, height = box
+    corners = np.array([y, x, y + height, x + width], np.float64)
+    return np.clip(corners / [record.height, record.width, record.height, record.width], 0, 1)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,119 @@
+"""A data set in memory: one record an image, and the one door to its pixels."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from cornerjax.config import InputError
+from cornerjax.data.images import decode_image, load_image
+
+log = logging.getLogger("cornerjax")
+
+
+class Stored(NamedTuple):
+    """Where an image lies that is no file of its own.
+
+    Attributes:
+        folder: of the larger files.
+        read: reads the encoded image; InputError: it cannot be read.
+    """
+
+    folder: Path
+    read: Callable[[], bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image and its objects.
+
+    Attributes:
+        image_id: the data set's own number.
+        path: of the image; of one that is no file of its own, how it is called in messages.
+        height, width: of the image, in pixels.
+        boxes: x1 y1 x2 y2 in pixels of the image.
+        classes: from 0.
+        stored: where the image lies; None: in the file `path`.
+    """
+
+    image_id: int
+    path: Path
+    height: int
+    width: int
+    boxes: Float[np.ndarray, "n 4"]
+    classes: Int[np.ndarray, "n"]
+    stored: Stored | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder without which the image cannot be read."""
+        return self.stored.folder if self.stored else self.path.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Attributes:
+        records: in the order of their image ids. Positions of the training data count in this order, so that the same
+            images give the same batches whether they lie in a folder, in the order of its JSON, or in TFDS's shards,
+            which are shuffled. The objects of an image are in the order of their annotation ids, for the same reason.
+        class_names: in the order of the category ids.
+        category_ids: the data set's own number of each class.
+        annotation_file: a COCO-format JSON with all this.
+    """
+
+    records: list[Record]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    annotation_file: Path
+
+
+def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode the image of a record, BGR, turned as its EXIF data says.
+
+    Raises: InputError: it cannot be read, or its size is not the record's.
+    """
+    try:
+        image = decode_image(record.stored.read(), record.path) if record.stored else load_image(record.path)
+    except InputError:
+        if not is_gone(record.folder):
+            raise
+        raise InputError(
+            f"cannot read {record.path}: the folder {record.folder} is gone; is the data directory still there?"
+        ) from None
+    if image.shape[:2] != (record.height, record.width):
+        raise InputError(
+            f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels, "
+            f"but the annotation file says {record.width}x{record.height} for image id {record.image_id}"
+        )
+    return image
+
+
+def is_gone(folder: Path) -> bool:
+    """Whether a folder is not there any more, or not to be reached."""
+    return not os.path.isdir(folder)  # Path.is_dir raises where a network drive is lost
+
+
+def check_counts(source: Source, max_objects: int) -> None:
+    """Look at a set before training on it: warn of the objects it may not see; a crop that shows few has room for all.
+
+    Raises: InputError: no image has a box.
+    """
+    counts = [len(record.classes) for record in source.records]
+    if not any(counts):
+        raise InputError(f"{source.annotation_file}: no image has a box to train on; expected at least one")
+    over = [count - max_objects for count in counts if count > max_objects]
+    if over:
+        log.warning(
+            "%s: %d images have more than data.max_objects = %d objects; up to %d objects are left out of training",
+            source.annotation_file,
+            len(over),
+            max_objects,
+            sum(over),
+        )

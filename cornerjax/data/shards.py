@@ -1,0 +1,115 @@
+"""The examples of prepared TFDS sets, read from their shards in any order."""
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+from cornerjax.config import InputError
+
+
+class Shards:
+    """The examples of one split, by their place; several threads may read them.
+
+    Args:
+        name: as TFDS calls the set, "coco/2017", or the folder that it was prepared in.
+        split: as TFDS calls it: "train", "validation", also "train+validation" or "train[:80%]".
+    Attributes:
+        name, split: as given.
+        folder: of the set; of one in a cloud bucket, a folder on this machine for what is made of it.
+        remote: the bucket's folder, or None.
+        features: of the set, as TFDS describes them.
+        files: the parts of files that the split is made of, as TFDS describes them.
+    Raises: InputError: the set is not prepared, not as array_record, or has no such split.
+    """
+
+    def __init__(self, name: str, split: str):
+        self.name, self.split = name, split
+        builder = _find_builder(name)
+        self.remote = builder.data_path if "://" in name else None
+        self.folder = Path(builder.data_path) if self.remote is None else cache_folder(name)
+        self.features = builder.info.features
+        if "array_record" not in {form.value for form in builder.info.available_file_formats()}:
+            raise InputError(
+                f"tfds:{name} is stored as {builder.info.file_format.value}, which cannot be read in any order; "
+                f"`tfds convert_format --dataset_version_dir={builder.data_path} --out_file_format=array_record` "
+                "(pip install apache-beam mlcroissant) adds the form that can"
+            )
+        try:
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            self._examples = builder.as_data_source(split, file_format="array_record", deserialize_method=raw)
+            self.files = builder.info.splits[split].file_instructions
+        except ValueError:
+            splits = ", ".join(builder.info.splits)
+            raise InputError(f"tfds:{name} has no split {split!r}; it has {splits}") from None
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def parser(self, keys: Sequence[str], **others: Any) -> tfds.features.FeaturesDict:
+        """What reads these features of an example, and others by names of theirs; the rest is not parsed.
+
+        Some sets keep a mask of every object in their examples, each a PNG.
+        """
+        return tfds.features.FeaturesDict({key: self.features[key] for key in keys} | others)
+
+    def example(self, position: int, parser: tfds.features.FeaturesDict) -> dict[str, Any]:
+        """The example at a position, from 0; its image stays encoded.
+
+        Raises: InputError: it cannot be read.
+        """
+        try:
+            decoders = {"image": tfds.decode.SkipDecoding()}
+            return parser.deserialize_example_np(self._examples[position], decoders=decoders)
+        except Exception as e:  # array_record and protobuf have many kinds
+            raise InputError(
+                f"cannot read example {position} of tfds:{self.name}, split {self.split!r}: {_first_line(e)}"
+            ) from None
+
+
+def cache_folder(name: str) -> Path:
+    """Where things are kept that are made of a set and cannot be kept beside it."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "cornerjax" / hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _find_builder(name: str) -> tfds.core.DatasetBuilder:
+    """What reads a set: from its files alone, so that neither its code nor the network is asked."""
+    folder = os.path.expanduser(name)
+    if "://" in name or os.path.isfile(os.path.join(folder, "dataset_info.json")):
+        try:
+            return tfds.builder_from_directory(folder)
+        except Exception as e:  # protobuf, JSON and TFDS have many kinds
+            raise InputError(f"tfds:{name} cannot be opened as a prepared TFDS set: {_first_line(e)}") from None
+    if os.path.isdir(folder) or name.startswith((".", "/", "~")):
+        raise InputError(f"tfds:{name} has no dataset_info.json; expected a folder that TFDS or data.pack prepared")
+    try:
+        return builder_from_files(name)
+    except tfds.core.DatasetNotFoundError:
+        raise InputError(_not_found(name)) from None
+    except Exception as e:
+        raise InputError(f"tfds:{name} cannot be opened: {_first_line(e)}") from None
+
+
+def _not_found(name: str) -> str:
+    known, base = tfds.list_builders(with_community_datasets=False), re.split("[/:]", name)[0]
+    if base not in known:
+        close = ", ".join(difflib.get_close_matches(base, known))
+        there = f"similar ones are {close}" if close else "tfds.list_builders() names all"
+        return f"tfds:{name} is no prepared folder, and TFDS knows no set {base!r}; {there}"
+    prepare = f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
+    return (
+        f"tfds:{name} is not prepared in TFDS_DATA_DIR or ~/tensorflow_datasets; "
+        f'`python -c "import tensorflow_datasets as tfds; {prepare}"` downloads it, which may be gigabytes'
+    )
+
+
+def _first_line(e: Exception) -> str:
+    """What an exception of a library says, without the rest of its page."""
+    return (str(e).splitlines() or [type(e).__name__])[0]

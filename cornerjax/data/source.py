@@ -1,0 +1,37 @@
+"""What data.root names, opened: every kind of data set gives the same records."""
+
+import dataclasses
+from pathlib import Path
+
+from cornerjax.config import Data, InputError
+from cornerjax.data.coco import open_coco
+from cornerjax.data.records import Source
+from cornerjax.data.shapes import STYLES, write_shapes
+
+GENERATED = " or ".join(f"{name}:SEED" for name in STYLES)
+
+
+def open_source(data: Data, split: str) -> Source:
+    """Open one split of the data set that the options name. Another kind of source is one more case here.
+
+    Args:
+        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED,
+            "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all others folders.
+        split: usually data.train or data.val: a split of the set, or, of a folder, a path to a JSON file.
+    Raises: InputError: something is missing or makes no sense; the message names the file and the value.
+    """
+    kind, colon, name = data.root.partition(":")
+    if colon and kind == "tfds":
+        from cornerjax.data.tfds import open_tfds  # not before it is needed: it imports tensorflow_datasets
+
+        return open_tfds(data, name, split)
+    if colon and kind in STYLES:
+        if not name.isdecimal():
+            raise InputError(f"data.root {data.root!r}: expected {GENERATED} with a number of 0 or more")
+        folder = write_shapes(Path("data") / f"{kind}-{name}", seed=int(name), style=STYLES[kind])
+        data = dataclasses.replace(data, root=str(folder))
+    if not Path(data.root).is_dir():
+        raise InputError(
+            f"data.root {data.root!r} is no folder; expected one in COCO format, tfds:NAME, tfds:DIR, {GENERATED}"
+        )
+    return open_coco(data, split)

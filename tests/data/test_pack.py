@@ -1,0 +1,151 @@
+"""Packs of COCO-format folders: sets that TFDS opens, whole or not there, and a sentence for every mistake."""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import sets
+import tensorflow_datasets as tfds
+
+from cornerjax.config import Data, InputError
+from cornerjax.data.pack import pack
+from cornerjax.data.records import read_image
+from cornerjax.data.source import open_source
+
+
+@pytest.fixture
+def folder(tmp_path):
+    sets.write_folder(tmp_path / "folder")
+    return tmp_path / "folder"
+
+
+def packed(folder, out, splits=("train",), **options):
+    pack(Data(root=str(folder)), splits, str(out), **({"shard_mb": 0.01} | options))
+    return out
+
+
+def test_plain_tfds_reads_a_pack(folder, tmp_path):
+    out = packed(folder, tmp_path / "pack")
+    content = json.loads((folder / "annotations/instances_train.json").read_text())
+    builder = tfds.builder_from_directory(str(out))
+    assert builder.info.features["objects"]["label"].names == list(sets.NAMES)
+    examples = list(builder.as_data_source("train"))
+    assert [example["image/id"] for example in examples] == list(sets.IDS)  # the order of the file
+    assert [example["image/filename"].decode() for example in examples] == [i["file_name"] for i in content["images"]]
+    for theirs, ours in zip(sets.examples(folder), examples, strict=True):
+        np.testing.assert_array_equal(ours["image"], cv2.imread(theirs["image"])[..., ::-1])
+        objects = ours["objects"]
+        assert [int(i) for i in objects["id"]] == [o["id"] for o in theirs["objects"]]
+        assert [bool(i) for i in objects["is_crowd"]] == [o["is_crowd"] for o in theirs["objects"]]
+        assert [int(i) for i in objects["label"]] == [o["label"] for o in theirs["objects"]]
+        np.testing.assert_allclose(
+            np.reshape(objects["bbox"], (-1, 4)), np.reshape([o["bbox"] for o in theirs["objects"]], (-1, 4)), rtol=1e-6
+        )
+
+
+def test_images_and_annotation_file_stay_as_they_are(folder, tmp_path):
+    out = packed(folder, tmp_path / "pack")
+    file = "instances_train.json"
+    assert (out / file).read_bytes() == (folder / "annotations" / file).read_bytes()
+    for record in open_source(Data(root=f"tfds:{out}"), "train").records:
+        assert record.stored.read() == (folder / "train" / record.path.name).read_bytes()
+
+
+def test_a_pack_may_have_several_splits(folder, tmp_path):
+    sets.write_folder(folder, "val")
+    out = packed(folder, tmp_path / "pack", ("train", str(folder / "annotations/instances_val.json")))
+    for split in ("train", "val"):
+        assert len(open_source(Data(root=f"tfds:{out}"), split).records) == 5
+
+
+def test_an_annotation_file_may_lack_ids_and_areas_and_boxes_may_reach_out(folder, tmp_path, caplog):
+    file = folder / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    boxes = [[-5, -5.123, 200, 300], [1, 2, 0, 4], [10.3333333, 20, 5, 6]]
+    content["annotations"] = [{"image_id": 7, "category_id": 4, "bbox": box} for box in boxes]
+    file.write_text(json.dumps(content))
+    with caplog.at_level(logging.ERROR, logger="cornerjax"):
+        out = packed(folder, tmp_path / "pack")
+    first = open_source(Data(root=f"tfds:{out}"), "train").records[2]
+    assert first.boxes.tobytes() == open_source(Data(root=str(folder)), "train").records[2].boxes.tobytes()
+    objects = tfds.builder_from_directory(str(out)).as_data_source("train")[0]["objects"]
+    assert objects["bbox"][0].tolist() == [0, 0, 1, 1]
+    assert [int(i) for i in objects["id"]] == [1, 2, 3]
+    assert [int(i) for i in objects["area"]] == [60000, 0, 30]
+
+
+def test_a_bad_image_is_named(folder, tmp_path):
+    (folder / "train/002_3.png").write_bytes(b"no image")
+    record = open_source(Data(root=f"tfds:{packed(folder, tmp_path / 'pack')}"), "train").records[0]
+    with pytest.raises(InputError, match=r"cannot read .*pack/002_3\.png as an image"):
+        read_image(record)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"splits": ()}, r"--split is \[\]; expected one or more"),
+        ({"splits": ("train", "train")}, "expected one or more of different names"),
+        ({"splits": ("train", "nope")}, "no annotation file for split 'nope'"),
+        ({"splits": ("a b",)}, "TFDS takes letters, digits, _ and - as the name of a split"),
+        ({"out": "gs://bucket/pack"}, "is no folder of this machine; pack into one and copy it there"),
+        ({"out": "/proc/nowhere/pack"}, "cannot write /proc/nowhere/pack: No such file"),
+        ({"root": "tfds:coco/2017"}, "is a TFDS set already"),
+        ({"root": "nowhere"}, "'nowhere' is no folder"),
+        ({"shard_mb": 0.0}, "--shard-mb is 0.0; accepted is more than 0"),
+    ],
+)
+def test_options_that_make_no_sense(folder, tmp_path, options, message):
+    given = {"root": folder, "out": tmp_path / "pack", "splits": ("train",), "shard_mb": 1.0} | options
+    with pytest.raises(InputError, match=message) as caught:
+        packed(given["root"], given["out"], given["splits"], shard_mb=given["shard_mb"])
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_categories_that_differ_or_repeat_are_refused(folder, tmp_path):
+    content = sets.write_folder(folder, "val")
+    file = folder / "annotations/instances_val.json"
+    renamed = [{"id": 4, "name": "dog"}, {"id": 90, "name": "dog"}]
+    file.write_text(json.dumps(content | {"categories": renamed}))
+    with pytest.raises(InputError, match=r"instances_val.json has other categories than .*instances_train.json"):
+        packed(folder, tmp_path / "pack", ("train", "val"))
+    with pytest.raises(InputError, match="two categories have the same name"):
+        packed(folder, tmp_path / "pack", ("val",))
+
+
+def test_what_is_there_is_not_written_over(folder, tmp_path):
+    out = tmp_path / "pack"
+    out.mkdir()
+    packed(folder, out)
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(InputError, match="pack is there already"):
+        packed(folder, out)
+    assert sorted(path.name for path in out.iterdir()) == before
+
+
+def test_a_full_disk_leaves_nothing_behind(folder, small_disk):
+    for i in range(60):  # more than there is room for
+        shutil.copy(folder / "train/000_7.jpg", folder / f"train/{i}.jpg")
+    content = json.loads((folder / "annotations/instances_train.json").read_text())
+    image = content["images"][0]
+    content["images"] += [image | {"id": 100 + i, "file_name": f"{i}.jpg"} for i in range(60)]
+    (folder / "annotations/instances_train.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"cannot write .*No space left on device"):
+        packed(folder, small_disk / "pack", shard_mb=0.001)
+    assert not list(small_disk.iterdir())
+
+
+def test_the_command(folder, tmp_path):
+    command = [sys.executable, "-m", "cornerjax.data.pack", "--root", str(folder), "--split", "train"]
+    run = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout == f"written: {tmp_path}/pack; next: --data.root tfds:{tmp_path}/pack\n"
+    again = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr.startswith("error: --out")
