@@ -1,8 +1,9 @@
-"""Find objects in photos: `python predict.py --workdir runs/shapes --out found photo.jpg folder/`.
+"""Find objects in photos, videos and cameras: `python predict.py photo.jpg video.mp4 folder --workdir RUN --out found`.
 
-Writes a picture with boxes for every photo, and detections.json: a list of {"file", "picture", "boxes" (x1 y1 x2 y2 in
-pixels), "scores", "classes"}. A path that does not exist stops it before anything is written; a photo that turns out
-to be unreadable is left out and named at the end, with exit code 2; nothing is written if all of them are.
+Writes a picture with boxes for every photo, a video with boxes for every video, and detections.json: a list of
+{"file", "picture", "boxes" (x1 y1 x2 y2 in pixels), "scores", "classes"}, one a photo or frame; frames have "frame" too,
+from 0. A path that does not exist stops it before anything is written; what turns out to be unreadable is left out and
+named at the end, with exit code 2; nothing is written if that is all of it. Ctrl-C keeps what was done until then.
 """
 
 import dataclasses
@@ -13,30 +14,33 @@ import tyro
 
 from cornerjax import cli
 from cornerjax.config import InputError
+from cornerjax.inference.inputs import ACCEPTED, find_inputs
+from cornerjax.inference.options import Options
 
 
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    paths: tyro.conf.Positional[tuple[str, ...]]  # images, and folders of images
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict(Options):
+    # images, videos, folders of both, quoted patterns such as 'photos/**/*.jpg', and camera:N; they stand first
+    paths: tyro.conf.Positional[tuple[str, ...]]
     workdir: str  # a folder that train.py or cornerjax.weights wrote
     out: str  # folder for the results
-    min_score: float = 0.5  # boxes with a lower score are left out
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
 
 
 def main() -> None:
     args = cli.parse(Predict, description=__doc__)
+    if not args.paths:
+        raise InputError(f"nothing to look at is given; accepted are {ACCEPTED}, folders, patterns and camera:N")
+    inputs = find_inputs(args.paths)
 
-    from cornerjax.inference.files import find_photos, predict_to_folder  # not before the options are right: slow
+    from cornerjax.checkpoint import open_workdir  # not before the paths are right: it takes seconds
+    from cornerjax.inference.folder import make_plan, predict_to_folder
     from cornerjax.inference.predictor import load
 
-    if not args.paths:
-        raise InputError("no photo given; expected the paths of images or of folders of images")
-    photos = find_photos(args.paths)
-    errors = predict_to_folder(
-        load(args.workdir, checkpoint=args.checkpoint), photos, Path(args.out), min_score=args.min_score
-    )
-    print(f"{args.out}: detections.json and pictures, {len(photos) - len(errors)} of {len(photos)}")
+    plan = make_plan(inputs, Path(args.out), args)
+    run = open_workdir(Path(args.workdir))
+    errors = predict_to_folder(load(run.path, checkpoint=args.checkpoint), plan, run.category_ids)
+    print(f"written: {args.out}")
     if errors:
         raise InputError("; ".join(map(str, errors)))
 

@@ -41,8 +41,8 @@ def parse(options: type[T], *, description: str, default: T | None = None) -> T:
     return args
 
 
-def progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
-    """Pass the items on, with a bar on a terminal and a line now and then elsewhere."""
+def progress(items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+    """Pass the items on, with a bar on a terminal and a line now and then elsewhere; total None: who knows."""
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, leave=False)
         return
@@ -51,4 +51,4 @@ def progress(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
         yield item
         if time.monotonic() - told > QUIET_S:
             told = time.monotonic()
-            print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+            print(f"{what}: {done}{'' if total is None else f'/{total}'}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Boxes on images. Knows arrays only: BGR, uint8."""
+"""Boxes, corners, attention and crops on images. Knows arrays only: BGR, uint8."""
 
 import colorsys
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from jaxtyping import Float, Int, UInt8
 LEGIBLE_PX = 480  # smaller images are enlarged to about this before anything is drawn on them
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREY = 96  # of the space between the images of a sheet
+ATTENTION = ((255, 160, 0), (0, 220, 0), (0, 0, 255))  # BGR of the maps for large, medium and small objects
+DIM = 0.5  # brightness of an image under its attention
 
 
 def draw_boxes(
@@ -20,6 +22,7 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: Float[np.ndarray, "n"] | None = None,
     title: str = "",
+    enlarge: bool = True,
 ) -> UInt8[np.ndarray, "H2 W2 3"]:
     """Draw boxes with class name and score on a copy of an image; a small image is enlarged first.
 
@@ -29,24 +32,115 @@ def draw_boxes(
         classes: from 0.
         scores: in [0, 1]; the best boxes are drawn last, on top.
         title: text for the lower left corner.
+        enlarge: False: small images keep their size.
     Returns: the picture, an integer number of times as large as the image.
     """
-    enlarge = max(1, round(LEGIBLE_PX / max(image.shape[:2])))
-    canvas = cv2.resize(image, None, fx=enlarge, fy=enlarge, interpolation=cv2.INTER_LINEAR)
-    line = max(2, round(max(canvas.shape[:2]) / 400))  # everything grows with the picture
+    canvas, times = enlarged(image) if enlarge else (image.copy(), 1)
+    line = _line(canvas)
     order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
     for i in order:
-        x1, y1, x2, y2 = (round(float(v) * enlarge) for v in boxes[i])
+        x1, y1, x2, y2 = (round(float(v) * times) for v in boxes[i])
         cv2.rectangle(canvas, (x1, y1), (x2, y2), (0, 0, 0), line + 2)  # a dark rim, for backgrounds of its colour
         cv2.rectangle(canvas, (x1, y1), (x2, y2), class_colour(int(classes[i])), line)
     for i in order:  # after all the boxes, so that no line crosses a text
         name = class_names[int(classes[i])]
         name = name if name.isascii() else f"class {classes[i]}"  # OpenCV's fonts have no other letters
         text = name if scores is None else f"{name} {scores[i]:.2f}"
-        x1, y1 = (round(float(v) * enlarge) for v in boxes[i][:2])
+        x1, y1 = (round(float(v) * times) for v in boxes[i][:2])
         _write(canvas, text, x1, y1, class_colour(int(classes[i])))
     if title:
         _write(canvas, title, 0, canvas.shape[0], (0, 0, 0))
+    return canvas
+
+
+def enlarged(image: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "H2 W2 3"], int]:
+    """A copy of an image, large enough to be drawn on, and how many times as large it is."""
+    times = max(1, round(LEGIBLE_PX / max(image.shape[:2])))
+    return np.asarray(cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR), np.uint8), times
+
+
+def draw_attention(
+    image: UInt8[np.ndarray, "H W 3"], maps: Float[np.ndarray, "maps H W"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Darken a copy of an image and lay attention maps over it, each in a colour of its own.
+
+    Args:
+        maps: in [0, 1], for large, medium and small objects.
+    """
+    canvas = image.astype(np.float32) * DIM
+    for i, heat in enumerate(maps):
+        canvas += heat[..., None] * np.array(ATTENTION[i % len(ATTENTION)], np.float32) * 0.8
+    return np.clip(canvas, 0, 255).astype(np.uint8)
+
+
+def draw_crops(image: UInt8[np.ndarray, "H W 3"], crops: Float[np.ndarray, "n 4"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw the borders of crops, x1 y1 x2 y2, on a copy of an image: white on black, whatever is below."""
+    canvas, line = image.copy(), _line(image)
+    for colour, width in (((0, 0, 0), line + 1), ((255, 255, 255), max(1, line - 1))):
+        for x1, y1, x2, y2 in np.round(crops).astype(int).tolist():
+            cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, width)
+    return canvas
+
+
+def draw_corners(
+    image: UInt8[np.ndarray, "H W 3"],
+    points: Float[np.ndarray, "n 2"],
+    heat: Float[np.ndarray, "n"],
+    classes: Int[np.ndarray, "n"],
+    *,
+    bottom_right: bool,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw corners on a copy of an image: two strokes along the sides of the box, and the heat.
+
+    Args:
+        points: x, y in pixels.
+        heat: in [0, 1]; the strokes are as much longer.
+        classes: whose colours the corners have.
+        bottom_right: the strokes go left and up, not right and down.
+    """
+    canvas, line = image.copy(), _line(image)
+    for i in np.argsort(heat, kind="stable"):
+        x, y = (round(float(v)) for v in points[i])
+        stroke = round(line * (4 + 12 * float(heat[i]))) * (-1 if bottom_right else 1)
+        for colour, width in (((0, 0, 0), line + 2), (class_colour(int(classes[i])), line)):
+            cv2.polylines(canvas, [np.array([(x + stroke, y), (x, y), (x, y + stroke)])], False, colour, width)
+        text, dark = f"{heat[i]:.2f}", (40, 40, 40)  # beside the corner, outside of its box
+        _write(
+            canvas, text, x + (line if bottom_right else -line), y + 5 * line, dark, scale=0.7, left=not bottom_right
+        )
+    return canvas
+
+
+def draw_tags(
+    image: UInt8[np.ndarray, "H W 3"],
+    top_left: tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]],
+    bottom_right: tuple[Float[np.ndarray, "m 2"], Float[np.ndarray, "m"]],
+    pairs: Sequence[tuple[int, int]],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw corners as dots in the colours of their tags on a copy of an image, and a line between those of a pair.
+
+    Args:
+        top_left, bottom_right: x, y in pixels, and tags; corners with similar tags have similar colours.
+        pairs: places in both.
+    """
+    canvas, line = image.copy(), _line(image)
+    tags = np.concatenate([top_left[1], bottom_right[1]])
+    if not len(tags):
+        return canvas
+    spread = (tags - tags.min()) / max(float(np.ptp(tags)), 1e-6) * 255
+    colours = cv2.applyColorMap(spread.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0].tolist()
+    points = np.round(np.concatenate([top_left[0], bottom_right[0]])).astype(int).tolist()
+    for i, j in pairs:
+        ends = points[i], points[len(top_left[1]) + j]
+        cv2.line(canvas, *ends, (0, 0, 0), line + 2, cv2.LINE_AA)
+        cv2.line(canvas, *ends, colours[i], line, cv2.LINE_AA)
+    for point, colour in zip(points, colours, strict=True):
+        cv2.circle(canvas, point, 3 * line, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(canvas, point, 3 * line - 2, colour, cv2.FILLED, cv2.LINE_AA)
+    for i, j in pairs:
+        (x1, y1), (x2, y2) = points[i], points[len(top_left[1]) + j]
+        text = f"{top_left[1][i]:.2f} {bottom_right[1][j]:.2f}"
+        _write(canvas, text, (x1 + x2) // 2, (y1 + y2) // 2, colours[i], scale=0.7)
     return canvas
 
 
@@ -86,12 +180,18 @@ def sheet(
     return canvas
 
 
-def _write(canvas: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
+def _line(image: np.ndarray) -> int:
+    """The width of lines: everything grows with the picture."""
+    return max(2, round(max(image.shape[:2]) / 400))
+
+
+def _write(canvas: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int, int], *, scale: float = 1.0) -> None:
     """A line of text on a plate of the colour, above (x, y) if there is room, and never outside the canvas."""
-    side = max(canvas.shape[:2])
+    side = round(max(canvas.shape[:2]) * scale)
     scale, thickness, pad = side / 1200, max(1, round(side / 800)), max(2, side // 300)
     (width, height), below = cv2.getTextSize(text, FONT, scale, thickness)
     plate_w, plate_h = width + 2 * pad, height + below + pad
+    x = x - plate_w if left else x
     x = max(0, min(x, canvas.shape[1] - plate_w))
     y = y - plate_h if y >= plate_h else y
     y = max(0, min(y, canvas.shape[0] - plate_h))

@@ -1,13 +1,13 @@
 """The contract: what one detector is to the rest of the package, and the box results that all of them give."""
 
 import dataclasses
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
 
-from cornerjax.config import Config, Model, Test
+from cornerjax.config import Config, InputError, Model, Test
 
 Outputs = list[dict[str, Any]]  # one dict of named maps a stack, (b, h, w, ...), raw: heat maps are logits
 
@@ -51,7 +51,54 @@ class Detections:
     def above(self, score: float) -> "Detections":
         """Those with at least this score."""
         keep = self.scores >= score
-        return Detections(self.boxes[keep], self.scores[keep], self.classes[keep], self.class_names)
+        return self._rows(keep)
+
+    def of_classes(self, names: Collection[str]) -> "Detections":
+        """Those of the classes with these names."""
+        return self._rows(np.isin(self.classes, [i for i, name in enumerate(self.class_names) if name in names]))
+
+    def scaled(self, x: float, y: float) -> "Detections":
+        """The same in an image whose width is x times as large, and whose height y times."""
+        return dataclasses.replace(self, boxes=self.boxes * np.array([x, y, x, y], np.float32))
+
+    def to_supervision(self) -> Any:
+        """The same as `supervision.Detections`, with the names of the classes under data["class_name"].
+
+        Raises: ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError("to_supervision needs the package supervision; pip install supervision") from None
+        names = np.array([self.class_names[label] for label in self.classes], np.str_)
+        return supervision.Detections(
+            xyxy=self.boxes, confidence=self.scores, class_id=self.classes.astype(int), data={"class_name": names}
+        )
+
+    @classmethod
+    def from_supervision(cls, found: Any, class_names: Sequence[str]) -> "Detections":
+        """Boxes of a `supervision.Detections`; its masks, tracks and other data are left out.
+
+        Args:
+            found: with class_id; boxes without confidence, as true ones are, get the score 1.
+            class_names: the name of each class_id.
+        Raises: InputError: found has no class_id, or one that class_names lacks.
+        """
+        if found.class_id is None and len(found):
+            raise InputError("these supervision detections have no class_id; every box needs a class")
+        boxes, classes = np.asarray(found.xyxy, np.float32), np.asarray(found.class_id if len(found) else [], np.int32)
+        if len(classes) and not (classes.min() >= 0 and classes.max() < len(class_names)):
+            raise InputError(
+                f"supervision detections have class_id {classes.min()} to {classes.max()}; "
+                f"with {len(class_names)} class names, 0 to {len(class_names) - 1} are accepted"
+            )
+        scores = np.ones(len(classes)) if found.confidence is None else found.confidence
+        best = np.argsort(-np.asarray(scores, np.float32), kind="stable")
+        together = cls(boxes.reshape(-1, 4), np.asarray(scores, np.float32), classes, tuple(class_names))
+        return together._rows(best)
+
+    def _rows(self, rows: np.ndarray) -> "Detections":
+        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows], self.class_names)
 
 
 class Finder(Protocol):

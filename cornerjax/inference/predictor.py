@@ -34,6 +34,7 @@ class Predictor:
         apply, config, class_names: as given.
         weights: params and model_state, on the device.
         finder: the test procedure, see detectors.base.Finder.
+        procedure: batches of images through the finder.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class Predictor:
     ):
         self.apply, self.config, self.class_names = apply, config, tuple(class_names)
         self.weights: tuple[dict[str, Any], dict[str, Any]] = jax.device_put((params, model_state))
-        self._procedure = Procedure(detector, apply, config, class_names)
-        self.finder: Finder = self._procedure.finder
+        self.procedure = Procedure(detector, apply, config, class_names)
+        self.finder: Finder = self.procedure.finder
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
 
     @overload
@@ -71,8 +72,8 @@ class Predictor:
             images = list(pool.map(as_bgr, photos))
         for photo, image in zip(photos, images, strict=True):
             self.check_size(image, photo)
-        batches = self._procedure.plan([image.shape[:2] for image in images])
-        found = dict(self._procedure(*self.weights, batches, images.__getitem__))
+        batches = self.procedure.plan([image.shape[:2] for image in images])
+        found = dict(self.procedure(*self.weights, batches, images.__getitem__))
         return [found[i] for i in range(len(images))]
 
     def forward(self, images: jax.Array | np.ndarray) -> dict[str, Any]:

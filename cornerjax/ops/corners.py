@@ -40,11 +40,21 @@ def decode_corners(
     """
     # Differs from CornerNet: without non_peaks, only peaks make boxes.
     lowest = 0.0 if non_peaks else -1.0
-    tl, br = (_corners(maps, side, top_k, window, lowest, no_border) for side in ("tl", "br"))
+    options: dict[str, Any] = {"top_k": top_k, "window": window, "lowest": lowest, "no_border": no_border}
+    tl, br = (find_corners(maps, side, **options) for side in ("tl", "br"))
     return pair_corners(tl, br, num=max_pairs, tag_distance=tag_distance)
 
 
-def _corners(maps: dict[str, Any], side: str, top_k: int, window: int, lowest: float, no_border: bool) -> Corners:
+def find_corners(
+    maps: dict[str, Any], side: str, *, top_k: int, window: int = 3, lowest: float = -1.0, no_border: bool = False
+) -> Corners:
+    """Find the best peaks of the heat map of one kind of corner.
+
+    Args:
+        side: "tl" or "br".
+        lowest: the score of what fills up top_k where there are fewer peaks.
+    Returns: in cells, best first; see decode_corners for the rest.
+    """
     # The sigmoid keeps the order, so it is taken of the winners only.
     found = top_cells(keep_peaks(maps[f"{side}_heat"], window=window), top_k)
     tags: Float[Array, "b k 1"] = gather_cells(maps[f"{side}_tag"], found.cells)

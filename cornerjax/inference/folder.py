@@ -1,0 +1,221 @@
+"""What predict.py does: photos, videos and cameras in, a folder of drawn pictures and results out."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cornerjax.cli import progress
+from cornerjax.config import InputError
+from cornerjax.detectors.base import Detections
+from cornerjax.drawing import enlarged
+from cornerjax.inference.files import predict_files, reduced, save_picture
+from cornerjax.inference.inputs import Inputs, output_names
+from cornerjax.inference.options import Options
+from cornerjax.inference.overlays import check_overlays, draw, find_evidence
+from cornerjax.inference.predictor import Predictor
+from cornerjax.inference.results import FILES, Entry, image_ids, refuse_to_replace, write_results
+from cornerjax.inference.video import Clip, VideoFile, predict_frames
+
+Image = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be done, checked as far as it can be without the network."""
+
+    inputs: Inputs
+    out: Path
+    options: Options
+    names: list[str]  # of the drawn photos, videos and camera videos
+    ids: list[int]  # image ids of the photos
+
+
+def make_plan(inputs: Inputs, out: Path, options: Options) -> Plan:
+    """Check that everything can be written, and that nothing of others would be replaced.
+
+    Raises: InputError: it cannot, or would; or the annotations lack a photo.
+    """
+    for name, least in (("min_score", 0), ("max_side", 0), ("frames", 0), ("batch", 1)):
+        if not getattr(options, name) >= least:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; accepted is {least} or more")
+    if options.annotations and (inputs.videos or inputs.cameras):
+        raise InputError("--annotations is for photos: the frames of videos and cameras have no image ids there")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {out}: {there} is {'not writable' if there.is_dir() else 'no folder'}")
+    names = output_names(inputs)
+    files = [FILES[kind] for kind in options.results] + (names if options.pictures else [])
+    given = [*inputs.photos, *inputs.videos, *([Path(options.annotations)] if options.annotations else [])]
+    refuse_to_replace(out, files, given)
+    return Plan(inputs, out, options, names, image_ids(inputs.photos, options.annotations))
+
+
+def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[int]) -> list[InputError]:
+    """Write a drawn picture of every photo and frame, and the results, last.
+
+    Ctrl-C ends it after the photo or frame that it is at; what was done until then is kept.
+
+    Args:
+        category_ids: the data set's own number of each class, for COCO's results.
+    Returns: one error for each photo or video that could not be read, or not to its end; all the others are written.
+    Raises: InputError: there is nothing to write, or it cannot be written; the options name a class or an overlay that
+        the predictor lacks. KeyboardInterrupt: there would have been more to do.
+    """
+    unknown = [name for name in plan.options.classes if name not in predictor.class_names]
+    if unknown:
+        raise InputError(f"no class {unknown[0]!r} in this run; its classes are: {', '.join(predictor.class_names)}")
+    check_overlays(predictor, plan.options.overlay)
+    with _until_interrupted() as stopped:
+        job = _Job(predictor, plan, stopped)
+        try:
+            job.photos()
+            job.clips()
+            if job.entries:
+                write_results(plan.out, job.entries, plan.options.results, category_ids)
+        except OSError as e:
+            raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
+        if job.errors and not job.entries:
+            raise InputError("; ".join(map(str, job.errors)))
+        if job.cut_short:
+            print(f"stopped: {plan.out} has the results until then")
+            raise KeyboardInterrupt
+    return job.errors
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether Ctrl-C was pressed; the second one ends the process as usual."""
+    pressed = threading.Event()
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    if threading.current_thread() is not threading.main_thread():  # only there are signals heard
+        yield pressed.is_set
+        return
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Job:
+    """Goes through the plan; keeps what was found and what went wrong."""
+
+    def __init__(self, predictor: Predictor, plan: Plan, stopped: Callable[[], bool]):
+        self._predictor, self._plan, self._options, self._stopped = predictor, plan, plan.options, stopped
+        self.entries: list[Entry] = []
+        self.errors: list[InputError] = []
+        self.cut_short = False  # there would have been more to do
+
+    def photos(self) -> None:
+        paths, out = self._plan.inputs.photos, self._plan.out
+        everything = predict_files(self._predictor, paths, max_side=self._options.max_side)
+        work = zip(paths, self._plan.names, self._plan.ids, everything, strict=False)
+        for path, name, image_id, seen in progress(work, total=len(paths), what="photos"):
+            if isinstance(seen, InputError):
+                self.errors.append(seen)
+            else:
+                found = self._wanted(seen.found)
+                if self._options.pictures:
+                    out.mkdir(parents=True, exist_ok=True)
+                    canvas, _ = enlarged(seen.photo.image)
+                    save_picture(out / name, self._drawn(seen.photo.image, canvas, found, seen.photo.size))
+                self._keep(str(path), name, None, image_id, found)
+            if self._stopped():
+                self.cut_short = path != paths[-1]
+                return
+
+    def clips(self) -> None:
+        inputs = self._plan.inputs
+        names = self._plan.names[len(inputs.photos) :]
+        sources: list[Path | int] = [*inputs.videos, *inputs.cameras]
+        for source, name in zip(sources, names, strict=True):
+            if self._stopped():
+                self.cut_short = True
+                return
+            try:
+                clip = Clip(source)
+                with contextlib.closing(clip):
+                    self._clip(clip, name)
+                    complaint = None if self._stopped() else clip.complaint()
+            except InputError as e:
+                complaint = e if str(source) in str(e) else InputError(f"{source}: {e}")
+            if complaint:
+                self.errors.append(complaint)
+
+    def _clip(self, clip: Clip, name: str) -> None:
+        options, writer = self._options, VideoFile(self._plan.out / name, clip.fps)
+        frames = clip.frames(options.frames, self._stopped)
+        everything = predict_frames(
+            self._predictor, frames, batch=1 if clip.live else options.batch, max_side=options.max_side
+        )
+        total = min(clip.total or options.frames, options.frames or clip.total or 0) or None
+        clock, count, next_id = _Clock(), len(self.entries), len(self._plan.ids) + self._frames_before() + 1
+        try:
+            for number, (frame, seen) in enumerate(progress(everything, total=total, what=clip.name)):
+                clock.tick()
+                found = self._wanted(seen)
+                if options.pictures:
+                    writer.write(self._drawn(frame, frame, found, (frame.shape[0], frame.shape[1])))
+                self._keep(clip.name, name, number, next_id + number, found)
+                if self._stopped() and not clip.live:
+                    break  # those that were read ahead do not count
+            writer.finish()
+        except BaseException:
+            writer.discard()
+            del self.entries[count:]
+            raise
+        done = len(self.entries) - count
+        if self._stopped() and not clip.live:
+            self.cut_short = True
+            print(f"{clip.name}: stopped after {done}{f' of {total}' if total else ''} frames, which are kept")
+        if done:
+            print(f"{clip.name}: {done} frames, {clock.rate():.1f} frames/s")
+
+    def _frames_before(self) -> int:
+        return sum(entry.frame is not None for entry in self.entries)
+
+    def _wanted(self, found: Detections) -> Detections:
+        found = found.above(self._options.min_score)
+        return found.of_classes(self._options.classes) if self._options.classes else found
+
+    def _keep(self, file: str, name: str, frame: int | None, image_id: int, found: Detections) -> None:
+        self.entries.append(Entry(file, name if self._options.pictures else None, frame, image_id, found))
+
+    def _drawn(self, image: Image, canvas: Image, found: Detections, size: tuple[int, int]) -> Image:
+        """Draw what was found, in pixels of `size`, and the overlays of an image on the canvas, the image enlarged."""
+        height, width, evidence = canvas.shape[0], canvas.shape[1], None
+        if self._options.overlay:
+            evidence = find_evidence(self._predictor, reduced(image, self._options.max_side)).scaled(width, height)
+        on_canvas = found.scaled(width / size[1], height / size[0])
+        tag_distance = self._predictor.config.test.tag_distance
+        return draw(canvas, on_canvas, evidence, self._options.overlay, tag_distance=tag_distance)
+
+
+class _Clock:
+    """Frames a second from the first frame on: what comes before it is compiling."""
+
+    def __init__(self) -> None:
+        self._start = self._now = 0.0
+        self._ticks = 0
+
+    def tick(self) -> None:
+        self._now = time.perf_counter()
+        self._start = self._start or self._now
+        self._ticks += 1
+
+    def rate(self) -> float:
+        return (self._ticks - 1) / max(self._now - self._start, 1e-9)

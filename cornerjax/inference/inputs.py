@@ -1,0 +1,91 @@
+"""What predict.py is given: which photos, videos and cameras are meant, and what their results are called."""
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cornerjax.config import InputError
+
+IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+ACCEPTED = f"images ({' '.join(IMAGES)}) and videos ({' '.join(VIDEOS)})"
+CAMERA = "camera:"
+
+
+class Inputs(NamedTuple):
+    """What is to be looked at, each file once."""
+
+    photos: list[Path]
+    videos: list[Path]
+    cameras: list[int]
+
+
+def find_inputs(given: Iterable[str | os.PathLike[str]]) -> Inputs:
+    """The files and cameras that are meant.
+
+    Args:
+        given: a file is itself, a folder is the images and videos in it, a pattern with *, ?, [] or ** the images and
+            videos it matches, all in the order of their names; camera:N is a camera by its number.
+    Raises: InputError: a path does not exist, is of no accepted kind, or a folder or pattern has nothing to look at.
+    """
+    found: dict[Path, Path] = {}  # by the file itself: it may be given in two ways
+    cameras: list[int] = []
+    for path in given:
+        if str(path).startswith(CAMERA):
+            cameras.append(_camera(str(path)))
+        else:
+            found |= {file.resolve(): file for file in _files(str(path)) if file.resolve() not in found}
+    files = list(found.values())
+    photos = [file for file in files if file.suffix.lower() in IMAGES]
+    return Inputs(photos, [file for file in files if file.suffix.lower() in VIDEOS], list(dict.fromkeys(cameras)))
+
+
+def _camera(given: str) -> int:
+    number = given.removeprefix(CAMERA)
+    if not number.isdecimal():
+        raise InputError(f"{given!r} is no camera; expected {CAMERA} and its number, as {CAMERA}0")
+    return int(number)
+
+
+def _files(given: str) -> list[Path]:
+    path = Path(given)
+    if path.is_dir():
+        inside = _accepted(path.iterdir())
+        if not inside:
+            raise InputError(f"folder {path} has no images and no videos; accepted are {ACCEPTED}")
+        return inside
+    if path.exists():
+        if not _accepted([path]):
+            kind = f"ends in {path.suffix}" if path.suffix else "has no ending"
+            raise InputError(f"{path} {kind}; accepted are {ACCEPTED}")
+        return [path]
+    if not glob.has_magic(given):
+        raise InputError(f"{path} does not exist; expected an image, a video, a folder, a pattern or {CAMERA}N")
+    matched = _accepted(map(Path, glob.glob(given, recursive=True)))
+    if not matched:
+        raise InputError(f"nothing that {given} matches is an image or a video; accepted are {ACCEPTED}")
+    return matched
+
+
+def _accepted(files: Iterable[Path]) -> list[Path]:
+    return sorted(file for file in files if file.suffix.lower() in IMAGES + VIDEOS and not file.is_dir())
+
+
+def output_names(inputs: Inputs) -> list[str]:
+    """A file name for the picture of each photo, then for each video and camera: its own with .jpg or .mp4.
+
+    Where two would be the same, they get numbers.
+    """
+    wanted = [(photo.stem, ".jpg") for photo in inputs.photos] + [(video.stem, ".mp4") for video in inputs.videos]
+    names: list[str] = []
+    taken: set[str] = set()
+    for stem, suffix in wanted + [(f"camera_{number}", ".mp4") for number in inputs.cameras]:
+        name, number = f"{stem}{suffix}", 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{stem}_{number}{suffix}"
+        taken.add(name.lower())
+        names.append(name)
+    return names

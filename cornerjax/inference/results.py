@@ -1,0 +1,139 @@
+"""Boxes as files: detections.json, detections.csv, and results.json in COCO's result format."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cornerjax.checkpoint import write_atomically
+from cornerjax.config import InputError
+from cornerjax.detectors.base import Detections
+
+FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
+COLUMNS = ("file", "frame", "x1", "y1", "x2", "y2", "score", "class")
+
+
+class Entry(NamedTuple):
+    """What was found in one photo or frame."""
+
+    file: str
+    picture: str | None  # name of the drawn photo or video; None: none was drawn
+    frame: int | None  # of a video, from 0; None: a photo
+    image_id: int
+    found: Detections
+
+
+def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], category_ids: Sequence[int]) -> None:
+    """Write the files that are wanted, whole ones only; boxes are in pixels of the photo or frame.
+
+    Args:
+        out: the folder, made if missing.
+        kinds: names in FILES.
+        category_ids: the data set's own number of each class, for COCO.
+    Raises: OSError: one cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for kind in kinds:
+        if kind == "json":
+            with_ids = "coco" in kinds  # so that one can tell what its image ids mean
+            text = json.dumps([_as_json(entry, with_id=with_ids) for entry in entries], indent=1)
+        elif kind == "csv":
+            text = _csv(entries)
+        else:
+            text = json.dumps([result for entry in entries for result in _as_coco(entry, category_ids)])
+        write_atomically(out / FILES[kind], text)
+
+
+def _as_json(entry: Entry, *, with_id: bool) -> dict[str, Any]:
+    found = entry.found
+    return {
+        "file": entry.file,
+        "picture": entry.picture,
+        **({} if entry.frame is None else {"frame": entry.frame}),
+        **({"image_id": entry.image_id} if with_id else {}),
+        "boxes": found.boxes.tolist(),
+        "scores": found.scores.tolist(),
+        "classes": [found.class_names[label] for label in found.classes],
+    }
+
+
+def _csv(entries: Iterable[Entry]) -> str:
+    """A line of names, then one a box; `frame` is empty for photos."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for file, _, frame, _, found in entries:
+        for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.classes, strict=True):
+            rows.writerow([file, frame, *box, score, found.class_names[label]])
+    return text.getvalue()
+
+
+def _as_coco(entry: Entry, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    found = entry.found
+    xywh = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in found.boxes.tolist()]
+    return [
+        {"image_id": entry.image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for box, score, label in zip(xywh, found.scores.tolist(), found.classes, strict=True)
+    ]
+
+
+def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
+    """The number of each photo in COCO's results: that of the file, or its place in the sorted list, from 1.
+
+    Args:
+        annotations: a COCO file, in which each photo must have an image whose file_name is the end of the photo's path,
+            or at least has its name; empty: none.
+    Raises: InputError: the file cannot be read, or has no image, or more than one, for a photo.
+    """
+    if not annotations:
+        order = {photo: number for number, photo in enumerate(sorted(photos), start=1)}
+        return [order[photo] for photo in photos]
+    try:
+        images = json.loads(Path(annotations).read_bytes())["images"]
+        known = [(Path(image["file_name"]), int(image["id"])) for image in images]
+    except OSError as e:
+        raise InputError(f"cannot read {annotations}: {e.strerror}; expected a COCO annotation file") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f'{annotations} is no COCO annotation file: it has no "images" with id and file_name'
+        ) from None
+    by_name: dict[str, list[tuple[Path, int]]] = {}
+    for path, number in known:
+        by_name.setdefault(path.name, []).append((path, number))
+    return [_id_of(photo, by_name.get(photo.name, []), annotations) for photo in photos]
+
+
+def _id_of(photo: Path, named: list[tuple[Path, int]], annotations: str) -> int:
+    exact = [number for path, number in named if photo.resolve().parts[-len(path.parts) :] == path.parts]
+    numbers = exact or [number for _, number in named]
+    if len(numbers) != 1:
+        raise InputError(
+            f"{annotations} has {len(numbers) or 'no'} images with the file_name of {photo}; expected one a photo"
+        )
+    return numbers[0]
+
+
+def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) -> None:
+    """Whatever is there under a name that we are going to use must be ours: `detections.json` says what is.
+
+    Args:
+        names: of the files to be written into `out`.
+        given: files that are read, which are never replaced.
+    Raises: InputError: naming the file that is in the way.
+    """
+    read = {path.resolve() for path in given}
+    for name in names:
+        if (out / name).resolve() in read:
+            raise InputError(f"{out / name} would overwrite a file that is read; give another folder for the results")
+    index = out / FILES["json"]
+    ours: list[str] = []
+    if index.exists():
+        try:
+            ours = [entry["picture"] for entry in json.loads(index.read_bytes())] + list(FILES.values())
+        except (OSError, ValueError, TypeError, KeyError):
+            raise InputError(f"{index} was not written by predict.py; give another folder for the results") from None
+    for name in names:
+        if (out / name).exists() and name not in ours:
+            raise InputError(f"{out / name} is there already; give another folder for the results, or remove it")

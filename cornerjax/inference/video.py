@@ -1,0 +1,194 @@
+"""Videos and cameras: frames read ahead in a thread, looked at in batches of one shape, and written as a video."""
+
+import collections
+import contextlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from cornerjax.config import InputError
+from cornerjax.detectors.base import Detections
+from cornerjax.inference.files import reduced
+from cornerjax.inference.predictor import Predictor
+from cornerjax.inference.procedure import Batch
+
+CODEC = "mp4v"  # MPEG-4 part 2: OpenCV's wheels have no H.264 to write with, and their VP9 takes 20 times as long
+FPS = 25.0  # of a video that does not say
+READ_AHEAD = 16  # frames decoded before they are needed
+LOST = 0.02  # share of the frames that a file announces which may be missing: some only estimate their number
+Frame = UInt8[np.ndarray, "H W 3"]
+T = TypeVar("T")
+_END: Any = object()
+
+
+class Clip:
+    """An open video file or camera.
+
+    Args:
+        source: a file, or the number of a camera.
+    Attributes:
+        name: what its results are reported under.
+        fps: frames a second.
+        total: frames that the file announces; None: not known, as of cameras.
+    Raises: InputError: it cannot be opened.
+    """
+
+    def __init__(self, source: Path | int):
+        _silence()
+        self.live = isinstance(source, int)
+        self.name = f"camera:{source}" if self.live else str(source)
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        if not self._capture.isOpened():
+            self.close()
+            expected = "a camera that is there and not in use" if self.live else "an intact MP4, MOV, MKV, AVI or WebM"
+            raise InputError(f"cannot open {self.name}{'' if self.live else ' as a video'}; expected {expected}")
+        fps, total = (self._capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
+        self.fps = fps if math.isfinite(fps) and fps > 0 else FPS
+        self.total = round(total) if not self.live and math.isfinite(total) and total > 0 else None
+        self.read, self._ended, self._changed = 0, False, False
+
+    def frames(self, most: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[Frame]:
+        """Yield the frames, BGR, turned as the file says, until the end, `most` of them (0: all), or stopped."""
+        size = None
+        while not stopped() and not (most and self.read == most):
+            there, frame = self._capture.read()
+            self._ended, self._changed = not there, there and frame.shape != (size or frame.shape)
+            if self._ended or self._changed:
+                return
+            size = frame.shape
+            self.read += 1
+            yield frame
+
+    def complaint(self) -> InputError | None:
+        """After the last frame: what was wrong with the file."""
+        missing = (self.total or 0) - self.read
+        if not self.read:
+            return InputError(f"{self.name} has no frames; expected an intact video")
+        if self._changed:
+            return InputError(f"{self.name}: only its first {self.read} frames were taken, the next has another size")
+        if self._ended and missing > 2 + LOST * (self.total or 0):
+            return InputError(f"{self.name} ends after {self.read} of {self.total} frames; the others are damaged")
+        return None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def _silence() -> None:
+    """What goes wrong is said in a sentence of ours."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def predict_frames(
+    predictor: Predictor, frames: Iterator[Frame], *, batch: int, max_side: int = 0
+) -> Iterator[tuple[Frame, Detections]]:
+    """Yield (frame, detections) in order; the network is compiled once, the last short batch is filled up.
+
+    Frames are read in a thread, ahead of the device, which works on one batch while the one before it is used.
+
+    Args:
+        frames: BGR, all of one size.
+        batch: frames that go through the network together, fewer where they are large.
+        max_side: larger frames are reduced to this longer side for the network, in pixels; 0: none.
+    Raises: InputError: a frame is smaller than a cell of the network's map.
+    """
+    waiting: dict[int, Frame] = {}
+    with contextlib.closing(_ahead(frames, READ_AHEAD)) as ready:
+        first = next(ready, None)
+        if first is None:
+            return
+        height, width = reduced(first, max_side).shape[:2]
+        bucket = predictor.finder.bucket(height, width)
+        rows = predictor.finder.rows(bucket, batch)
+        numbered = enumerate(itertools.chain([first], ready))
+
+        def batches() -> Iterator[Batch]:
+            while chunk := dict(itertools.islice(numbered, rows)):
+                waiting.update(chunk)
+                yield Batch(list(chunk), rows, bucket)
+
+        found = predictor.procedure(*predictor.weights, batches(), lambda index: reduced(waiting[index], max_side))
+        for index, seen in found:
+            frame = waiting.pop(index)
+            yield frame, seen.scaled(frame.shape[1] / width, frame.shape[0] / height)
+
+
+def _ahead(items: Iterable[T], count: int) -> Generator[T]:
+    """Pass items on that a thread takes, up to `count` before they are needed."""
+    source = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            waiting: collections.deque[Future[T]] = collections.deque(
+                pool.submit(next, source, _END) for _ in range(count)
+            )
+            while (item := waiting.popleft().result()) is not _END:
+                waiting.append(pool.submit(next, source, _END))
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class VideoFile:
+    """Writes an MP4; whoever reads it finds all of it.
+
+    MPEG-4 has even sides only: the last column or row of a frame of odd size is there twice.
+
+    Args:
+        path: .mp4; its folder is made if missing.
+    """
+
+    def __init__(self, path: Path, fps: float):
+        self.path, self.fps, self.written = path, fps, 0
+        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        self._writer: cv2.VideoWriter | None = None
+
+    def write(self, frame: Frame) -> None:
+        """Append a frame, BGR; all must have the same size.
+
+        Raises: InputError: the file cannot be written.
+        """
+        height, width = frame.shape[:2]
+        even = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = self._open((even.shape[1], even.shape[0]))
+        self._writer.write(even)
+        self.written += 1
+
+    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        for fps in (self.fps, max(1.0, round(self.fps))):  # MPEG-4 has no fps as 1000 / 3
+            writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), fps, size)
+            if writer.isOpened():
+                return writer
+        raise InputError(f"cannot write {self.path}: no video of {size[0]}x{size[1]} pixels can be started there")
+
+    def finish(self) -> None:
+        """Give the file its name; without a frame there is none.
+
+        Raises: InputError: not all of it could be written.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()  # says nothing of a full disk
+        written = cv2.VideoCapture(str(self._temporary))
+        whole = written.isOpened() and round(written.get(cv2.CAP_PROP_FRAME_COUNT)) == self.written
+        written.release()
+        if not whole:
+            self.discard()
+            raise InputError(f"cannot write {self.path}: not all of its frames are on the disk; is it full?")
+        self._temporary.replace(self.path)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        if self._writer is not None:
+            self._writer.release()
+        self._temporary.unlink(missing_ok=True)
