@@ -2,18 +2,19 @@
 `python eval.py --results boxes.json --annotations instances_val.json`.
 
 Prints COCO's twelve numbers, the false discovery rate, what each kind of error costs and the numbers of every class, and
-writes a folder: metrics.json, results.json (COCO's result format, with the data set's own ids), plots and pictures.
+writes a folder: metrics.json, results.json (COCO's result format, with the data set's own ids), plots and pictures, and
+report.html, one file to look at all of it.
 """
 
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
 from cornerjax import cli
-from cornerjax.config import InputError, Test, check, flat
+from cornerjax.config import InputError, Test, check, differences, flat
 from cornerjax.hosts import Hosts, joined
 
 
@@ -30,6 +31,7 @@ class Eval:
     min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted
     voc: bool = False  # PASCAL VOC's AP too
     pictures: int = 16  # images drawn at most
+    report_images: int = 32  # in report.html: three quarters the worst, a quarter the best; 0: no report
     hosts: Hosts = dataclasses.field(default_factory=Hosts)
     test: Test = dataclasses.field(default_factory=Test)  # those of the run if not given
 
@@ -94,12 +96,32 @@ def evaluate_run(args: Eval) -> None:
     results = evaluator.results(detections)
     analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=args.voc)
     print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
-    if warned := warning(run.path, source):
+    warned = warning(run.path, source)
+    if warned:
         print(warned)
     print_tables(analysis)
     pictures = draw_pictures(source, detections, args.pictures)
-    write_report(out, analysis, results, options=options, pictures=pictures, step=step, split=split)
-    print(f"written: {out}")
+    page = ""
+    if args.report_images > 0:
+        from cornerjax.evaluation.page import make_page
+        from cornerjax.inference.predictor import Predictor
+
+        about: dict[str, Any] = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
+        about["true boxes of"] = source.annotation_file
+        if changed := differences(run.config, config):
+            about["in the run, here"] = "; ".join(changed)
+        if args.min_score:
+            about["least score"] = args.min_score
+        page = make_page(
+            analysis,
+            args.report_images,
+            about=about,
+            notes=[warned] if warned else [],
+            source=source,
+            predictor=Predictor(detector, apply, params, model_state, config, run.class_names),
+        )
+    write_report(out, analysis, results, options=options, pictures=pictures, page=page, step=step, split=split)
+    print(f"written: {out}{', with report.html' if page else ''}")
 
 
 def evaluate_file(args: Eval) -> None:
@@ -136,8 +158,16 @@ def evaluate_file(args: Eval) -> None:
         from cornerjax.evaluation.pictures import draw_pictures
 
         pictures = draw_pictures(source, from_results(results, source), args.pictures)
-    write_report(out, analysis, results, options=options, pictures=pictures)
-    print(f"written: {out}")
+    page = ""
+    if args.report_images > 0:
+        from cornerjax.evaluation.page import make_page
+
+        about: dict[str, Any] = {"boxes of": results_file, "images": f"{len(image_ids):,}", "true boxes of": file}
+        if args.min_score:
+            about["least score"] = args.min_score
+        page = make_page(analysis, args.report_images, about=about, source=source)
+    write_report(out, analysis, results, options=options, pictures=pictures, page=page)
+    print(f"written: {out}{', with report.html' if page else ''}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ EXTREMES = 5
 DPI = 110
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5500", "#332288", "#999933", "#444444")
 
+KIND_COLOURS = {
+    **{"correct": "#27ae60", "class": "#e0457b", "localisation": "#eda72a", "both": "#9b5de5", "duplicate": "#17b3c7"},
+    **{"background": "#e4572e", "missed": "#3d7eff", "ignored": "#8d99a6"},
+}  # of boxes, wherever they are drawn or counted
+
 
 def save_plots(folder: Path, analysis: Analysis) -> None:
     """Write precision_recall.png, confidence.png and errors.png.
@@ -48,9 +53,7 @@ def draw_precision_recall(analysis: Analysis) -> Figure:
     _frame(left, f"Mean of {_number(int((analysis.boxes.totals() > 0).sum()), 'class', 'classes')}", "recall")
     left.set_ylabel("precision")
 
-    aps = {
-        label: float(row.mean()) for label, row in enumerate(analysis.precision[0.5]) if not np.isnan(row[0])
-    }
+    aps = {label: float(row.mean()) for label, row in enumerate(analysis.precision[0.5]) if not np.isnan(row[0])}
     ranked = sorted(aps, key=aps.__getitem__, reverse=True)
     few = len(ranked) <= ALL_CLASSES
     named = ranked if few else [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
@@ -59,7 +62,9 @@ def draw_precision_recall(analysis: Analysis) -> Figure:
     for i, label in enumerate(named):
         text = f"{aps[label]:.3f} {_short(analysis.boxes.class_names[label])}"
         style = "--" if not few and i >= EXTREMES else "-"
-        right.plot(RECALLS, analysis.precision[0.5][label], color=COLOURS[i], linestyle=style, linewidth=1.7, label=text)
+        right.plot(
+            RECALLS, analysis.precision[0.5][label], color=COLOURS[i], linestyle=style, linewidth=1.7, label=text
+        )
     _frame(right, "Classes at IoU 0.5" if few else f"At IoU 0.5: the {EXTREMES} best and worst classes", "recall")
     if ranked:
         left.legend(loc="best")
@@ -103,7 +108,7 @@ def draw_errors(errors: Errors) -> Figure:
     gains = [100 * errors.gains[name] for name in ERRORS]
     counts = [errors.counts[name] for name in ERRORS]
     for axes, values, form in ((left, gains, "{:.2f}"), (right, counts, "{:,}")):
-        bars = axes.barh(ERRORS, np.nan_to_num(values), color=COLOURS[: len(ERRORS)])
+        bars = axes.barh(ERRORS, np.nan_to_num(values), color=[KIND_COLOURS[name] for name in ERRORS])
         axes.bar_label(bars, [form.format(value) for value in values], padding=4)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.15)

@@ -18,7 +18,15 @@ from cornerjax.evaluation.plots import save_plots
 from cornerjax.evaluation.voc import mean_voc
 from cornerjax.inference.files import save_picture
 
-OURS = {"metrics.json", "results.json", "pictures", "precision_recall.png", "confidence.png", "errors.png"}
+OURS = {
+    "metrics.json",
+    "results.json",
+    "report.html",
+    "pictures",
+    "precision_recall.png",
+    "confidence.png",
+    "errors.png",
+}
 Options = dict[str, Any]
 
 
@@ -57,6 +65,7 @@ def write_report(
     *,
     options: Options,
     pictures: Mapping[int, np.ndarray] | None = None,
+    page: str = "",
     **about: Any,
 ) -> None:
     """Write metrics.json, results.json, three plots and pictures/; what was in the folder is replaced in one go.
@@ -66,6 +75,7 @@ def write_report(
         results: in COCO's format, as they were analysed.
         options: what the evaluation was made with.
         pictures: (H, W, 3) uint8 BGR, by image id.
+        page: of page.make_page, for report.html; empty: none.
         about: more entries of metrics.json, as the step of the checkpoint.
     Raises: InputError: the folder cannot be written.
     """
@@ -76,6 +86,8 @@ def write_report(
         (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
         (unfinished / "results.json").write_text(json.dumps(results))
         save_plots(unfinished, analysis)
+        if page:
+            (unfinished / "report.html").write_text(page, encoding="utf-8")
         for image_id, picture in (pictures or {}).items():
             save_picture(unfinished / "pictures" / f"{image_id}.jpg", picture)
         if pictures:
