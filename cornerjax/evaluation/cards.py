@@ -20,7 +20,7 @@ PHOTO_PX = 640  # longest side of the JPEG of an image
 QUALITY = 80
 LEAST_HEAT = 0.05  # below, nothing is drawn
 LEVELS = 15  # of heat; so few keep the PNG small
-HEAT_COLOURS = {"top-left": "#ff8c1a", "bottom-right": "#2f9bff", "attention": "#ffe14d"}
+HEAT_COLOURS = {"top-left": "#d4f52a", "bottom-right": "#ff6ef5", "attention": "#ffffff"}
 
 
 class Drawn(NamedTuple):

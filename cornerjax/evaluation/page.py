@@ -47,7 +47,7 @@ RANKING = {
 MANY_CLASSES = 12  # from which on there is a field to search them
 # What plots draw in black and white follows the colours of the page.
 _THEMED = {"#000000": "currentColor", "#444444": "currentColor", "#ffffff": "var(--card)"}
-_THEMED |= {"#e6e6e6": "var(--line)", "#cccccc": "var(--line)"}
+_THEMED |= {"#e6e6e6": "var(--line)", "#cccccc": "var(--line)", "#c8c8c8": "var(--faint)"}
 
 
 def make_page(
@@ -99,8 +99,8 @@ def make_page(
         colours=KIND_COLOURS,
         heat_colours=HEAT_COLOURS,
         plots={
-            "Precision and recall": _svg(draw_precision_recall(analysis)),
-            "The threshold on the score": _svg(draw_confidence(analysis.curve)),
+            "Precision and recall": _svg(draw_precision_recall(analysis), width=10),
+            "The threshold on the score": _svg(draw_confidence(analysis.curve), width=6.6),
         },
         cards={"worst": cards[: len(worst)], "best": cards[len(worst) :]},
         layers={"heat": any(card.heat for card in cards), "attention": any(card.attention for card in cards)},
@@ -150,8 +150,9 @@ def _per_class(analysis: Analysis) -> dict[str, dict[str, float]]:
     return {name: row | dataclasses.asdict(analysis.voc[name]) for name, row in rows.items()}
 
 
-def _svg(figure: Figure) -> Markup:
+def _svg(figure: Figure, *, width: float) -> Markup:
     """A figure as an element of the page, in its colours and its type."""
+    figure.set_size_inches(width, 4.2)
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
