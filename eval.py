@@ -1,8 +1,8 @@
 """Evaluate a run, `python eval.py --workdir runs/shapes`, or boxes that any program has found,
 `python eval.py --results boxes.json --annotations instances_val.json`.
 
-Prints COCO's twelve numbers, the false discovery rate, what each kind of error costs and the numbers of every class, and
-writes a folder: metrics.json, results.json (COCO's result format, with the data set's own ids), plots and pictures, and
+Prints COCO's twelve numbers, the false discovery rate, what each kind of error costs and the numbers of every class,
+and writes a folder: metrics.json, results.json (COCO's result format, with the data set's own ids), plots, pictures and
 report.html, one file to look at all of it.
 """
 

@@ -54,7 +54,7 @@ def call(monkeypatch, tmp_path):
     return call
 
 
-def test_eval(call, workdir, shapes, capsys):
+def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert call("eval.py", "--workdir", workdir, "--pictures", 2) == 0
     assert "step 5, 5 images of val" in capsys.readouterr().out
     metrics = json.loads((workdir / "eval" / "metrics.json").read_text())
@@ -66,9 +66,32 @@ def test_eval(call, workdir, shapes, capsys):
     assert len(results) > 5
     assert len(list((workdir / "eval" / "pictures").iterdir())) == 3
 
-    assert call("eval.py", "--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0) == 0
-    assert json.loads((workdir / "eval" / "metrics.json").read_text())["split"] == "train"
-    assert not list((workdir / "eval" / "pictures").iterdir())
+    other = ("--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0)
+    other += ("--test.nms", "linear", "--test.max-detections", 7, "--test.saccade.max-crops", 3, "--min-score", 0.05)
+    assert call("eval.py", *other) == 2
+    assert "eval holds an evaluation with annotations" in capsys.readouterr().err
+    assert call("eval.py", *other, "--out", tmp_path / "linear") == 0
+    metrics = json.loads((tmp_path / "linear" / "metrics.json").read_text())
+    assert metrics["split"] == "train"
+    given = {"test.nms": "linear", "test.max_detections": 7, "test.saccade.max_crops": 3, "min_score": 0.05}
+    of_the_run = {"test.batch": 4, "test.tag_distance": 9.0, "test.scales": [1.0]}
+    assert (given | of_the_run).items() <= metrics["options"].items()
+    results = json.loads((tmp_path / "linear" / "results.json").read_text())
+    assert 1 < len(results) <= 7
+    assert min(entry["score"] for entry in results) >= 0.05
+    assert not list((tmp_path / "linear" / "pictures").iterdir())
+
+
+def test_test_options_that_cannot_be(call, workdir, capsys):
+    assert call("eval.py", "--workdir", workdir, "--test.peak-window", 2) == 2
+    assert capsys.readouterr().err == "error: test.peak_window is 2; accepted are odd numbers from 1 on\n"
+
+
+def test_help_shows_the_options_of_the_run(call, workdir, capsys):
+    assert call("eval.py", "--help") == 0
+    assert "--test.saccade.max-crops" in capsys.readouterr().out
+    assert call("eval.py", "--workdir", workdir, "--help") == 0
+    assert "9.0" in capsys.readouterr().out
 
 
 def test_eval_on_a_data_set_of_other_classes(call, workdir, shapes, tmp_path, capsys):
@@ -108,5 +131,6 @@ def test_images_without_boxes_count_in_an_evaluation(call, workdir, shapes, tmp_
     config["data"]["empty_images"] = False
     (workdir / "config.json").write_text(json.dumps(config))
     split, images = tmp_path / "one.json", shapes / "images" / "val"
-    assert call("eval.py", "--workdir", workdir, "--split", split, "--images", images, "--pictures", 0) == 0
+    options = ("--split", split, "--images", images, "--pictures", 0, "--out", "out")
+    assert call("eval.py", "--workdir", workdir, *options) == 0
     assert "5 images of" in capsys.readouterr().out

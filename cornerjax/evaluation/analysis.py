@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cornerjax.evaluation.average_precision import average_precision, false_discovery
+from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.curves import Curve, curve, matched_precision
+from cornerjax.evaluation.discovery import false_discovery
 from cornerjax.evaluation.errors import Errors, find_errors
 from cornerjax.evaluation.matching import Boxes, as_arrays, match
 from cornerjax.evaluation.voc import VocAP, voc_average_precision
@@ -61,7 +62,7 @@ def analyse(
         boxes,
         metrics,
         details,
-        false_discovery(ground_truth, results, images),
+        false_discovery(boxes),
         find_errors(boxes, matches),
         {0.5: matched_precision(boxes, matches), 0.75: matched_precision(boxes, match(boxes, iou=0.75))},
         curve(boxes, matches),

@@ -1,4 +1,4 @@
-"""COCO's average precision and the false discovery rate that is made of it, computed by pycocotools."""
+"""COCO's average precision, computed by pycocotools."""
 
 import contextlib
 import io
@@ -16,8 +16,6 @@ NAMES = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
-SIZES = ("small", "medium", "large")
-LOW_IOUS = np.linspace(0.05, 0.5, 10)  # of the false discovery rate
 Metrics = dict[str, float]
 
 
@@ -34,8 +32,14 @@ def average_precision(
     Returns: the twelve numbers by name, and {class name: {"AP", "AP50"}}; nan where there is nothing to find, as
         AP_large in a set without large objects (pycocotools says -1).
     """
-    evaluation = _accumulated(ground_truth, results, image_ids)
+    images = set(image_ids)
+    truth = _index(ground_truth["annotations"], images, ground_truth["categories"])
+    found = _index(results, images, ground_truth["categories"])
     with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.params.imgIds = sorted(images)
+        evaluation.evaluate()
+        evaluation.accumulate()
         evaluation.summarize()
     metrics = {name: _number(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
 
@@ -48,41 +52,6 @@ def average_precision(
         for k, category_id in enumerate(evaluation.params.catIds)
     }
     return metrics, per_class
-
-
-def false_discovery(ground_truth: dict[str, Any], results: list[dict[str, Any]], image_ids: Iterable[int]) -> Metrics:
-    """How many of the boxes found are on nothing: 1 - AP at low IoUs.
-
-    Args: as in average_precision.
-    Returns: FD, the mean over the IoUs 0.05, 0.10 ... 0.50; FD_5, FD_25 and FD_50 at one of them; FD_small,
-        FD_medium and FD_large of objects of one size; nan where there is nothing to find.
-    Source: Duan et al. 2019, CenterNet: Keypoint Triplets for Object Detection, section 4.4 and table 3.
-    """
-    evaluation = _accumulated(ground_truth, results, image_ids, ious=LOW_IOUS)
-    precision = evaluation.eval["precision"][..., -1]  # (iou, recall, class, size): 100 boxes an image
-    at = {"FD": slice(None), "FD_5": 0, "FD_25": 4, "FD_50": 9}
-    rates = {name: 1 - _mean(precision[index, ..., 0]) for name, index in at.items()}
-    return rates | {f"FD_{size}": 1 - _mean(precision[..., i]) for i, size in enumerate(SIZES, start=1)}
-
-
-def _accumulated(
-    ground_truth: dict[str, Any],
-    results: list[dict[str, Any]],
-    image_ids: Iterable[int],
-    *,
-    ious: np.ndarray | None = None,
-) -> COCOeval:
-    images = set(image_ids)
-    truth = _index(ground_truth["annotations"], images, ground_truth["categories"])
-    found = _index(results, images, ground_truth["categories"])
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, found, "bbox")
-        evaluation.params.imgIds = sorted(images)
-        if ious is not None:
-            evaluation.params.iouThrs = ious
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
 
 
 def _index(entries: list[dict[str, Any]], images: set[int], categories: list[dict[str, Any]]) -> COCO:

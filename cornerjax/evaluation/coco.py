@@ -18,7 +18,6 @@ from cornerjax.evaluation.pictures import draw_pictures
 from cornerjax.inference.procedure import Procedure
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Result:
     """One evaluation.

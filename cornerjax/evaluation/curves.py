@@ -86,8 +86,8 @@ def matched_precision(boxes: Boxes, matches: Matches) -> Float[np.ndarray, "c 10
     """The interpolated precision of every class, of boxes matched at one IoU; its mean is COCO's AP at this IoU."""
     order = in_coco_order(boxes)
     order = order[~matches.ignored[order]]
-    found = boxes.found
-    return precision_by_class(found.scores[order], matches.right[order], found.classes[order], boxes.totals())
+    totals, found = boxes.totals(matches.required), boxes.found
+    return precision_by_class(found.scores[order], matches.right[order], found.classes[order], totals)
 
 
 def in_coco_order(boxes: Boxes) -> Int[np.ndarray, "n"]:

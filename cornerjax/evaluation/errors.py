@@ -53,7 +53,7 @@ class Errors:
         found_index: row of the found box that found a true one; -1: none.
         ap50: of the boxes as they are.
         counts: how many there are of each of ERRORS.
-        gains: AP50 gained by mending each of ERRORS; nan where there is nothing to find.
+        gains: AP50 gained by mending each of ERRORS; nan where there is nothing to find, or nothing left.
     """
 
     kinds: Int[np.ndarray, "n"]
@@ -109,7 +109,7 @@ def _explain(
     of_class, of_others, of_taken = (np.where(those, ious, 0) for those in (same, ~same, same & taken))
     highest = of_class.max(1)
     fits = {
-        Kind.LOCALISATION: ((BACKGROUND <= highest) & (highest < FOREGROUND), of_class),
+        Kind.LOCALISATION: ((highest >= BACKGROUND) & (highest < FOREGROUND), of_class),
         Kind.CLASS: (of_others.max(1) >= FOREGROUND, of_others),
         Kind.DUPLICATE: (of_taken.max(1) >= FOREGROUND, of_taken),
         Kind.BACKGROUND: (ious.max(1) <= BACKGROUND, None),

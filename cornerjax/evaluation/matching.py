@@ -1,7 +1,7 @@
 """True and found boxes of a data set as arrays, and COCO's answer to which found box is which true one."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ class TrueBoxes:
         boxes: x1 y1 x2 y2 in pixels.
         images: the file's own id of the image of each.
         classes: from 0, in the order of the category ids.
+        areas: what COCO calls small, medium and large by: the area of the object, or of the box if the file has none.
         crowd: regions that hold many objects; boxes found on them are neither right nor wrong.
         difficult: objects that do not count in PASCAL VOC.
     """
@@ -25,6 +26,7 @@ class TrueBoxes:
     boxes: Float[np.ndarray, "m 4"]
     images: Int[np.ndarray, "m"]
     classes: Int[np.ndarray, "m"]
+    areas: Float[np.ndarray, "m"]
     crowd: Bool[np.ndarray, "m"]
     difficult: Bool[np.ndarray, "m"]
 
@@ -47,9 +49,10 @@ class Boxes:
     true: TrueBoxes
     found: FoundBoxes
 
-    def totals(self) -> Int[np.ndarray, "c"]:
-        """Objects to be found, of each class."""
-        return np.bincount(self.true.classes[~self.true.crowd], minlength=len(self.class_names))
+    def totals(self, required: Bool[np.ndarray, "m"] | None = None) -> Int[np.ndarray, "c"]:
+        """True boxes to be found, of each class; all but crowd regions if not told."""
+        required = ~self.true.crowd if required is None else required
+        return np.bincount(self.true.classes[required], minlength=len(self.class_names))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +60,14 @@ class Matches:
     """Which found box is which true one, at one IoU.
 
     Attributes:
-        true_index: row of the true box, or of the crowd region, that a found box is matched with; -1: none.
-        ignored: found boxes that do not count: those on crowd regions, and those beyond the MOST best of their class
-            in their image.
-        found_index: row of the found box that is matched with a true one; -1: none. Of crowd regions always -1.
+        required: true boxes that are to be found.
+        true_index: row of the true box that a found box is matched with; -1: none.
+        ignored: found boxes that do not count: those matched with a true box that is not required, and those beyond
+            the MOST best of their class in their image.
+        found_index: row of the found box that is matched with a required true one; -1: none.
     """
 
+    required: Bool[np.ndarray, "m"]
     true_index: Int[np.ndarray, "n"]
     ignored: Bool[np.ndarray, "n"]
     found_index: Int[np.ndarray, "m"]
@@ -93,10 +98,13 @@ def as_arrays(ground_truth: dict[str, Any], results: list[dict[str, Any]], image
     def marked(name: str) -> np.ndarray:
         return np.array([bool(entry.get(name)) for entry in truth], bool)
 
+    boxes, its_images, classes = shared(truth)
+    given = np.array([entry.get("area") for entry in truth], np.float64)  # nan: none
+    areas = np.where(np.isnan(given), (boxes[:, 2:] - boxes[:, :2]).prod(-1), given)
     return Boxes(
         tuple(names.values()),
-        TrueBoxes(*shared(truth), crowd=marked("iscrowd"), difficult=marked("difficult")),
-        FoundBoxes(*shared(found), scores=np.array([entry["score"] for entry in found], np.float64)),
+        TrueBoxes(boxes, its_images, classes, areas, marked("iscrowd"), marked("difficult")),
+        FoundBoxes(*shared(found), np.array([entry["score"] for entry in found], np.float64)),
     )
 
 
@@ -134,35 +142,61 @@ def overlaps(
 
 
 def match(boxes: Boxes, *, iou: float = 0.5) -> Matches:
-    """Give every true box the best-scored found box that overlaps it enough, as COCO does.
+    """Give every true box the best-scored found box that overlaps it enough, as COCO does; see match_at."""
+    return match_at(boxes, [iou])[0]
 
-    Of the true boxes of its class in its image that are still free, a found box takes the one it overlaps most.
+
+def match_at(boxes: Boxes, ious: Sequence[float], *, required: Bool[np.ndarray, "m"] | None = None) -> list[Matches]:
+    """Match at several IoUs.
+
+    Of the true boxes of its class in its image that are still free, a found box takes the one it overlaps most; one
+    that is not required only where there is no other, and then it is ignored. Crowd regions are always free.
 
     Args:
-        iou: least overlap, in (0, 1].
+        ious: least overlaps, in (0, 1].
+        required: true boxes that are to be found; all but crowd regions if not told.
     Source: pycocotools, cocoeval.py, evaluateImg.
     """
     true, found = boxes.true, boxes.found
-    true_index, found_index = np.full(len(found.scores), -1), np.full(len(true.classes), -1)
-    ignored = _rank(found) >= MOST
+    required = ~true.crowd if required is None else required & ~true.crowd
+    least = np.array(ious, np.float64)
+    true_index = np.full((len(least), len(found.scores)), -1)
+    beyond = _rank(found) >= MOST
     for true_rows, found_rows in by_image(boxes):
-        found_rows = found_rows[~ignored[found_rows]]
+        found_rows = found_rows[~beyond[found_rows]]
         same = found.classes[found_rows, None] == true.classes[true_rows]
-        crowd = true.crowd[true_rows]
-        ious = np.where(same, overlaps(found.boxes[found_rows], true.boxes[true_rows], crowd=crowd), 0)
-        free = np.ones(len(true_rows), bool)
-        for row in np.flatnonzero((ious >= iou).any(1)):
-            for allowed in (free & ~crowd, crowd):  # a crowd region only where there is no object, and any number
-                here = np.where(allowed, ious[row], 0)
-                best = len(here) - 1 - here[::-1].argmax()  # of equals the last, as there
-                if here[best] >= iou:
-                    true_index[found_rows[row]] = true_rows[best]
-                    if crowd[best]:
-                        ignored[found_rows[row]] = True
-                    else:
-                        free[best], found_index[true_rows[best]] = False, found_rows[row]
-                    break
-    return Matches(true_index, ignored, found_index)
+        crowd, wanted = true.crowd[true_rows], required[true_rows]
+        overlap = overlaps(found.boxes[found_rows], true.boxes[true_rows], crowd=crowd) * same
+        free = np.ones((len(least), len(true_rows)), bool)
+        for row in np.flatnonzero((overlap >= least.min()).any(1)):
+            best, enough = _choose(overlap[row], free & wanted, least)
+            if not wanted.all():
+                other, also = _choose(overlap[row], (free | crowd) & ~wanted, least)
+                best, enough = np.where(enough, best, other), enough | also
+            at = np.flatnonzero(enough)
+            free[at, best[at]] = False
+            true_index[at, found_rows[row]] = true_rows[best[at]]
+    return [_matches(index, required, beyond) for index in true_index]
+
+
+def _choose(
+    overlap: Float[np.ndarray, "m"], allowed: Bool[np.ndarray, "t m"], least: Float[np.ndarray, "t"]
+) -> tuple[Int[np.ndarray, "t"], Bool[np.ndarray, "t"]]:
+    """The true box that is overlapped most, and whether it is enough; of equals the last, as in pycocotools."""
+    here = np.where(allowed, overlap, 0)[:, ::-1]
+    first = here.argmax(1)
+    return here.shape[1] - 1 - first, here[np.arange(len(here)), first] >= least
+
+
+def _matches(
+    true_index: Int[np.ndarray, "n"], required: Bool[np.ndarray, "m"], beyond: Bool[np.ndarray, "n"]
+) -> Matches:
+    matched = np.flatnonzero(true_index >= 0)
+    ignored, found_index = beyond.copy(), np.full(len(required), -1)
+    ignored[matched] = ~required[true_index[matched]]
+    right = matched[~ignored[matched]]
+    found_index[true_index[right]] = right
+    return Matches(required, true_index, ignored, found_index)
 
 
 def _rank(found: FoundBoxes) -> Int[np.ndarray, "n"]:

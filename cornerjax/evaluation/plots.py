@@ -57,14 +57,13 @@ def draw_precision_recall(analysis: Analysis) -> Figure:
     ranked = sorted(aps, key=aps.__getitem__, reverse=True)
     few = len(ranked) <= ALL_CLASSES
     named = ranked if few else [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
-    for label in set(ranked) - set(named):
-        right.plot(RECALLS, analysis.precision[0.5][label], color="#c8c8c8", linewidth=0.7)
-    for i, label in enumerate(named):
-        text = f"{aps[label]:.3f} {_short(analysis.boxes.class_names[label])}"
+    rows = analysis.precision[0.5]
+    for other in set(ranked) - set(named):
+        right.plot(RECALLS, rows[other], color="#c8c8c8", linewidth=0.7)
+    for i, one in enumerate(named):
+        text = f"{aps[one]:.3f} {_short(analysis.boxes.class_names[one])}"
         style = "--" if not few and i >= EXTREMES else "-"
-        right.plot(
-            RECALLS, analysis.precision[0.5][label], color=COLOURS[i], linestyle=style, linewidth=1.7, label=text
-        )
+        right.plot(RECALLS, rows[one], color=COLOURS[i], linestyle=style, linewidth=1.7, label=text)
     _frame(right, "Classes at IoU 0.5" if few else f"At IoU 0.5: the {EXTREMES} best and worst classes", "recall")
     if ranked:
         left.legend(loc="best")

@@ -46,7 +46,9 @@ def read_results(file: Path, ground_truth: dict[str, Any], ground_truth_file: Pa
     except ValueError as e:
         raise InputError(f"{file} is not JSON: {e}") from None
     if not isinstance(entries, list):
-        raise InputError(f'{file} is no list; expected COCO\'s results, [{{"image_id", "category_id", "bbox", "score"}}]')
+        raise InputError(
+            f'{file} is no list; expected COCO\'s results, [{{"image_id", "category_id", "bbox", "score"}}]'
+        )
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(f'{file}: entry {i} is {entry!r}; expected {{"image_id", "category_id", "bbox", "score"}}')

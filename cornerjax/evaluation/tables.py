@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.average_precision import SIZES
+from cornerjax.evaluation.discovery import SIZES
 from cornerjax.evaluation.errors import ERRORS, Errors
 from cornerjax.evaluation.voc import VocAP, mean_voc
 
@@ -38,7 +38,7 @@ def _errors(errors: Errors) -> Table:
         "boxes": [errors.counts[name] for name in ERRORS],
         "dAP50": [errors.gains[name] for name in ERRORS],
     }
-    return _table(columns, caption="dAP50: what AP50 would gain if they were mended")
+    return _table(columns, caption="dAP50: gained by mending them")
 
 
 def _classes(per_class: dict[str, dict[str, Any]]) -> Table:

@@ -49,9 +49,7 @@ def mean_voc(results: dict[str, VocAP]) -> VocAP:
     known = [ap for ap in results.values() if not np.isnan(ap.all_points)]
     if not known:
         return VocAP(np.nan, np.nan)
-    return VocAP(
-        float(np.mean([ap.all_points for ap in known])), float(np.mean([ap.eleven_points for ap in known]))
-    )
+    return VocAP(float(np.mean([ap.all_points for ap in known])), float(np.mean([ap.eleven_points for ap in known])))
 
 
 def _judge(

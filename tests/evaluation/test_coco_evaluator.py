@@ -1,6 +1,5 @@
 """An evaluation from images on disk to the files it leaves."""
 
-import errno
 import json
 import math
 from pathlib import Path
@@ -14,8 +13,8 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from cornerjax.config import Config, Data, InputError, Test
 from cornerjax.data.coco import CocoSource, Record, open_source
 from cornerjax.detectors.base import Detections
-from cornerjax.evaluation.coco import Evaluator, coco_results
-from cornerjax.evaluation.report import print_tables, write_report
+from cornerjax.evaluation.coco import Evaluator, coco_results, from_results
+from cornerjax.evaluation.pictures import draw_pictures, shown
 
 IDS = (7, 90)  # category ids with gaps
 SIZES = [(50, 61), (40, 40), (64, 50), (50, 61), (33, 47)]
@@ -73,53 +72,19 @@ def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect)
     assert evaluator._procedure.finder.look._cache_size() == compiled
 
 
-def test_report_and_tables(evaluator, perfect, tmp_path, capsys):
-    folder = tmp_path / "eval"
-    (folder / "pictures").mkdir(parents=True)
-    (folder / "pictures" / "old.jpg").write_text("")
-    write_report(folder, evaluator, perfect, pictures=3, step=12)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["AP"] == pytest.approx(1)
-    assert metrics["AP_large"] is None
-    assert metrics["step"] == 12
-    assert set(metrics["per_class"]) == set(NAMES)
-    assert json.loads((folder / "results.json").read_text()) == coco_results(perfect.detections, evaluator.source)
-    assert sorted(p.name for p in (folder / "pictures").iterdir()) == ["1000.jpg", "997.jpg", "999.jpg", "sheet.jpg"]
-    assert [p.name for p in tmp_path.iterdir()] == ["eval"]
-
-    print_tables(perfect)
-    printed = capsys.readouterr().out
-    for text in ("AP small", "AR 100", "green", "1.000", "-"):
-        assert text in printed
+def test_the_way_back_from_results(perfect, source):
+    back = from_results(perfect.results[::-1], source)
+    for before, after in zip(perfect.detections, back, strict=True):
+        np.testing.assert_allclose(before.boxes, after.boxes, atol=1e-4)
+        np.testing.assert_array_equal(before.scores, after.scores)
+        np.testing.assert_array_equal(before.classes, after.classes)
 
 
-def test_a_report_that_cannot_be_written_leaves_nothing(evaluator, perfect, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write"):
-        write_report(tmp_path / "file" / "eval", evaluator, perfect)
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_an_old_report_outlives_a_failure(evaluator, perfect, tmp_path, monkeypatch):
-    (tmp_path / "eval").mkdir()
-    (tmp_path / "eval" / "old").write_text("")
-    rename = Path.rename
-
-    def failing(path, target):
-        if ".new." in path.name:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    with pytest.raises(InputError, match=r"cannot write .*eval: No space left"):
-        write_report(tmp_path / "eval", evaluator, perfect, pictures=0)
-    assert [p.name for p in tmp_path.rglob("*")] == ["eval", "old"]
-
-
-def test_pictures_are_spread_over_the_data_set(evaluator, perfect):
-    assert evaluator.shown(2) == [0, 2]
-    assert evaluator.shown(9) == [0, 1, 2, 3, 4]
-    assert evaluator.shown(0) == []
+def test_pictures_are_spread_over_the_data_set(evaluator, perfect, source):
+    assert shown(5, 2) == [0, 2]
+    assert shown(5, 9) == [0, 1, 2, 3, 4]
+    assert shown(5, 0) == []
+    assert list(draw_pictures(source, perfect.detections, 2)) == [1000, 998]
     pictures = evaluator.pictures(perfect, 2)
     assert len(pictures) == 2
     assert all(picture.shape[1] > 2 * 400 for picture in pictures)  # enlarged, side by side
