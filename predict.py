@@ -1,9 +1,9 @@
 """Find objects in photos, videos and cameras: `python predict.py photo.jpg video.mp4 folder --workdir RUN --out found`.
 
 Writes a picture with boxes for every photo, a video with boxes for every video, and detections.json: a list of
-{"file", "picture", "boxes" (x1 y1 x2 y2 in pixels), "scores", "classes"}, one a photo or frame; frames have "frame" too,
-from 0. A path that does not exist stops it before anything is written; what turns out to be unreadable is left out and
-named at the end, with exit code 2; nothing is written if that is all of it. Ctrl-C keeps what was done until then.
+{"file", "picture", "boxes" (x1 y1 x2 y2 in pixels), "scores", "classes"}, one a photo or frame; frames have
+"frame" too, from 0. A path that does not exist stops it before anything is written; what turns out to be unreadable
+is left out and named at the end, with exit code 2; nothing is written if that is all of it. Ctrl-C keeps what was done.
 """
 
 import dataclasses

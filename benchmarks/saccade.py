@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import jax
 import numpy as np
 import tyro
@@ -29,18 +28,17 @@ from cornerjax.config import load_recipe
 from cornerjax.data.coco import CocoSource, open_source, read_image
 from cornerjax.detectors.base import Detections
 from cornerjax.detectors.saccades import Round, Saccades
-from cornerjax.drawing import draw_boxes, sheet
+from cornerjax.drawing import draw_attention, draw_boxes, draw_crops, sheet
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.coco import coco_results
 from cornerjax.inference.files import save_picture
+from cornerjax.inference.overlays import find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.nn.functional import functional
-from cornerjax.ops.crops import Windows, crop_windows, view_locations
 from cornerjax.ops.locations import box_locations, choose_locations
 
 RECIPE = Path(__file__).parents[1] / "configs" / "saccade_small.py"
 SHOWN = 0.4  # boxes with a lower score are left out of the picture
-MAP_COLOURS = ((255, 160, 0), (0, 220, 0), (0, 0, 255))  # BGR, of large, medium and small objects
 
 
 class Compilations:
@@ -171,36 +169,15 @@ def measured(
     return detections
 
 
-def attention_on(image: np.ndarray, predictor: Predictor) -> np.ndarray:
-    """The attention maps of the largest view over the image, a colour each."""
-    finder, side = predictor.finder, predictor.config.data.crop_px[0]
-    height, width = image.shape[:2]
-    view = view_locations(height, width, predictor.config.test.saccade.view_px[-1:])
-    windows = crop_windows(view, height, width, side=side)
-    crops = finder.cut(image[None], np.zeros(1, np.int32), Windows(*windows))
-    maps = predictor.forward(cornerjax.ops.pixels.normalise(crops))["attention"]
-    canvas = image.astype(np.float32) * 0.5
-    (y, x), (h, w) = windows.corner[0], windows.resized[0]
-    for logits, colour in zip(maps, MAP_COLOURS, strict=True):
-        heat = cv2.resize(np.asarray(jax.nn.sigmoid(logits))[0, ..., 0], (side, side), interpolation=cv2.INTER_NEAREST)
-        heat = cv2.resize(heat[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_NEAREST)
-        canvas += heat[..., None] * np.array(colour, np.float32) * 0.8
-    return np.clip(canvas, 0, 255).astype(np.uint8)
-
-
 def draw(path: Path, predictor: Predictor, source: CocoSource, others: list[Detections], count: int = 4) -> None:
     """True boxes; attention and crops; boxes of Saccade; boxes of the other."""
     rows = []
-    for i, image, found, rounds in evaluated(predictor, source):
+    for i, image, found, _ in evaluated(predictor, source):
         if i % max(1, len(source.records) // count):
             continue
         record, names = source.records[i], source.class_names
-        looks = attention_on(image, predictor)
-        for window in rounds[1].windows.offset if len(rounds) > 1 else []:
-            scale = rounds[1].locations[list(map(tuple, rounds[1].windows.offset)).index(tuple(window)), 2]
-            y, x = window
-            far = int(predictor.config.data.crop_px[0] / scale)
-            cv2.rectangle(looks, (int(x), int(y)), (int(x) + far, int(y) + far), (255, 255, 255), 1)
+        evidence = find_evidence(predictor, image)
+        looks = draw_crops(draw_attention(image, evidence.attention), evidence.crops)
         rows.append(draw_boxes(image, record.boxes, record.classes, class_names=names, title="true"))
         rows.append(looks)
         for title, boxes in (("Saccade", found), ("other", others[i])):

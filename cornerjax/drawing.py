@@ -185,8 +185,22 @@ def _line(image: np.ndarray) -> int:
     return max(2, round(max(image.shape[:2]) / 400))
 
 
-def _write(canvas: np.ndarray, text: str, x: int, y: int, colour: tuple[int, int, int], *, scale: float = 1.0) -> None:
-    """A line of text on a plate of the colour, above (x, y) if there is room, and never outside the canvas."""
+def _write(
+    canvas: np.ndarray,
+    text: str,
+    x: int,
+    y: int,
+    colour: tuple[int, int, int],
+    *,
+    scale: float = 1.0,
+    left: bool = False,
+) -> None:
+    """A line of text on a plate of the colour, above (x, y) if there is room, and never outside the canvas.
+
+    Args:
+        scale: of the letters.
+        left: the text ends at x, and does not start there.
+    """
     side = round(max(canvas.shape[:2]) * scale)
     scale, thickness, pad = side / 1200, max(1, round(side / 800)), max(2, side // 300)
     (width, height), below = cv2.getTextSize(text, FONT, scale, thickness)

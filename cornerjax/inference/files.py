@@ -72,11 +72,14 @@ def read_photo(path: Path, *, max_side: int) -> Photo:
     Raises: InputError: it is not there, or is no image.
     """
     size = _size(path) if max_side else None
-    parts = max((part for part in REDUCED if size and max(size) >= part * max_side), default=1)
+    parts = max((part for part in REDUCED if size and max(size) >= part * max_side and min(size) >= part), default=1)
     if size is None or parts == 1:
         image = load_image(path)
         return Photo(reduced(image, max_side), (image.shape[0], image.shape[1]))
-    smaller = cv2.imdecode(np.fromfile(path, np.uint8), REDUCED[parts])
+    try:
+        smaller = cv2.imdecode(np.fromfile(path, np.uint8), REDUCED[parts])
+    except cv2.error:  # a side of 0 pixels, say
+        smaller = None
     if smaller is None:
         raise InputError(f"cannot read {path} as an image; expected an intact JPEG, PNG or the like")
     return Photo(reduced(np.asarray(smaller, np.uint8), max_side), size)

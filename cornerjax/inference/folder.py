@@ -25,7 +25,7 @@ from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, refuse_to_replace, write_results
 from cornerjax.inference.video import Clip, VideoFile, predict_frames
 
-Image = UInt8[np.ndarray, "H W 3"]
+Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
 @dataclasses.dataclass(frozen=True)

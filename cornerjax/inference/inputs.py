@@ -63,9 +63,11 @@ def _files(given: str) -> list[Path]:
         return [path]
     if not glob.has_magic(given):
         raise InputError(f"{path} does not exist; expected an image, a video, a folder, a pattern or {CAMERA}N")
-    matched = _accepted(map(Path, glob.glob(given, recursive=True)))
+    there = glob.glob(given, recursive=True)
+    matched = _accepted(map(Path, there))
     if not matched:
-        raise InputError(f"nothing that {given} matches is an image or a video; accepted are {ACCEPTED}")
+        what = f"none of the {len(there)} that {given} matches is" if there else f"{given} matches nothing; expected"
+        raise InputError(f"{what} an image or a video; accepted are {ACCEPTED}")
     return matched
 
 

@@ -20,7 +20,7 @@ from cornerjax.ops.pixels import normalise
 
 KINDS = ("corners", "tags", "attention", "crops")
 LEAST_HEAT = 0.1  # corners below are not shown
-Image = UInt8[np.ndarray, "H W 3"]
+Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
 class Corners(NamedTuple):

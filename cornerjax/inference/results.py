@@ -96,9 +96,7 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     except OSError as e:
         raise InputError(f"cannot read {annotations}: {e.strerror}; expected a COCO annotation file") from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f'{annotations} is no COCO annotation file: it has no "images" with id and file_name'
-        ) from None
+        raise InputError(f'{annotations} is no COCO file: it has no "images" with id and file_name') from None
     by_name: dict[str, list[tuple[Path, int]]] = {}
     for path, number in known:
         by_name.setdefault(path.name, []).append((path, number))
@@ -131,7 +129,10 @@ def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) ->
     ours: list[str] = []
     if index.exists():
         try:
-            ours = [entry["picture"] for entry in json.loads(index.read_bytes())] + list(FILES.values())
+            entries = json.loads(index.read_bytes())
+            ours = [entry["picture"] for entry in entries] + list(FILES.values())
+            if not isinstance(entries, list):
+                raise TypeError
         except (OSError, ValueError, TypeError, KeyError):
             raise InputError(f"{index} was not written by predict.py; give another folder for the results") from None
     for name in names:

@@ -147,6 +147,7 @@ class VideoFile:
     """
 
     def __init__(self, path: Path, fps: float):
+        _silence()
         self.path, self.fps, self.written = path, fps, 0
         self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
         self._writer: cv2.VideoWriter | None = None

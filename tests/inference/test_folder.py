@@ -1,0 +1,288 @@
+"""predict.py without its command line: photos, videos and cameras in; pictures and results out; what it refuses."""
+
+import json
+import os
+import signal
+
+import colour_detector
+import cv2
+import numpy as np
+import pytest
+from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from test_video import FRAMES, FakeCapture, box, read, write
+
+from cornerjax.config import Config, InputError, Test
+from cornerjax.drawing import draw_boxes
+from cornerjax.inference import folder as folder_module
+from cornerjax.inference.files import predict_files
+from cornerjax.inference.folder import make_plan, predict_to_folder
+from cornerjax.inference.inputs import find_inputs
+from cornerjax.inference.options import Options
+from cornerjax.inference.predictor import Predictor
+
+BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos and a text."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("b.jpg", "a.PNG", "c.jpg"):
+        cv2.imwrite(str(folder / name), draw(50, 60, BLUE, GREEN), [cv2.IMWRITE_JPEG_QUALITY, 100])
+    (folder / "notes.txt").write_text("")
+    return folder
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video in which a blue rectangle moves to the right."""
+    return write(tmp_path / "clip.mp4", FRAMES)
+
+
+@pytest.fixture
+def predict(predictor):
+    def predict(given, out, **options):
+        plan = make_plan(find_inputs(given), out, Options(**{"batch": 4} | options))
+        return predict_to_folder(predictor, plan, (10, 20))
+
+    return predict
+
+
+def entries_of(out):
+    return json.loads((out / "detections.json").read_text())
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_pictures_and_a_json(predict, photos, tmp_path):
+    out = tmp_path / "new" / "out"
+    assert predict([photos], out, min_score=0.85) == []
+    assert names(out) == ["a.jpg", "b.jpg", "c.jpg", "detections.json"]
+    entries = entries_of(out)
+    assert [entry["file"] for entry in entries] == [str(photos / name) for name in ("a.PNG", "b.jpg", "c.jpg")]
+    assert set(entries[0]) == {"file", "picture", "boxes", "scores", "classes"}
+    assert entries[0]["picture"] == "a.jpg"
+    assert entries[0]["classes"] == ["blue"]  # green has 0.8
+    np.testing.assert_allclose(entries[0]["boxes"], [BLUE], atol=1e-4)
+    np.testing.assert_allclose(entries[0]["scores"], [0.9])
+    assert cv2.imread(str(out / "a.jpg")).shape == (50 * 8, 60 * 8, 3)
+
+
+def test_photos_and_videos_together(predict, photos, clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert predict([clip, photos / "b.jpg"], out, results=("csv", "coco", "json")) == []
+    assert names(out) == ["b.jpg", "clip.mp4", "detections.csv", "detections.json", "results.json"]
+    entries = entries_of(out)
+    assert [(e["picture"], e.get("frame"), e["image_id"]) for e in entries] == [
+        ("b.jpg", None, 1),
+        *(("clip.mp4", i, i + 2) for i in range(10)),
+    ]
+    for i, entry in enumerate(entries[1:]):
+        np.testing.assert_allclose(entry["boxes"], [box(i)], atol=4)  # what the codec makes of its edge
+    results = json.loads((out / "results.json").read_text())
+    assert [result["image_id"] for result in results] == [1, 1, *range(2, 12)]
+    assert {result["category_id"] for result in results} == {10, 20}
+    assert len((out / "detections.csv").read_text().splitlines()) == 13
+    assert "clip.mp4: 10 frames, " in capsys.readouterr().out
+
+
+def test_every_frame_of_the_drawn_video_has_its_own_boxes(predict, clip, tmp_path):
+    """Each played frame is nearer to boxes drawn on that frame of the input than to those of the frames beside it."""
+    predict([clip], tmp_path / "out")
+    entries, (given, before), (played, after) = (
+        entries_of(tmp_path / "out"),
+        read(clip),
+        read(tmp_path / "out/clip.mp4"),
+    )
+    assert (after.fps, after.total, len(played)) == (before.fps, before.total, 10)
+    drawn = []
+    for frame, entry in zip(given, entries, strict=True):
+        boxes, scores = np.array(entry["boxes"], np.float32), np.array(entry["scores"], np.float32)
+        drawn.append(draw_boxes(frame, boxes, np.zeros(1, int), class_names=NAMES, scores=scores, enlarge=False))
+    apart = np.array([[cv2.absdiff(a, b).mean() for b in drawn] for a in played])
+    np.testing.assert_array_equal(apart.argmin(1), range(10))
+    assert apart.diagonal().mean() < apart[~np.eye(10, dtype=bool)].min() / 2
+
+
+def test_only_what_is_asked_for(predict, photos, clip, tmp_path):
+    predict([photos, clip], tmp_path / "out", pictures=False, classes=("green",), frames=3, results=("csv", "json"))
+    assert names(tmp_path / "out") == ["detections.csv", "detections.json"]
+    entries = entries_of(tmp_path / "out")
+    assert [entry.get("frame") for entry in entries] == [None, None, None, 0, 1, 2]
+    assert {entry["picture"] for entry in entries} == {None}
+    assert [entry["classes"] for entry in entries] == [["green"]] * 3 + [[]] * 3
+
+
+def test_a_class_that_there_is_not(predict, photos, tmp_path):
+    with pytest.raises(InputError, match=r"no class 'red' in this run; its classes are: blue, green$"):
+        predict([photos], tmp_path / "out", classes=("blue", "red"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_reduced_photos_are_drawn_reduced(predict, photos, tmp_path):
+    cv2.imwrite(str(photos / "large.png"), draw(800, 1200, (80, 160, 400, 600)))
+    predict([photos / "large.png"], tmp_path / "out", max_side=600)
+    np.testing.assert_allclose(entries_of(tmp_path / "out")[0]["boxes"], [(80, 160, 400, 600)], atol=2)
+    picture = cv2.imread(str(tmp_path / "out" / "large.jpg"))
+    assert picture.shape == (400, 600, 3)
+    assert picture[200, 120].min() < 90  # a quarter of the blue box, where it has no border
+    assert (cv2.absdiff(picture[150, 36:45], np.full((9, 3), 60, np.uint8)).max(1) > 60).any()  # its left border
+
+
+def test_a_broken_file_is_named_and_the_others_are_done(predict, photos, clip, tmp_path):
+    (photos / "b.jpg").write_bytes(b"no image")
+    (photos / "bad.mp4").write_bytes(b"no video")
+    cv2.imwrite(str(photos / "d.png"), np.zeros((2, 50, 3), np.uint8))
+    small = write(photos / "small.mp4", [np.zeros((2, 64, 3), np.uint8)] * 3)
+    errors = predict([photos, clip], tmp_path / "out")
+    assert [str(error).split(":")[0].split(";")[0] for error in errors] == [
+        f"cannot read {photos / 'b.jpg'} as an image",
+        "image of 50x2 pixels",
+        f"cannot open {photos / 'bad.mp4'} as a video",
+        str(small),
+    ]
+    assert "image of 64x2 pixels" in str(errors[-1])
+    assert names(tmp_path / "out") == ["a.jpg", "c.jpg", "clip.mp4", "detections.json"]
+
+
+def test_a_video_that_ends_early_is_kept_as_far_as_it_goes(predict, tmp_path, monkeypatch):
+    FakeCapture.put_in(monkeypatch, FRAMES, total=50.0)
+    (tmp_path / "clip.avi").write_text("")
+    errors = predict([tmp_path / "clip.avi"], tmp_path / "out", pictures=False)
+    assert "clip.avi ends after 10 of 50 frames" in str(errors[0])
+    assert len(entries_of(tmp_path / "out")) == 10
+
+
+def test_nothing_is_written_if_nothing_can_be_read(predict, tmp_path):
+    for name in ("a.jpg", "b.mp4"):
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"cannot read .*a\.jpg as an image.*; cannot open .*b\.mp4 as a video"):
+        predict([tmp_path / "a.jpg", tmp_path / "b.mp4"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def press_after(monkeypatch, presses):
+    """Ctrl-C while the frames of these numbers are drawn."""
+    draw, calls = folder_module.draw, []
+
+    def drawing(*args, **options):
+        calls.append(1)
+        if len(calls) in presses:
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(*args, **options)
+
+    monkeypatch.setattr(folder_module, "draw", drawing)
+
+
+def test_ctrl_c_keeps_the_part_of_a_video_that_is_done(predict, photos, clip, tmp_path, monkeypatch, capsys):
+    press_after(monkeypatch, {4})
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        predict([photos / "b.jpg", clip, write(tmp_path / "z.mp4", FRAMES)], tmp_path / "out")
+    assert signal.getsignal(signal.SIGINT) is before
+    said = capsys.readouterr().out
+    assert f"{clip}: stopped after 3 of 10 frames, which are kept" in said
+    assert f"stopped: {tmp_path / 'out'} has the results until then" in said
+    assert [entry.get("frame") for entry in entries_of(tmp_path / "out")] == [None, 0, 1, 2]
+    assert names(tmp_path / "out") == ["b.jpg", "clip.mp4", "detections.json"]
+    assert len(read(tmp_path / "out" / "clip.mp4")[0]) == 3
+
+
+def test_ctrl_c_keeps_the_photos_that_are_done(predict, photos, tmp_path, monkeypatch):
+    press_after(monkeypatch, {2})
+    with pytest.raises(KeyboardInterrupt):
+        predict([photos], tmp_path / "out")
+    assert [entry["picture"] for entry in entries_of(tmp_path / "out")] == ["a.jpg", "b.jpg"]
+
+
+def test_ctrl_c_twice_leaves_no_half_video(predict, clip, tmp_path, monkeypatch):
+    press_after(monkeypatch, {3})
+    real = os.kill
+    monkeypatch.setattr(os, "kill", lambda *given: (real(*given), real(*given)))
+    with pytest.raises(KeyboardInterrupt):
+        predict([clip], tmp_path / "out")
+    assert names(tmp_path / "out") == []
+
+
+def test_ctrl_c_is_how_a_camera_ends(predict, tmp_path, monkeypatch, capsys):
+    press_after(monkeypatch, {5})
+    FakeCapture.put_in(monkeypatch, FRAMES * 20)
+    assert predict(["camera:0"], tmp_path / "out") == []
+    taken = len(entries_of(tmp_path / "out"))
+    assert 5 <= taken <= 5 + 30  # and those that had been read ahead
+    assert f"camera:0: {taken} frames, " in capsys.readouterr().out
+
+
+def test_a_camera_ends_after_so_many_frames(predict, tmp_path, monkeypatch):
+    FakeCapture.put_in(monkeypatch, FRAMES * 20)
+    assert predict(["camera:0"], tmp_path / "out", frames=7, pictures=False) == []
+    entries = entries_of(tmp_path / "out")
+    assert [(entry["file"], entry["frame"]) for entry in entries] == [("camera:0", i) for i in range(7)]
+    np.testing.assert_allclose(entries[6]["boxes"], [box(6)], atol=1e-4)
+
+
+def test_only_files_of_an_earlier_call_are_replaced(predict, photos, tmp_path):
+    out, given = tmp_path / "out", [photos / "a.PNG", photos / "b.jpg"]
+    predict(given, out)
+    predict(given, out)
+    (out / "c.jpg").write_text("mine")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(InputError, match=r"c\.jpg is there already; give another folder"):
+        predict([photos], out)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    predict([photos], out, pictures=False)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"a": 1}', "[1]", '[{"file": "a"}]', "mine", "3"])
+def test_a_json_of_others_is_not_replaced(predict, photos, tmp_path, content):
+    (tmp_path / "detections.json").write_text(content)
+    with pytest.raises(InputError, match=r"detections\.json was not written by predict\.py"):
+        predict([photos], tmp_path)
+    assert (tmp_path / "detections.json").read_text() == content
+    assert not (tmp_path / "a.jpg").exists()
+
+
+def test_what_is_looked_at_is_never_overwritten(predict, photos, clip):
+    before = (photos / "b.jpg").read_bytes(), clip.read_bytes()
+    for given, name in [(photos / "b.jpg", "b.jpg"), (clip, "clip.mp4")]:
+        with pytest.raises(InputError, match=rf"{name} would overwrite a file that is read"):
+            predict([given], given.parent)
+    assert ((photos / "b.jpg").read_bytes(), clip.read_bytes()) == before
+    assert not (photos / "detections.json").exists()
+
+
+@pytest.mark.parametrize("out", ["notes.txt", "notes.txt/more"])
+def test_a_folder_that_cannot_be_written(predict, photos, out):
+    with pytest.raises(InputError, match=r"cannot write .*: .*notes\.txt is no folder$"):
+        predict([photos], photos / out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_score": -0.5}, "--min-score is -0.5; accepted is 0 or more"),
+        ({"min_score": float("nan")}, "--min-score is nan; accepted is 0 or more"),
+        ({"batch": 0}, "--batch is 0; accepted is 1 or more"),
+        ({"max_side": -3}, "--max-side is -3; accepted is 0 or more"),
+        ({"annotations": "a.json"}, "--annotations is for photos"),
+    ],
+)
+def test_options_that_make_no_sense(predict, clip, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        predict([clip], tmp_path / "out", **options)
+
+
+def test_a_photo_and_a_video_of_it_have_the_same_boxes(predictor, predict, photos, tmp_path):
+    write(tmp_path / "still.mp4", [draw(48, 64, BLUE)] * 2)
+    cv2.imwrite(str(tmp_path / "still.png"), read(tmp_path / "still.mp4")[0][0])
+    predict([tmp_path / "still.mp4"], tmp_path / "out")
+    ((_, found),) = predict_files(predictor, [tmp_path / "still.png"])
+    np.testing.assert_array_equal(entries_of(tmp_path / "out")[0]["boxes"], found.boxes)
