@@ -106,8 +106,8 @@ def evaluate_run(args: Eval) -> None:
         from cornerjax.evaluation.page import make_page
         from cornerjax.inference.predictor import Predictor
 
-        about: dict[str, Any] = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
-        about["true boxes of"] = source.annotation_file
+        about: dict[str, Any] = {"run": run.path, "step": f"{step:,}", "split": split}
+        about |= {"images": f"{len(source.records):,}", "true boxes of": source.annotation_file}
         if changed := differences(run.config, config):
             about["in the run, here"] = "; ".join(changed)
         if args.min_score:

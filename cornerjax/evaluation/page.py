@@ -77,15 +77,7 @@ def make_page(
         chosen = [*worst, *best]
         made = (make_card(analysis, score, records[score.image], predictor=predictor) for score in chosen)
         cards = list(progress(made, total=len(chosen), what="making the report"))
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cornerjax.evaluation"),
-        autoescape=True,  # names of classes and files are data
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "short": "{:g}".format}
-    return environment.get_template("report.html").render(
+    return _template().render(
         analysis=analysis,
         about=about,
         notes=notes,
@@ -99,7 +91,7 @@ def make_page(
         colours=KIND_COLOURS,
         heat_colours=HEAT_COLOURS,
         plots={
-            "Precision and recall": _svg(draw_precision_recall(analysis), width=10),
+            "Precision and recall": _svg(draw_precision_recall(analysis), width=10.0),
             "The threshold on the score": _svg(draw_confidence(analysis.curve), width=6.6),
         },
         cards={"worst": cards[: len(worst)], "best": cards[len(worst) :]},
@@ -108,6 +100,18 @@ def make_page(
         has_images=source is not None,
         scores=scores,
     )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cornerjax.evaluation"),
+        autoescape=True,  # names of classes and files are data
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": _number, "short": "{:g}".format}
+    return environment.get_template("report.html")
 
 
 def _headlines(analysis: Analysis) -> list[tuple[str, str, dict[str, float]]]:
@@ -162,9 +166,7 @@ def _svg(figure: Figure, *, width: float) -> Markup:
     attributes, _, drawing = drawing.partition(">")
     box = re.search(r'viewBox="[^"]+"', attributes)
     # Ids of groups, which would occur twice on the page; nothing refers to them.
-    drawing = re.sub(r' id="[a-z0-9]+_\d+"', "", drawing).replace(
-        "xlink:href", "href"
-    )
+    drawing = re.sub(r' id="[a-z0-9]+_\d+"', "", drawing).replace("xlink:href", "href")
     for colour, themed in _THEMED.items():
         drawing = drawing.replace(colour, themed)
     return Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {box[0] if box else ""}>{drawing}')

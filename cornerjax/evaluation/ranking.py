@@ -63,10 +63,10 @@ def score_images(analysis: Analysis, threshold: float) -> list[ImageScore]:
 def worst_and_best(scores: list[ImageScore], count: int) -> tuple[list[ImageScore], list[ImageScore]]:
     """At most `count` images, three quarters of them the worst: of the lowest F1, of equals those with most errors.
 
-    The best, a quarter, have the highest F1, of equals those with most objects; none is among the worst.
+    The best, a quarter and more where fewer have errors, have the highest F1, of equals those with most objects; none
+    is among the worst.
     """
-    few = count // 4
     ranked = sorted(scores, key=lambda s: (s.f1, -s.wrong - s.missed, s.image))
-    worst = [s for s in ranked if s.f1 < 1][: count - few]
+    worst = [s for s in ranked if s.f1 < 1][: count - count // 4]
     rest = [s for s in scores if s.right and s not in worst]
-    return worst, sorted(rest, key=lambda s: (-s.f1, -s.right, s.image))[:few]
+    return worst, sorted(rest, key=lambda s: (-s.f1, -s.right, s.image))[: count - len(worst)]
