@@ -24,16 +24,16 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 EVIL = '</script><script>alert("x")</script>'
 NAMES = ("cat", EVIL, 'dog\'s "own"', "$x^2$")
 TRUE = {  # image: (class, x, crowd) of boxes 20 pixels wide
-    1: [(0, 0, 0), (1, 40, 0)],
+    1: [(0, 0, 0), (2, 40, 0)],
     2: [(0, 0, 0), (0, 40, 0)],
-    3: [(0, 0, 0), (1, 40, 0), (2, 80, 0)],
-    4: [(0, 0, 1), (2, 80, 0)],
+    3: [(0, 0, 0), (2, 40, 0), (3, 80, 0)],
+    4: [(0, 0, 1), (3, 80, 0)],
 }
 FOUND = {  # image: (class, x, score)
-    1: [(0, 0, 0.9), (2, 80, 0.8)],  # correct, background; one is missed
+    1: [(0, 0, 0.9), (3, 80, 0.8)],  # correct, background; one is missed
     2: [(0, 0, 0.95), (0, 40, 0.9)],  # correct, both
-    3: [(0, 40, 0.7), (0, 8, 0.65), (2, 80, 0.6), (2, 81, 0.55), (1, 10, 0.5), (2, 120, 0.1)],
-    4: [(0, 1, 0.6), (2, 80, 0.3)],  # on the crowd; correct
+    3: [(0, 40, 0.7), (0, 8, 0.65), (3, 80, 0.6), (3, 81, 0.55), (2, 10, 0.5), (3, 120, 0.1)],
+    4: [(0, 1, 0.6), (3, 80, 0.3)],  # on the crowd; correct
 }
 
 
@@ -158,7 +158,7 @@ def test_boxes_have_the_kinds_that_were_counted(page, analysis):
     assert [wrong[side] for side in ("x", "y", "width", "height")] == ["40", "0", "20", "20"]
     assert wrong["text"] == f"cat 0.70: wrong class: {EVIL} is there, IoU 1.00"
     found = next(rect for rect in rects(parsed, "found") if rect["image"] == "4")
-    assert (found["data-score"], found["text"]) == ("0.3000", f"true {NAMES[2]}: found with 0.30, IoU 1.00")
+    assert (found["data-score"], found["text"]) == ("0.3000", f"true {NAMES[3]}: found with 0.30, IoU 1.00")
 
 
 def test_names_are_data(page):
@@ -278,18 +278,19 @@ def test_with_a_threshold_boxes_go_and_objects_are_missed(browse):
     off = {float(rect["data-score"]) for rect in rects(page, "off")}
     assert off == {score for boxes in FOUND.values() for *_, score in boxes if score < 0.62}
     missed = [(rect["image"], rect["data-class"]) for rect in rects(page, "missed")]
-    assert sorted(missed) == [("1", "1"), ("3", "2"), ("4", "2")]
+    assert sorted(missed) == [("1", "2"), ("3", "3"), ("4", "3")]
     caption = next(e["text"] for e in page.all("span", image="4"))
     assert caption == "F1 0.00: 0 right, 0 wrong, 1 missed"
     assert page.one("body")["class"] == "with-found"
 
 
 def test_classes_are_sorted_and_an_image_is_enlarged(browse):
-    page = browse("#sort=-AP50&image=3")
+    page = browse("#sort=-AP50&image=3&class=dog%27s+%22own%22")
     aps = [float(cell["data-value"]) for cell in page.all("td", data_column="AP50")]
     assert aps[:3] == sorted(aps[:3], reverse=True) != aps[:3][::-1]
     assert math.isnan(aps[3])
     assert page.one("th", data_sort="AP50")["aria-sort"] == "descending"
+    assert sorted(seen(page)) == ["1", "3", "4"]
     assert "open" in page.one("dialog")
     listed = [item["text"] for item in page.all("li")]
     assert len(listed) == 3 + 5

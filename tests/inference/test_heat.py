@@ -1,4 +1,4 @@
-"""Heat lies over what a network saw that is hot for top-left corners where it is blue, for bottom-right ones where green."""
+"""Heat lies over what a network saw, which is hot where it is blue (top-left corners) and green (bottom-right)."""
 
 import colour_detector
 import jax.numpy as jnp
