@@ -22,7 +22,7 @@ from cornerjax.inference.predictor import Predictor
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = '</script><script>alert("x")</script>'
-NAMES = ("cat", EVIL, 'dog\'s "own"', "$x^2$")
+NAMES = ("cat", "$x^2$", EVIL, 'dog\'s "own"')
 TRUE = {  # image: (class, x, crowd) of boxes 20 pixels wide
     1: [(0, 0, 0), (2, 40, 0)],
     2: [(0, 0, 0), (0, 40, 0)],
