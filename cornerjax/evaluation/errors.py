@@ -147,8 +147,7 @@ def _average_precision(
     if mended in ("class", "localisation"):
         rows = np.flatnonzero(~keep)
         rows = rows[true_kinds[about[rows]] == TrueKind.MISTAKEN]
-        rows = rows[np.argsort(-scores[rows], kind="stable")]
-        rows = rows[np.unique(about[rows], return_index=True)[1]]
+        rows = rows[np.unique(about[rows], return_index=True)[1]]  # the first of an image is its best
         keep[rows] = right[rows] = True
         classes[rows] = boxes.true.classes[about[rows]]
     return mean_precision(precision_by_class(scores[keep], right[keep], classes[keep], totals))

@@ -53,6 +53,11 @@ def test_every_kind_by_hand():
     assert errors.counts == counts
 
 
+def test_a_crowd_region_is_no_object_of_another_class():
+    errors = errors_of([true(0, iscrowd=1), true(100)], [found(0, 2)])
+    assert errors.kinds.tolist() == [Kind.BACKGROUND]
+
+
 def test_the_border_between_places_and_background():
     at = errors_of([true(0)], [found(8, score=0.9), found(9, score=0.8)])  # 2 / 18 and 1 / 19
     assert at.kinds.tolist() == [Kind.LOCALISATION, Kind.BACKGROUND]

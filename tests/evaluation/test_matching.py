@@ -106,6 +106,13 @@ def test_matches_say_which_box_is_which():
     assert mean_precision(matched_precision(boxes, matches)) == pytest.approx(0.25)  # cat after a wrong one, no dog
 
 
+def test_of_equal_overlaps_the_last_is_taken_as_in_pycocotools():
+    truth = {"categories": [{"id": 1, "name": "cat"}]}
+    truth["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}] * 2
+    results = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": score} for score in (0.9, 0.8, 0.7)]
+    assert match(as_arrays(truth, results, [1])).true_index.tolist() == [1, 0, -1]
+
+
 def test_overlaps_of_boxes_without_area_are_zero():
     boxes = np.array([[1.0, 1, 1, 1], [0, 0, 2, 2]])
     np.testing.assert_array_equal(overlaps(boxes, boxes), [[0, 0], [0, 1]])
