@@ -127,8 +127,9 @@ def draw_tags(
     tags = np.concatenate([top_left[1], bottom_right[1]])
     if not len(tags):
         return canvas
-    spread = (tags - tags.min()) / max(float(np.ptp(tags)), 1e-6) * 255
-    colours = cv2.applyColorMap(spread.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0].tolist()
+    spread = (tags - tags.min()) / max(float(np.ptp(tags)), 1e-6) * 200 + 25  # its ends are dark, both
+    turbo = cv2.applyColorMap(spread.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0]
+    colours = [(int(blue), int(green), int(red)) for blue, green, red in turbo]
     points = np.round(np.concatenate([top_left[0], bottom_right[0]])).astype(int).tolist()
     for i, j in pairs:
         ends = points[i], points[len(top_left[1]) + j]

@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cornerjax.checkpoint import Checkpoints, create_workdir
 from cornerjax.config import Config, Data, Model, Test
 from cornerjax.data.shapes import SHAPES, write_shapes
 from cornerjax.detectors import get_detector
+from cornerjax.inference.video import VideoFile
 from cornerjax.nn.functional import functional
 
 ROOT = Path(__file__).parents[1]
@@ -116,9 +118,44 @@ def test_predict(call, workdir, shapes, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: cannot read broken.jpg as an image; expected")
     assert sorted(p.name for p in (tmp_path / "some").iterdir()) == ["000001.jpg", "detections.json"]
 
-    for wrong, message in [("gone.jpg", "gone.jpg does not exist"), ("", "no photo given")]:
+    for wrong, message in [
+        ("gone.jpg", "gone.jpg does not exist"),
+        ("", "nothing to look at is given; accepted are images (.bmp"),
+    ]:
         assert call("predict.py", "--workdir", workdir, "--out", "none", *([wrong] if wrong else [])) == 2
         assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys):
+    """A video and a pattern; all kinds of results with the data set's ids; corners and tags drawn."""
+    made = VideoFile(tmp_path / "clip.mp4", 10.0)
+    for photo in sorted((shapes / "images" / "val").iterdir()):
+        made.write(cv2.imread(str(photo)))
+    made.finish()
+    given = ["clip.mp4", shapes / "images" / "val" / "00000[23]*", "--workdir", workdir, "--min-score", 0.0]
+    wanted = ["--classes", "circle", "triangle", "--results", "csv", "coco", "json", "--overlay", "corners", "tags"]
+    assert call("predict.py", *given, "--out", "out", *wanted, "--batch", 2, "--max-side", 100, "--frames", 3) == 0
+    said = capsys.readouterr().out
+    assert "clip.mp4: 3 frames, " in said
+    assert "written: out" in said
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *("000002.jpg", "000003.jpg", "clip.mp4", "detections.csv", "detections.json", "results.json"),
+    ]
+    assert {entry["category_id"] for entry in json.loads((tmp_path / "out" / "results.json").read_text())} == {1, 3}
+    annotations = shapes / "annotations" / "instances_val.json"
+    assert call("predict.py", *given[1:], "--out", "ids", "--results", "coco", "--annotations", annotations) == 0
+    results = json.loads((tmp_path / "ids" / "results.json").read_text())
+    assert {entry["image_id"] for entry in results} == {2, 3}
+
+    for wrong, message in [
+        (["--classes", "disc"], "error: no class 'disc' in this run; its classes are: circle, rectangle, triangle"),
+        (["--overlay", "crops"], "error: cornernet has no crops to draw; it has: corners, tags"),
+        (["--out", tmp_path / "clip.mp4"], f"error: cannot write {tmp_path / 'clip.mp4'}: "),
+        (["--annotations", annotations], "error: --annotations is for photos"),
+    ]:
+        assert call("predict.py", *given, *(["--out", "none"] if wrong[0] != "--out" else []), *wrong) == 2
+        assert capsys.readouterr().err.splitlines()[0].startswith(message)
     assert not (tmp_path / "none").exists()
 
 

@@ -20,6 +20,7 @@ from cornerjax.ops.pixels import normalise
 
 KINDS = ("corners", "tags", "attention", "crops")
 LEAST_HEAT = 0.1  # corners below are not shown
+_find = jax.jit(find_corners, static_argnames=("side", "top_k", "window", "lowest", "no_border"))
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
@@ -198,7 +199,7 @@ def _corners(predictor: Predictor, looks: list[Look], side: str, width: int, hei
     if "tl_heat" not in looks[0].maps:
         looks = []
     for number, look in enumerate(looks):
-        found = find_corners(look.maps, side, top_k=test.top_k, window=test.peak_window, no_border=test.no_border)
+        found = _find(look.maps, side, top_k=test.top_k, window=test.peak_window, no_border=test.no_border)
         points, heat, classes, tags = (np.asarray(part)[0] for part in found)
         shown = heat >= LEAST_HEAT
         pixels = np.clip(points[shown] * look.cell + look.start, 0, (width, height)).astype(np.float32)
