@@ -66,6 +66,7 @@ def evaluate_run(args: Eval) -> None:
     from cornerjax.evaluation.report import check_folder, write_report
     from cornerjax.evaluation.tables import print_tables
     from cornerjax.evaluation.trained_on import warning
+    from cornerjax.inference.predictor import Predictor
     from cornerjax.nn.functional import functional
 
     if args.annotations:
@@ -101,25 +102,12 @@ def evaluate_run(args: Eval) -> None:
         print(warned)
     print_tables(analysis)
     pictures = draw_pictures(source, detections, args.pictures)
-    page = ""
-    if args.report_images > 0:
-        from cornerjax.evaluation.page import make_page
-        from cornerjax.inference.predictor import Predictor
-
-        about: dict[str, Any] = {"run": run.path, "step": f"{step:,}", "split": split}
-        about |= {"images": f"{len(source.records):,}", "true boxes of": source.annotation_file}
-        if changed := differences(run.config, config):
-            about["in the run, here"] = "; ".join(changed)
-        if args.min_score:
-            about["least score"] = args.min_score
-        page = make_page(
-            analysis,
-            args.report_images,
-            about=about,
-            notes=[warned] if warned else [],
-            source=source,
-            predictor=Predictor(detector, apply, params, model_state, config, run.class_names),
-        )
+    about = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
+    about["true boxes of"] = source.annotation_file
+    if changed := differences(run.config, config):
+        about["in the run, here"] = "; ".join(changed)
+    predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
+    page = report_page(args, analysis, about, notes=[warned] if warned else [], source=source, predictor=predictor)
     write_report(out, analysis, results, options=options, pictures=pictures, page=page, step=step, split=split)
     print(f"written: {out}{', with report.html' if page else ''}")
 
@@ -158,16 +146,21 @@ def evaluate_file(args: Eval) -> None:
         from cornerjax.evaluation.pictures import draw_pictures
 
         pictures = draw_pictures(source, from_results(results, source), args.pictures)
-    page = ""
-    if args.report_images > 0:
-        from cornerjax.evaluation.page import make_page
-
-        about: dict[str, Any] = {"boxes of": results_file, "images": f"{len(image_ids):,}", "true boxes of": file}
-        if args.min_score:
-            about["least score"] = args.min_score
-        page = make_page(analysis, args.report_images, about=about, source=source)
+    about = {"boxes of": results_file, "images": f"{len(image_ids):,}", "true boxes of": file}
+    page = report_page(args, analysis, about, source=source)
     write_report(out, analysis, results, options=options, pictures=pictures, page=page)
     print(f"written: {out}{', with report.html' if page else ''}")
+
+
+def report_page(args: Eval, analysis: Any, about: dict[str, Any], **shown: Any) -> str:
+    """The content of report.html; empty if none is wanted."""
+    from cornerjax.evaluation.page import make_page
+
+    if args.report_images < 1:
+        return ""
+    if args.min_score:
+        about["least score"] = args.min_score
+    return make_page(analysis, args.report_images, about=about, **shown)
 
 
 if __name__ == "__main__":
