@@ -105,7 +105,7 @@ def evaluate_run(args: Eval) -> None:
     about = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
     about["true boxes of"] = source.annotation_file
     if changed := differences(run.config, config):
-        about["in the run, here"] = "; ".join(changed)
+        about["options (run, here)"] = "; ".join(changed)
     predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
     page = report_page(args, analysis, about, notes=[warned] if warned else [], source=source, predictor=predictor)
     write_report(out, analysis, results, options=options, pictures=pictures, page=page, step=step, split=split)

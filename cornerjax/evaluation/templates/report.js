@@ -94,7 +94,8 @@ function showLarge() {
   const svg = one("svg", card.figure).cloneNode(true);
   one(".stage", dialog).replaceChildren(svg);
   one("p", dialog).replaceChildren(...one("figcaption", card.figure).cloneNode(true).childNodes);
-  const boxes = all("rect:not(.off)", svg).map(boxOf).sort((a, b) => b.isTrue - a.isTrue || b.score - a.score || 0);
+  const drawn = all("rect", svg).filter(rect => getComputedStyle(rect).display !== "none");
+  const boxes = drawn.map(boxOf).sort((a, b) => b.isTrue - a.isTrue || b.score - a.score || 0);
   one("ul", dialog).replaceChildren(...boxes.map(({rect}) => {
     const item = document.createElement("li"), swatch = document.createElement("i");
     swatch.className = `swatch ${rect.getAttribute("class")}`;
