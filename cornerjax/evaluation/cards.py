@@ -12,6 +12,7 @@ from cornerjax.data.coco import Record, read_image
 from cornerjax.evaluation.analysis import Analysis
 from cornerjax.evaluation.errors import Kind, TrueKind
 from cornerjax.evaluation.matching import MOST
+from cornerjax.evaluation.plots import HEAT_COLOURS
 from cornerjax.evaluation.ranking import ImageScore
 from cornerjax.inference.heat import Heat, find_heat
 from cornerjax.inference.predictor import Predictor
@@ -20,7 +21,6 @@ PHOTO_PX = 640  # longest side of the JPEG of an image
 QUALITY = 80
 LEAST_HEAT = 0.05  # below, nothing is drawn
 LEVELS = 15  # of heat; so few keep the PNG small
-HEAT_COLOURS = {"top-left": "#d4f52a", "bottom-right": "#ff6ef5", "attention": "#ffffff"}
 
 
 class Drawn(NamedTuple):

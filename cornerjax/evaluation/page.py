@@ -18,12 +18,10 @@ from cornerjax.cli import progress
 from cornerjax.data.coco import CocoSource
 from cornerjax.evaluation.analysis import Analysis
 from cornerjax.evaluation.average_precision import NAMES
-from cornerjax.evaluation.cards import HEAT_COLOURS, Card, make_card
 from cornerjax.evaluation.errors import Errors
-from cornerjax.evaluation.plots import KIND_COLOURS, draw_confidence, draw_precision_recall
+from cornerjax.evaluation.plots import HEAT_COLOURS, KIND_COLOURS, draw_confidence, draw_precision_recall
 from cornerjax.evaluation.ranking import score_images, score_range, worst_and_best
 from cornerjax.evaluation.voc import mean_voc
-from cornerjax.inference.predictor import Predictor
 
 MEANINGS = {
     "correct": "the first box on an object of its class, at IoU 0.5 or more",
@@ -57,7 +55,7 @@ def make_page(
     about: Mapping[str, Any],
     notes: Sequence[str] = (),
     source: CocoSource | None = None,
-    predictor: Predictor | None = None,
+    predictor: Any = None,
 ) -> str:
     """The page of an analysis.
 
@@ -66,13 +64,15 @@ def make_page(
         about: what was evaluated, by heading; the first is the title.
         notes: sentences that whoever reads the numbers has to know.
         source: of the images; None: none are shown.
-        predictor: sees the heat in images; None: there is none.
+        predictor: an inference.predictor.Predictor, which sees the heat in images; None: there is none.
     Raises: InputError: an image cannot be read.
     """
     scores = score_range(analysis)
     worst, best = worst_and_best(score_images(analysis, scores.start), images if source else 0)
-    cards: list[Card] = []
+    cards: list[Any] = []
     if source:
+        from cornerjax.evaluation.cards import make_card  # imports jax, which nothing else here needs
+
         records = {record.image_id: record for record in source.records}
         chosen = [*worst, *best]
         made = (make_card(analysis, score, records[score.image], predictor=predictor) for score in chosen)

@@ -16,6 +16,7 @@ from cornerjax.evaluation import cards
 from cornerjax.evaluation.analysis import analyse
 from cornerjax.evaluation.errors import Kind, TrueKind
 from cornerjax.evaluation.page import make_page
+from cornerjax.evaluation.plots import HEAT_COLOURS
 from cornerjax.evaluation.ranking import Scores, score_images, score_range, worst_and_best
 from cornerjax.inference.heat import Heat
 from cornerjax.inference.predictor import Predictor
@@ -186,7 +187,7 @@ def test_images_and_heat_lie_where_they_should(analysis, source, monkeypatch):
     assert (pixels[1, 2, 3], pixels[0, 0, 3]) == (255, 0)
     assert 100 < pixels[3, 4, 3] < 160
     for place, name in (((1, 2), "top-left"), ((3, 4), "bottom-right")):
-        colour = list(bytes.fromhex(cards.HEAT_COLOURS[name][1:]))
+        colour = list(bytes.fromhex(HEAT_COLOURS[name][1:]))
         np.testing.assert_allclose(pixels[place][2::-1], colour, atol=16)
     assert decoded(attention["href"])[3, 4, 3] > 0
     assert parsed.one("input", name="heat")
