@@ -23,7 +23,7 @@ from cornerjax.inference.options import Options
 from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, refuse_to_replace, write_results
-from cornerjax.inference.video import Clip, VideoFile, predict_frames
+from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
 
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
@@ -152,7 +152,8 @@ class _Job:
                     self._clip(clip, name)
                     complaint = None if self._stopped() else clip.complaint()
             except InputError as e:
-                complaint = e if str(source) in str(e) else InputError(f"{source}: {e}")
+                called = clip_name(source)
+                complaint = e if called in str(e) else InputError(f"{called}: {e}")
             if complaint:
                 self.errors.append(complaint)
 

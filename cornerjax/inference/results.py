@@ -107,9 +107,8 @@ def _id_of(photo: Path, named: list[tuple[Path, int]], annotations: str) -> int:
     exact = [number for path, number in named if photo.resolve().parts[-len(path.parts) :] == path.parts]
     numbers = exact or [number for _, number in named]
     if len(numbers) != 1:
-        raise InputError(
-            f"{annotations} has {len(numbers) or 'no'} images with the file_name of {photo}; expected one a photo"
-        )
+        count = len(numbers) or "no"
+        raise InputError(f"{annotations} has {count} images with the file_name of {photo}; each photo needs one")
     return numbers[0]
 
 

@@ -44,7 +44,7 @@ class Clip:
     def __init__(self, source: Path | int):
         _silence()
         self.live = isinstance(source, int)
-        self.name = f"camera:{source}" if self.live else str(source)
+        self.name = clip_name(source)
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
             self.close()
@@ -80,6 +80,11 @@ class Clip:
 
     def close(self) -> None:
         self._capture.release()
+
+
+def clip_name(source: Path | int) -> str:
+    """What a video, or the camera of a number, is called in results and messages."""
+    return f"camera:{source}" if isinstance(source, int) else str(source)
 
 
 def _silence() -> None:

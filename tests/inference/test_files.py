@@ -7,8 +7,9 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, InputError, Test
+from cornerjax.detectors.base import Detections
 from cornerjax.inference import files
-from cornerjax.inference.files import predict_files, read_photo, reduced
+from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized
 from cornerjax.inference.predictor import Predictor
 
 BLUE, GREEN = (8, 16, 64, 96), (40, 24, 112, 128)
@@ -69,3 +70,9 @@ def test_what_is_wrong_with_a_photo_comes_in_its_place(predictor, tmp_path, monk
     assert [isinstance(one, InputError) for one in seen] == [False, True, False, True]
     assert str(seen[1]).startswith(f"cannot read {tmp_path / 'b.jpg'} as an image")
     assert str(seen[3]).startswith("image of 8x1 pixels" if max_side else "image of 50x2 pixels")
+
+
+def test_each_axis_has_the_factor_that_whole_pixels_gave_it():
+    photo = Photo(np.zeros((19, 30, 3), np.uint8), (160, 250))
+    found = Detections(np.array([[0, 0, 30, 19]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32), NAMES)
+    np.testing.assert_allclose(resized(found, photo).boxes, [[0, 0, 250, 160]], rtol=1e-6)
