@@ -67,9 +67,12 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert {entry["category_id"] for entry in results} <= {1, 2, 3}
     assert len(results) > 5
     assert len(list((workdir / "eval" / "pictures").iterdir())) == 3
+    report = (workdir / "eval" / "report.html").read_text()
+    assert report.count('class="card"') == report.count('class="heat"') == 5
 
     other = ("--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0)
     other += ("--test.nms", "linear", "--test.max-detections", 7, "--test.saccade.max-crops", 3, "--min-score", 0.05)
+    other += ("--report-images", 0)
     assert call("eval.py", *other) == 2
     assert "eval holds an evaluation with annotations" in capsys.readouterr().err
     assert call("eval.py", *other, "--out", tmp_path / "linear") == 0
@@ -82,6 +85,7 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert 1 < len(results) <= 7
     assert min(entry["score"] for entry in results) >= 0.05
     assert not list((tmp_path / "linear" / "pictures").iterdir())
+    assert not (tmp_path / "linear" / "report.html").exists()
 
 
 def test_test_options_that_cannot_be(call, workdir, capsys):

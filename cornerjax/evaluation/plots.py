@@ -16,6 +16,12 @@ EXTREMES = 5
 DPI = 110
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb5500", "#332288", "#999933", "#444444")
 
+KIND_COLOURS = {
+    **{"correct": "#27ae60", "class": "#e0457b", "localisation": "#eda72a", "both": "#9b5de5", "duplicate": "#17b3c7"},
+    **{"background": "#e4572e", "missed": "#3d7eff", "ignored": "#8d99a6"},
+}  # of boxes, wherever they are drawn or counted
+HEAT_COLOURS = {"top-left": "#d4f52a", "bottom-right": "#ff6ef5", "attention": "#ffffff"}  # unlike those of the boxes
+
 
 def save_plots(folder: Path, analysis: Analysis) -> None:
     """Write precision_recall.png, confidence.png and errors.png.
@@ -102,7 +108,7 @@ def draw_errors(errors: Errors) -> Figure:
     gains = [100 * errors.gains[name] for name in ERRORS]
     counts = [errors.counts[name] for name in ERRORS]
     for axes, values, form in ((left, gains, "{:.2f}"), (right, counts, "{:,}")):
-        bars = axes.barh(ERRORS, np.nan_to_num(values), color=COLOURS[: len(ERRORS)])
+        bars = axes.barh(ERRORS, np.nan_to_num(values), color=[KIND_COLOURS[name] for name in ERRORS])
         axes.bar_label(bars, [form.format(value) for value in values], padding=4)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.15)

@@ -17,7 +17,15 @@ from cornerjax.evaluation.analysis import Analysis
 from cornerjax.evaluation.plots import save_plots
 from cornerjax.evaluation.voc import mean_voc
 
-OURS = {"metrics.json", "results.json", "pictures", "precision_recall.png", "confidence.png", "errors.png"}
+OURS = {
+    "metrics.json",
+    "results.json",
+    "report.html",
+    "pictures",
+    "precision_recall.png",
+    "confidence.png",
+    "errors.png",
+}
 Options = dict[str, Any]
 
 
@@ -56,6 +64,7 @@ def write_report(
     *,
     options: Options,
     pictures: Mapping[int, np.ndarray] | None = None,
+    page: str = "",
     **about: Any,
 ) -> None:
     """Write metrics.json, results.json, three plots and pictures/; what was in the folder is replaced in one go.
@@ -65,6 +74,7 @@ def write_report(
         results: in COCO's format, as they were analysed.
         options: what the evaluation was made with.
         pictures: (H, W, 3) uint8 BGR, by image id.
+        page: of page.make_page, for report.html; empty: none.
         about: more entries of metrics.json, as the step of the checkpoint.
     Raises: InputError: the folder cannot be written.
     """
@@ -75,6 +85,8 @@ def write_report(
         (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
         (unfinished / "results.json").write_text(json.dumps(results))
         save_plots(unfinished, analysis)
+        if page:
+            (unfinished / "report.html").write_text(page, encoding="utf-8")
         if pictures:
             from cornerjax.inference.files import save_picture  # imports jax, which nothing else here needs
 

@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
         return Evidence(first, second, attention, self.crops * np.tile(factor, 2))
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """The network's maps of one input, and how its cells lie in the image, as x, y."""
 
     maps: dict[str, Any]
@@ -93,14 +93,20 @@ def find_evidence(predictor: Predictor, image: Image) -> Evidence:
         image: BGR.
     """
     height, width = image.shape[:2]
-    attention = np.zeros((0, height, width), np.float32)
-    crops = np.zeros((0, 4), np.float32)
-    if hasattr(predictor.finder, "trace"):
-        looks, attention, crops = _saccade_looks(predictor, image)
-    else:
-        looks = [_whole_look(predictor, image)]
+    looks, attention, crops = look_again(predictor, image)
     corners = {side: _corners(predictor, looks, side, width, height) for side in ("tl", "br")}
     return Evidence(corners["tl"], corners["br"], attention, crops)
+
+
+def look_again(
+    predictor: Predictor, image: Image
+) -> tuple[list[Look], Float[np.ndarray, "maps H W"], Float[np.ndarray, "n 4"]]:
+    """Every look at an image, and the attention and the crops of Evidence."""
+    if hasattr(predictor.finder, "trace"):
+        return _saccade_looks(predictor, image)
+    height, width = image.shape[:2]
+    nothing = np.zeros((0, height, width), np.float32), np.zeros((0, 4), np.float32)
+    return [_whole_look(predictor, image)], *nothing
 
 
 def pairs(evidence: Evidence, found: Detections, *, tag_distance: float) -> list[tuple[int, int] | None]:
@@ -135,7 +141,7 @@ def _near(corners: Corners, point: Float[np.ndarray, "2"], label: int) -> list[t
     return [(i, float(away[i])) for i in np.flatnonzero((away <= 1) & (corners.classes == label)).tolist()]
 
 
-def _whole_look(predictor: Predictor, image: Image) -> _Look:
+def _whole_look(predictor: Predictor, image: Image) -> Look:
     test, height, width = predictor.config.test, image.shape[0], image.shape[1]
     at = test.scales.index(1.0) if 1.0 in test.scales else 0
     scale, size = test.scales[at], predictor.finder.bucket(height, width)[at]  # type: ignore[index]
@@ -147,13 +153,13 @@ def _whole_look(predictor: Predictor, image: Image) -> _Look:
     return _look_of(maps, np.array(size), factors[0], -borders[0] * factors[0])
 
 
-def _look_of(maps: dict[str, Any], size: np.ndarray, factor: np.ndarray, start: np.ndarray) -> _Look:
+def _look_of(maps: dict[str, Any], size: np.ndarray, factor: np.ndarray, start: np.ndarray) -> Look:
     """A look of height and width `size`; factor: x, y pixels of the image for one of the look; start: of its first."""
     cells = np.array(maps["tl_heat"].shape[2:0:-1])
-    return _Look(maps, (size[::-1] / cells * factor).astype(np.float32), np.asarray(start, np.float32))
+    return Look(maps, (size[::-1] / cells * factor).astype(np.float32), np.asarray(start, np.float32))
 
 
-def _saccade_looks(predictor: Predictor, image: Image) -> tuple[list[_Look], np.ndarray, np.ndarray]:
+def _saccade_looks(predictor: Predictor, image: Image) -> tuple[list[Look], np.ndarray, np.ndarray]:
     """Every look; the attention of the largest view; the crops."""
     finder: Any = predictor.finder
     config, (height, width) = predictor.config, image.shape[:2]
@@ -187,7 +193,7 @@ def _over_image(logits: Any, place: Windows, side: int, width: int, height: int)
     return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST), np.float32)
 
 
-def _corners(predictor: Predictor, looks: list[_Look], side: str, width: int, height: int) -> Corners:
+def _corners(predictor: Predictor, looks: list[Look], side: str, width: int, height: int) -> Corners:
     """The corners of one kind in all looks; as boxes do, they end at the border of the image."""
     test, parts = predictor.config.test, []
     if "tl_heat" not in looks[0].maps:

@@ -31,7 +31,7 @@ def analysis():
 def written(tmp_path, analysis):
     """A folder with a report of the option a = 1."""
     picture = np.full((20, 30, 3), 7, np.uint8)
-    write_report(tmp_path / "eval", analysis, [], options={"a": (1, 2)}, pictures={5: picture}, step=12)
+    write_report(tmp_path / "eval", analysis, [], options={"a": (1, 2)}, pictures={5: picture}, page="<p>ü", step=12)
     return tmp_path / "eval"
 
 
@@ -70,6 +70,7 @@ def test_what_is_written(written, analysis):
     assert sorted(path.name for path in (written / "pictures").iterdir()) == ["5.jpg", "sheet.jpg"]
     for name in ("precision_recall", "confidence", "errors"):
         assert cv2.imread(str(written / f"{name}.png")).std() > 5
+    assert (written / "report.html").read_bytes() == "<p>ü".encode()
     assert [path.name for path in written.parent.iterdir()] == ["eval"]
 
 

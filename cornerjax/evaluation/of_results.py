@@ -1,0 +1,50 @@
+"""The evaluation of boxes that any program has found: a file in COCO's result format. Needs no JAX."""
+
+from pathlib import Path
+
+from cornerjax.config import Data, InputError, Test
+from cornerjax.data.source import open_source
+from cornerjax.evaluation.analysis import analyse
+from cornerjax.evaluation.options import Options
+from cornerjax.evaluation.page import make_page
+from cornerjax.evaluation.report import check_folder, write_report
+from cornerjax.evaluation.results import read_ground_truth, read_results
+from cornerjax.evaluation.tables import print_tables
+
+
+def evaluate_results(asked: Options) -> None:
+    """Evaluate the file `asked.results`, print the numbers, and write the folder `asked.out`.
+
+    Raises: InputError: a file or an option cannot be used, or the folder is another evaluation's.
+    """
+    if bool(asked.annotations) == bool(asked.root):
+        raise InputError("--results needs the true boxes: either --annotations, a COCO file, or --root and --split")
+    if asked.oracles or asked.timing:
+        raise InputError("--oracles and --timing are of a run; the boxes of --results are taken as they are")
+    if asked.test != Test():
+        raise InputError("the --test options are of a run; the boxes of --results are taken as they are")
+    source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
+    file = source.annotation_file if source else Path(asked.annotations)
+    results_file = Path(asked.results)
+    out = Path(asked.out) if asked.out else results_file.with_name(f"{results_file.stem}-eval")
+    options = {"results": asked.results, "annotations": str(file), "min_score": asked.min_score}
+    check_folder(out, options)
+
+    ground_truth = read_ground_truth(file)
+    results = [found for found in read_results(results_file, ground_truth, file) if found["score"] >= asked.min_score]
+    image_ids = [image["id"] for image in ground_truth["images"]]
+    analysis = analyse(ground_truth, results, image_ids, voc=asked.voc)
+    print(f"{results_file}, {len(results)} boxes on the {len(image_ids)} images of {file}")
+    print_tables(analysis)
+    page, pictures = "", {}
+    if asked.report_images > 0:
+        about = {"boxes of": results_file, "images": f"{len(image_ids):,}", "true boxes of": file}
+        about |= {"least score": asked.min_score} if asked.min_score else {}
+        page = make_page(analysis, asked.report_images, about=about, source=source)
+    if source:
+        from cornerjax.evaluation.coco import from_results  # imports JAX
+        from cornerjax.evaluation.pictures import draw_pictures
+
+        pictures = draw_pictures(source, from_results(results, source), asked.pictures)
+    write_report(out, analysis, results, options=options, pictures=pictures, page=page)
+    print(f"written: {out}{', with report.html' if page else ''}")

@@ -1,0 +1,105 @@
+"""The whole evaluation of a run: its boxes on a data set, and everything that is said of them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cornerjax.checkpoint import open_workdir, restore_weights
+from cornerjax.config import Config, InputError, check, differences, flat
+from cornerjax.data.records import Source
+from cornerjax.data.source import open_source
+from cornerjax.detectors import get_detector
+from cornerjax.evaluation.analysis import analyse
+from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.options import Options
+from cornerjax.evaluation.oracles import ask_oracles, by_name, print_oracles
+from cornerjax.evaluation.page import make_page
+from cornerjax.evaluation.pictures import draw_pictures
+from cornerjax.evaluation.report import check_folder, write_report
+from cornerjax.evaluation.tables import print_tables
+from cornerjax.evaluation.timing import measure, print_timing
+from cornerjax.evaluation.trained_on import warning
+from cornerjax.inference.predictor import Predictor
+from cornerjax.inference.procedure import Procedure
+from cornerjax.nn.functional import functional
+from cornerjax.workdir import Workdir
+
+
+def evaluate_run(asked: Options) -> None:
+    """Evaluate a run, print the numbers, and write the folder `asked.out`.
+
+    Raises: InputError: the run, the data set or an option cannot be used, or the folder is another evaluation's.
+    """
+    if asked.annotations:
+        raise InputError("--annotations is of --results; the true boxes of a run's images are those of --root, --split")
+    if asked.timing < 0:
+        raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
+    run = open_workdir(Path(asked.workdir))
+    config, split = dataclasses.replace(run.config, test=asked.test), asked.split or run.config.data.val
+    detector = get_detector(config.model.detector)
+    check(config)
+    params, model_state, step = restore_weights(run.path, asked.checkpoint)
+    detector.check(config)
+    source = _source(run, asked, split)
+    out = Path(asked.out or run.path / "eval")
+    options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
+    options |= {"min_score": asked.min_score, **flat(dataclasses.asdict(asked.test), "test.")}
+    check_folder(out, options)
+
+    apply, *_ = functional(detector.build(config.model, None))
+    evaluator = Evaluator(detector, apply, config, source)
+    detections = [found.above(asked.min_score) for found in evaluator.find(params, model_state)]
+    oracles = (
+        ask_oracles(evaluator, params, model_state, detections, detector.parts, min_score=asked.min_score)
+        if asked.oracles
+        else []
+    )
+    if jax.process_index():
+        return  # the first process speaks for all, which have the same boxes
+    results = evaluator.results(detections)
+    analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
+    print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
+    warned = warning(run.path, source)
+    if warned:
+        print(warned)
+    print_tables(analysis)
+    more: dict[str, Any] = {"step": step, "split": split}
+    if oracles:
+        print_oracles(oracles)
+        more["oracles"] = by_name(oracles)
+    if asked.timing:
+        procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        timing = measure(procedure, params, model_state, source, images=asked.timing)
+        print_timing(timing)
+        more["timing"] = dataclasses.asdict(timing)
+    page = ""
+    if asked.report_images > 0:
+        about, notes = _about(run, config, asked, source, step, split), [warned] if warned else []
+        predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
+        page = make_page(analysis, asked.report_images, about=about, notes=notes, source=source, predictor=predictor)
+    pictures = draw_pictures(source, detections, asked.pictures)
+    write_report(out, analysis, results, options=options, pictures=pictures, page=page, **more)
+    print(f"written: {out}{', with report.html' if page else ''}")
+
+
+def _source(run: Workdir, asked: Options, split: str) -> Source:
+    """Images without boxes count, also for a run that was not trained on them."""
+    data = run.config.data
+    root, images = asked.root or data.root, asked.images or data.images
+    source = open_source(dataclasses.replace(data, root=root, images=images, empty_images=True), split)
+    if source.class_names != run.class_names:
+        raise InputError(
+            f"{source.annotation_file} has the classes {list(source.class_names)}; the run has {list(run.class_names)}"
+        )
+    return source
+
+
+def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, Any]:
+    """What stands at the head of report.html."""
+    about = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
+    about["true boxes of"] = source.annotation_file
+    if changed := differences(run.config, config):
+        about["options (run, here)"] = "; ".join(changed)
+    return about | ({"least score": asked.min_score} if asked.min_score else {})

@@ -1,0 +1,27 @@
+"""What can be asked of eval.py, and the default of each."""
+
+import dataclasses
+from typing import Literal
+
+from cornerjax.config import Test
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is evaluated and what is made of it; the comments are the help of eval.py."""
+
+    workdir: str = ""  # a folder that train.py or cornerjax.weights wrote
+    results: str = ""  # instead of a run: a file of boxes in COCO's result format
+    checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
+    root: str = ""  # the data set, as train.py's data.root; that of the run if not given
+    split: str = ""  # split to evaluate on; the one of the run's evaluations, or val, if not given
+    images: str = ""  # folder of its images; that of the run, or looked for in the usual places, if not given
+    annotations: str = ""  # of --results, instead of root and split: a COCO file of true boxes, no image is needed
+    out: str = ""  # folder for what is written; <workdir>/eval, or <results without .json>-eval, if not given
+    min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted
+    voc: bool = False  # PASCAL VOC's AP too
+    oracles: bool = False  # the AP with the truth in place of heat maps, tags, offsets, one by one and together
+    timing: int = 0  # images on which the phases of finding boxes are timed; 0: none
+    pictures: int = 16  # images drawn at most
+    report_images: int = 32  # in report.html: three quarters the worst, a quarter the best; 0: no report
+    test: Test = dataclasses.field(default_factory=Test)  # those of the run if not given
