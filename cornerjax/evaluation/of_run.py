@@ -44,7 +44,7 @@ def evaluate_run(asked: Options) -> None:
     detector.check(config)
     source = _source(run, asked, split)
     out = Path(asked.out or run.path / "eval")
-    options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
+    options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
     options |= {"min_score": asked.min_score, **flat(dataclasses.asdict(asked.test), "test.")}
     check_folder(out, options)
 
