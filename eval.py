@@ -79,6 +79,7 @@ def evaluate_run(args: Eval) -> None:
     config, split = dataclasses.replace(run.config, test=args.test), args.split or run.config.data.val
     detector = get_detector(config.model.detector)
     check(config)
+    params, model_state, step = restore_weights(run.path, args.checkpoint)
     detector.check(config)
     # Images without boxes count, also for a run that was not trained on them.
     root, images = args.root or config.data.root, args.images or config.data.images
@@ -92,7 +93,6 @@ def evaluate_run(args: Eval) -> None:
     options |= flat(dataclasses.asdict(args.test), "test.")
     check_folder(out, options)
 
-    params, model_state, step = restore_weights(run.path, args.checkpoint)
     apply, *_ = functional(detector.build(config.model, None))
     evaluator = Evaluator(detector, apply, config, source)
     detections = [found.above(args.min_score) for found in evaluator.find(params, model_state)]

@@ -16,7 +16,6 @@ from cornerjax.config import InputError
 from cornerjax.evaluation.analysis import Analysis
 from cornerjax.evaluation.plots import save_plots
 from cornerjax.evaluation.voc import mean_voc
-from cornerjax.inference.files import save_picture
 
 OURS = {"metrics.json", "results.json", "pictures", "precision_recall.png", "confidence.png", "errors.png"}
 Options = dict[str, Any]
@@ -76,9 +75,11 @@ def write_report(
         (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
         (unfinished / "results.json").write_text(json.dumps(results))
         save_plots(unfinished, analysis)
-        for image_id, picture in (pictures or {}).items():
-            save_picture(unfinished / "pictures" / f"{image_id}.jpg", picture)
         if pictures:
+            from cornerjax.inference.files import save_picture  # imports jax, which nothing else here needs
+
+            for image_id, picture in pictures.items():
+                save_picture(unfinished / "pictures" / f"{image_id}.jpg", picture)
             save_picture(unfinished / "pictures" / "sheet.jpg", drawing.sheet(list(pictures.values())))
         if folder.exists():
             folder.rename(old)
