@@ -68,7 +68,6 @@ def evaluate_run(args: Eval) -> None:
     from cornerjax.evaluation.tables import print_tables
     from cornerjax.evaluation.timing import measure, print_timing
     from cornerjax.evaluation.trained_on import warning
-    from cornerjax.inference.procedure import Procedure
     from cornerjax.nn.functional import functional
 
     if args.annotations:
@@ -112,8 +111,7 @@ def evaluate_run(args: Eval) -> None:
         print_oracles(oracles)
         about["oracles"] = by_name(oracles)
     if args.timing:
-        procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
-        timing = measure(procedure, params, model_state, source, images=args.timing)
+        timing = measure(evaluator.procedure, params, model_state, source, images=args.timing)
         print_timing(timing)
         about["timing"] = dataclasses.asdict(timing)
     pictures = draw_pictures(source, detections, args.pictures)

@@ -66,10 +66,10 @@ def test_results_have_the_ids_of_the_file(perfect, source):
 
 
 def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
-    compiled = evaluator._procedure.finder.look._cache_size()
+    compiled = evaluator.procedure.finder.look._cache_size()
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
     assert nothing.metrics["AP"] == 0
-    assert evaluator._procedure.finder.look._cache_size() == compiled
+    assert evaluator.procedure.finder.look._cache_size() == compiled
 
 
 def test_the_way_back_from_results(perfect, source):
