@@ -15,7 +15,7 @@ import tyro
 
 from cornerjax import cli
 from cornerjax.config import Config, Data, Model
-from cornerjax.data.coco import open_source
+from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.coco import Evaluator

@@ -45,6 +45,9 @@ class Evaluator:
         apply: of `nn.functional`, for the network of `config.model`.
         config: `model`, `test` and `legacy` are used.
         source: images and true boxes; every record counts, with or without boxes.
+    Attributes:
+        source: as given.
+        procedure: what finds the boxes, with all that it has compiled.
     Raises: InputError: an image of the source is smaller than a cell of the network's map.
     """
 
@@ -52,13 +55,13 @@ class Evaluator:
         self.source, self._round = source, config.legacy.round_results
         most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
-        self._procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        self.procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
         for record in source.records:
             try:
-                self._procedure.finder.bucket(record.height, record.width)
+                self.procedure.finder.bucket(record.height, record.width)
             except InputError as e:
                 raise InputError(f"{record.path}: {e}") from None
-        self._batches = self._procedure.plan([(record.height, record.width) for record in source.records])
+        self._batches = self.procedure.plan([(record.height, record.width) for record in source.records])
 
     def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
         """Find the boxes of all images and compare them with the true ones; every process has the same result.
@@ -111,7 +114,7 @@ class Evaluator:
         found: dict[int, Detections] = {}
         failure = ""
         try:
-            boxes = self._procedure(params, model_state, batches, load, truth if true else None)
+            boxes = self.procedure(params, model_state, batches, load, truth if true else None)
             if jax.process_index() == 0:
                 boxes = progress(boxes, total=sum(len(batch.indices) for batch in batches), what="evaluating")
             found.update(boxes)

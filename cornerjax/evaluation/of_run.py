@@ -22,7 +22,6 @@ from cornerjax.evaluation.tables import print_tables
 from cornerjax.evaluation.timing import measure, print_timing
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import Procedure
 from cornerjax.nn.functional import functional
 from cornerjax.workdir import Workdir
 
@@ -70,8 +69,7 @@ def evaluate_run(asked: Options) -> None:
         print_oracles(oracles)
         more["oracles"] = by_name(oracles)
     if asked.timing:
-        procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
-        timing = measure(procedure, params, model_state, source, images=asked.timing)
+        timing = measure(evaluator.procedure, params, model_state, source, images=asked.timing)
         print_timing(timing)
         more["timing"] = dataclasses.asdict(timing)
     page = ""

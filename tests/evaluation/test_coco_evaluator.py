@@ -67,10 +67,10 @@ def test_results_have_the_ids_of_the_file(perfect, source):
 
 
 def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
-    compiled = evaluator._procedure.finder.look._cache_size()
+    compiled = evaluator.procedure.finder.look._cache_size()
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
     assert nothing.metrics["AP"] == 0
-    assert evaluator._procedure.finder.look._cache_size() == compiled
+    assert evaluator.procedure.finder.look._cache_size() == compiled
 
 
 def test_the_way_back_from_results(perfect, source):
@@ -85,7 +85,7 @@ def test_pictures_are_spread_over_the_data_set(evaluator, perfect, source):
     assert shown(5, 2) == [0, 2]
     assert shown(5, 9) == [0, 1, 2, 3, 4]
     assert shown(5, 0) == []
-    assert list(draw_pictures(source, perfect.detections, 2)) == [1000, 998]
+    assert list(draw_pictures(source, perfect.detections, 2)) == [1000, 1002]
     pictures = evaluator.pictures(perfect, 2)
     assert len(pictures) == 2
     assert all(picture.shape[1] > 2 * 400 for picture in pictures)  # enlarged, side by side

@@ -191,7 +191,7 @@ def test_on_generated_shapes_the_whole_truth_has_an_ap_of_1(evaluator, capsys):
 
 def test_with_nothing_true_an_evaluation_is_the_ordinary_one(evaluator, source):
     evaluator, weights = evaluator
-    procedure, plan = evaluator._procedure, evaluator._batches
+    procedure, plan = evaluator.procedure, evaluator._batches
     records = source.records
     plain: Result = evaluator(*weights)
     given = dict(
