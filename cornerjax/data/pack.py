@@ -6,9 +6,11 @@ python -m cornerjax.data.pack --root data/coco --split train2017 val2017 --out d
 annotation files, which lie beside the shards; any other program opens the folder with tfds.builder_from_directory.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
+import os
 import re
 import shutil
 import uuid
@@ -49,7 +51,7 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
     Args:
         data: root and images are used.
         splits: as for open_source.
-        out: folder to write; it must not be there yet, or be empty.
+        out: folder to write; it must not be there yet, or be empty, and neither the current folder nor a mount point.
         shard_mb: size of a file, about, in 10^6 bytes.
     Raises: InputError: the folder cannot be opened, the splits differ in their classes, or `out` cannot be written.
     """
@@ -59,22 +61,42 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
         raise InputError(f"--out {out} is no folder of this machine; pack into one and copy it there")
     if not shard_mb > 0:
         raise InputError(f"--shard-mb is {shard_mb}; accepted is more than 0")
-    folder = Path(out)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise InputError(f"--out {out} is there already; expected a folder that is not")
     if not splits or len({_name(split) for split in splits}) < len(splits):
         raise InputError(f"--split is {list(splits)}; expected one or more of different names")
-    sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
-    _check_classes(list(sources.values()))
-    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    folder = _find_place(out)
+    there = next(parent for parent in folder.parents if os.path.exists(parent))
+    temporary = there / f".{folder.name}.{uuid.uuid4().hex}"
     try:
-        temporary.mkdir(parents=True)
-        _write(temporary, sources, shard_mb)
-        temporary.replace(folder)
-    except (OSError, RuntimeError) as e:  # array_record has but the second
-        raise InputError(f"cannot write {out}: {getattr(e, 'strerror', None) or e}") from None
+        with _writing(out):
+            temporary.mkdir()  # before anything is read: where nothing may be written, that is known at once
+        sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
+        _check_classes(list(sources.values()))
+        with _writing(out):
+            _write(temporary, sources, shard_mb)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _find_place(out: str) -> Path:
+    """The folder that `out` is, without links and dots, if a finished pack can take its place."""
+    folder = Path(os.path.realpath(out))
+    with _writing(out):
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise InputError(f"--out {out} is there already; expected a folder that is not")
+        if folder == Path.cwd() or os.path.ismount(folder):
+            raise InputError(f"--out {out} is the current folder or a mount point; expected a new folder, as inside it")
+    return folder
+
+
+@contextlib.contextmanager
+def _writing(out: str) -> Iterator[None]:
+    """What goes wrong in here is that `out` cannot be written."""
+    try:
+        yield
+    except (OSError, RuntimeError) as e:  # array_record has but the second
+        raise InputError(f"cannot write {out}: {getattr(e, 'strerror', None) or e}") from None
 
 
 def _name(split: str) -> str:

@@ -13,6 +13,7 @@ import sets
 import tensorflow_datasets as tfds
 
 from cornerjax.config import Data, InputError
+from cornerjax.data import pack as packing
 from cornerjax.data.pack import pack
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
@@ -127,6 +128,36 @@ def test_what_is_there_is_not_written_over(folder, tmp_path):
     with pytest.raises(InputError, match="pack is there already"):
         packed(folder, out)
     assert sorted(path.name for path in out.iterdir()) == before
+
+
+def test_the_current_folder_and_mount_points_are_refused(folder, tmp_path, monkeypatch, small_disk):
+    monkeypatch.setattr(packing, "open_source", lambda *_: pytest.fail("read before it was refused"))
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(small_disk)
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "../here", small_disk, tmp_path / "link"):
+        with pytest.raises(
+            InputError, match=r"^--out .* is the current folder or a mount point; expected a new folder"
+        ):
+            packed(folder, out)
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("parent", ["/proc/nowhere", "file", "file/deep"])
+def test_where_nothing_may_be_written_nothing_is_read(folder, tmp_path, monkeypatch, parent):
+    monkeypatch.setattr(packing, "open_source", lambda *_: pytest.fail("read before it was refused"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"^cannot write .*/pack: (No such file|Not a directory)"):
+        packed(folder, tmp_path / parent / "pack")
+
+
+def test_a_pack_may_lie_deep_and_a_mistake_makes_no_folders(folder, tmp_path):
+    with pytest.raises(InputError, match="no annotation file"):
+        packed(folder, tmp_path / "a/b/pack", ("nope",))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    out = packed(folder, tmp_path / "a/b/pack")
+    assert len(open_source(Data(root=f"tfds:{out}"), "train").records) == 5
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["pack"]
 
 
 def test_a_full_disk_leaves_nothing_behind(folder, small_disk):
