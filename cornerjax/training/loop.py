@@ -242,8 +242,9 @@ def resolve(config: Config, source: Source, val_source: Source) -> Config:
     if config.model.num_classes not in (0, num_classes):
         raise InputError(f"model.num_classes is {config.model.num_classes}, the data set has {num_classes}; leave it 0")
     data = config.data
-    if Path(data.root).is_dir():
-        data = dataclasses.replace(data, root=str(Path(data.root).absolute()))
+    kind = "tfds:" if data.root.startswith("tfds:") else ""
+    if (folder := Path(data.root.removeprefix(kind))).is_dir():
+        data = dataclasses.replace(data, root=f"{kind}{folder.absolute()}")
     if data.images and Path(data.images).is_dir():
         data = dataclasses.replace(data, images=str(Path(data.images).absolute()))
     train, val = (str(Path(split).absolute()) if Path(split).is_file() else split for split in (data.train, data.val))

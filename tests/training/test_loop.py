@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from cornerjax.config import InputError, to_json
+from cornerjax.data.records import Source
 from cornerjax.training.log import TrainLog
-from cornerjax.training.loop import train
+from cornerjax.training.loop import resolve, train
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,18 @@ def test_rendering_on_the_device_trains_to_nearly_the_same_loss(config, straight
     other = train(dataclasses.replace(config, data=data), tmp_path / "run").path
     first = [json.loads((path / "metrics.jsonl").read_text().splitlines()[0])["total"] for path in (straight, other)]
     np.testing.assert_allclose(*first, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "recorded"),
+    [("packed", "{}/packed"), ("tfds:packed", "tfds:{}/packed"), ("tfds:coco/2017", "tfds:coco/2017")],
+)
+def test_folders_are_recorded_from_the_root(config, tmp_path, monkeypatch, given, recorded):
+    (tmp_path / "packed").mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = Source([], ("cell",), (1,), tmp_path / "instances_train.json")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=given))
+    assert resolve(config, source, source).data.root == recorded.format(tmp_path)
 
 
 def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
