@@ -68,12 +68,13 @@ def look_at(record: Record, measure: Callable[[UInt8[np.ndarray, "H W 3"]], Any]
     if is_truncated(content):
         return Seen("truncated")
     try:
-        image = decode_image(content, record.path)
+        image = decode_image(content, record.path, turned=record.turned)
     except InputError:
         return Seen("no image")
     digest = hashlib.blake2b(image.data, key=str(image.shape).encode(), digest_size=16).digest()
     height, width, _ = image.shape
-    return Seen("", (height, width), is_turned(content), digest, measure(image) if measure else None)
+    turned = record.turned and is_turned(content)
+    return Seen("", (height, width), turned, digest, measure(image) if measure else None)
 
 
 def is_truncated(content: bytes) -> bool:

@@ -22,10 +22,12 @@ class Stored(NamedTuple):
     Attributes:
         folder: of the larger files.
         read: reads the encoded image; InputError: it cannot be read.
+        turned: whether its size and boxes are those of the image turned as its EXIF data says.
     """
 
     folder: Path
     read: Callable[[], bytes]
+    turned: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Record:
         """The folder without which the image cannot be read."""
         return self.stored.folder if self.stored else self.path.parent
 
+    @property
+    def turned(self) -> bool:
+        """Whether the image is to be turned as its EXIF data says."""
+        return self.stored.turned if self.stored else True
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -75,12 +82,15 @@ class Source:
 
 
 def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the image of a record, BGR, turned as its EXIF data says.
+    """Decode the image of a record, BGR, turned as its EXIF data says where its boxes are.
 
     Raises: InputError: it cannot be read, or its size is not the record's.
     """
     try:
-        image = decode_image(record.stored.read(), record.path) if record.stored else load_image(record.path)
+        if record.stored:
+            image = decode_image(record.stored.read(), record.path, turned=record.turned)
+        else:
+            image = load_image(record.path)
     except InputError:
         if not is_gone(record.folder):
             raise

@@ -4,6 +4,7 @@ The JSON is a pack's own, or an index, made by reading the set through, once.
 """
 
 import functools
+import hashlib
 import json
 import re
 import uuid
@@ -36,18 +37,20 @@ def open_tfds(data: Data, name: str, split: str) -> Source:
 def find_split(name: str, split: str) -> tuple[Path, dict[str, Any], Place]:
     """The COCO-format JSON of a split, its content, and where each of its images lies; errors as open_tfds."""
     shards = Shards(name, split)
-    file, content = _annotations(shards)
+    own = _own_annotations(shards)
+    file, content = _index(shards) if own is None else (own, read_annotations(own))
     if len(content["images"]) != len(shards):
         raise InputError(
             f"{file} has {len(content['images'])} images, but split {split!r} of tfds:{name} has {len(shards)}"
         )
-    return file, content, _place(shards, content["images"])
+    # Unlike COCO's files, an index is of the images as they are stored: TFDS turns none by its EXIF data.
+    return file, content, _place(shards, content["images"], turned=own is not None)
 
 
-def _place(shards: Shards, images: list[dict[str, Any]]) -> Place:
+def _place(shards: Shards, images: list[dict[str, Any]], *, turned: bool) -> Place:
     """Where the images lie: the entries of the JSON stand in the order of the shards."""
     positions = {image["id"]: i for i, image in enumerate(images) if type(image.get("id")) is int}
-    # The id tells that an image is the right one, where the set has it.
+    # The id tells that an image is the right one, where the set has it and it is a number.
     parser = shards.parser([key for key in ("image", "image/id") if key in shards.features])
 
     def read(position: int, image_id: int, path: Path) -> bytes:
@@ -55,25 +58,30 @@ def _place(shards: Shards, images: list[dict[str, Any]]) -> Place:
             example = shards.example(position, parser)
         except InputError as e:
             raise InputError(f"cannot read {path}: {e}") from None
-        if example.get("image/id", image_id) != image_id:
-            raise InputError(f"{path} should have the id {image_id}, but {example['image/id']} lies in its place")
+        stored_id = example.get("image/id")
+        if isinstance(stored_id, int) and stored_id != image_id:
+            raise InputError(f"{path} should have the id {image_id}, but {stored_id} lies in its place")
         return example["image"]
 
     def place(image: dict[str, Any]) -> tuple[Path, Stored]:
         path = shards.folder / image["file_name"]
-        return path, Stored(shards.folder, functools.partial(read, positions[image["id"]], image["id"], path))
+        return path, Stored(shards.folder, functools.partial(read, positions[image["id"]], image["id"], path), turned)
 
     return place
 
 
-def _annotations(shards: Shards) -> tuple[Path, dict[str, Any]]:
-    """The JSON of a split and its content."""
-    own = f"instances_{shards.split}.json"
-    if shards.remote is not None and (shards.remote / own).exists():
-        _write(shards.folder / own, (shards.remote / own).read_text())  # untested: no bucket was at hand
-    if (shards.folder / own).is_file():
-        return shards.folder / own, read_annotations(shards.folder / own)
-    made_of, name = _made_of(shards), f"cornerjax_{re.sub('[^0-9A-Za-z._-]+', '_', shards.split)}.json"
+def _own_annotations(shards: Shards) -> Path | None:
+    """The JSON that lies beside the shards, as in a pack."""
+    name = f"instances_{shards.split}.json"
+    if shards.remote is not None and (shards.remote / name).exists():
+        _write(shards.folder / name, (shards.remote / name).read_text(encoding="utf-8"))  # untested: no bucket
+    file = shards.folder / name
+    return file if file.is_file() else None
+
+
+def _index(shards: Shards) -> tuple[Path, dict[str, Any]]:
+    """The index of a split, made where there is none, and its content."""
+    made_of, name = _made_of(shards), f"cornerjax_{_file_name(shards.split)}.json"
     files = [shards.folder / name, cache_folder(str(shards.folder)) / name]
     for file in files:
         content = _read_index(file)
@@ -87,6 +95,12 @@ def _annotations(shards: Shards) -> tuple[Path, dict[str, Any]]:
             continue  # the set may lie where nothing may be written
         return file, content
     raise InputError(f"cannot write an index of tfds:{shards.name} as {files[0]} or {files[1]}")
+
+
+def _file_name(split: str) -> str:
+    """A split in a file's name: "train[:80%]" and "train[80%:]" have different ones."""
+    plain = re.sub("[^0-9A-Za-z._-]+", "_", split)
+    return plain if plain == split else f"{plain}-{hashlib.sha256(split.encode()).hexdigest()[:8]}"
 
 
 def _made_of(shards: Shards) -> dict[str, Any]:
@@ -115,7 +129,7 @@ def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}"
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)

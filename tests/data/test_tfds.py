@@ -1,6 +1,7 @@
 """TFDS sets: the batches of the same images in a folder, the index and its cache, a sentence for every mistake."""
 
 import json
+import locale
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import sets
 import tensorflow_datasets as tfds
+from etils import epath
 
 from cornerjax.config import Config, Data, InputError, Model
 from cornerjax.data import tfds as opening
@@ -211,6 +213,50 @@ def test_the_index_is_made_once_and_again_when_the_set_has_changed(copied, monke
         assert_same_records(open_root(f"tfds:{copied}"), theirs)
     assert len(made) == 6
     assert not list(copied.glob(".*"))
+
+
+def test_two_halves_of_a_split_have_an_index_each(copied, monkeypatch):
+    made = []
+    monkeypatch.setattr(opening, "make_index", lambda shards, make=opening.make_index: made.append(1) or make(shards))
+    halves = "train[:60%]", "train[60%:]"
+    first, second = ([open_root(f"tfds:{copied}", half) for half in halves] for _ in range(2))
+    assert first[0].annotation_file != first[1].annotation_file
+    assert len(made) == 2
+    for once, again in zip(first, second, strict=True):
+        assert once.annotation_file == again.annotation_file
+        listed = {image["id"] for image in json.loads(once.annotation_file.read_text())["images"]}
+        assert listed == {record.image_id for record in once.records}
+
+
+def test_ids_of_images_may_be_text(folder, tmp_path):
+    """As those of Open Images, say: the index numbers the images by their names."""
+    kept = dict(sets.features().items()) | {"image/id": tfds.features.Text()}
+    examples = [example | {"image/id": f"id{example['image/id']}"} for example in sets.examples(folder)]
+    source = open_root(f"tfds:{sets.write_set(tmp_path / 'text', tfds.features.FeaturesDict(kept), examples)}")
+    assert [record.image_id for record in source.records] == [1, 2, 3, 4, 5]
+    for record in source.records:
+        assert read_image(record).shape == (record.height, record.width, 3)
+
+
+def test_annotations_from_a_bucket_are_utf_8_whatever_the_locale(copied, tmp_path, monkeypatch):
+    """A folder stands in for the bucket."""
+    text = open_root(f"tfds:{copied}").annotation_file.read_text().replace('"cat"', '"Kätzchen"')
+    (copied / "instances_train.json").write_text(text, encoding="utf-8")
+
+    def shards(name, split, make=opening.Shards):
+        made = make(name, split)
+        made.remote, made.folder = epath.Path(copied), tmp_path / "cache"
+        return made
+
+    monkeypatch.setattr(opening, "Shards", shards)
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        source = open_root(f"tfds:{copied}")
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert source.class_names[0] == "Kätzchen"
+    assert source.annotation_file == tmp_path / "cache/instances_train.json"
 
 
 def test_where_nothing_may_be_written_the_index_is_kept_elsewhere(copied, tmp_path, monkeypatch):
