@@ -4,6 +4,8 @@ Writes a picture with boxes for every photo, a video with boxes for every video,
 {"file", "picture", "boxes" (x1 y1 x2 y2 in pixels), "scores", "classes"}, one a photo or frame; frames have
 "frame" too, from 0. A path that does not exist stops it before anything is written; what turns out to be unreadable
 is left out and named at the end, with exit code 2; nothing is written if that is all of it. Ctrl-C keeps what was done.
+Files of an earlier call in the same folder are replaced, others never: the hidden file .written_by_predict there
+names those that are predict.py's.
 """
 
 import dataclasses

@@ -49,7 +49,7 @@ def create_workdir(
     if (path / "run.json").is_file():
         there = open_workdir(path)
         if has_checkpoint(path):
-            began = json.loads((path / "run.json").read_text())
+            began = json.loads((path / "run.json").read_text(encoding="utf-8"))
             init = began.get("init")  # where its first weights did come from
             if began.get("trained_on", trained_on) != trained_on:
                 _LOG.warning("the training images or their boxes are no longer those that %s began with", path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,8 @@ QUIET_S = 10  # without a terminal, progress is a line at most this often
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; a mistake of the user ends the process with one sentence on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal lacks letters for, as stderr has it
     try:
         main()
     except InputError as e:

@@ -251,7 +251,7 @@ def from_json(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; expected the config.json that training writes") from None
     except ValueError as e:

@@ -53,20 +53,21 @@ def open_workdir(path: str | Path) -> Workdir:
         what = "has no run.json" if path.is_dir() else "does not exist"
         raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
     try:
-        run = json.loads((path / "run.json").read_text())
+        run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
     return Workdir(path, from_json(path / "config.json"), names, ids)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Whoever reads `path`, at any moment, finds all of the old text or all of the new."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Whoever reads `path`, at any moment, finds all of the old content or all of the new; text is UTF-8 everywhere."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text)
+        # File names that are not UTF-8 have surrogates, and get their bytes back.
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 

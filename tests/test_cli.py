@@ -1,5 +1,8 @@
 """What the scripts share."""
 
+import io
+import sys
+
 import pytest
 
 from cornerjax import cli
@@ -30,3 +33,10 @@ def test_progress_passes_everything_on(capsys, monkeypatch):
     monkeypatch.setattr(cli, "QUIET_S", -1)
     list(cli.progress("abc", total=3, what="reading"))
     assert capsys.readouterr().err == "reading: 1/3\nreading: 2/3\nreading: 3/3\n"
+
+
+def test_a_name_that_the_terminal_lacks_letters_for_is_printed_all_the_same(monkeypatch):
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding="iso-8859-1", write_through=True))
+    cli.run(lambda: print("written: \udcff 猫 é"))
+    assert said.getvalue() == b"written: \\udcff \\u732b \xe9\n"

@@ -120,7 +120,7 @@ def test_predict(call, workdir, shapes, tmp_path, capsys):
     some = sorted(photos.iterdir())[0]
     assert call("predict.py", "--workdir", workdir, "--out", "some", "broken.jpg", some) == 2
     assert capsys.readouterr().err.startswith("error: cannot read broken.jpg as an image; expected")
-    assert sorted(p.name for p in (tmp_path / "some").iterdir()) == ["000001.jpg", "detections.json"]
+    assert sorted(p.name for p in (tmp_path / "some").glob("[!.]*")) == ["000001.jpg", "detections.json"]
 
     for wrong, message in [
         ("gone.jpg", "gone.jpg does not exist"),
@@ -143,7 +143,7 @@ def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "clip.mp4: 3 frames, " in said
     assert "written: out" in said
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         *("000002.jpg", "000003.jpg", "clip.mp4", "detections.csv", "detections.json", "results.json"),
     ]
     assert {entry["category_id"] for entry in json.loads((tmp_path / "out" / "results.json").read_text())} == {1, 3}

@@ -1,6 +1,5 @@
 """Photos on disk: read, reduced where they are too large, looked at; pictures of them."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from cornerjax.data.images import load_image
 from cornerjax.detectors.base import Detections
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.procedure import THREADS
+from cornerjax.workdir import write_atomically
 
 TOGETHER = 16  # photos in memory at a time
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -113,6 +113,4 @@ def save_picture(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> None:
     Raises: OSError: it cannot be written.
     """
     _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content.tobytes())
-    temporary.replace(path)
+    write_atomically(path, content.tobytes())

@@ -22,7 +22,7 @@ from cornerjax.inference.inputs import Inputs, output_names
 from cornerjax.inference.options import Options
 from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.results import FILES, Entry, image_ids, refuse_to_replace, write_results
+from cornerjax.inference.results import FILES, Entry, image_ids, note, refuse_to_replace, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
 
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
@@ -62,7 +62,7 @@ def make_plan(inputs: Inputs, out: Path, options: Options) -> Plan:
 def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[int]) -> list[InputError]:
     """Write a drawn picture of every photo and frame, and the results, last.
 
-    Ctrl-C ends it after the photo or frame that it is at; what was done until then is kept.
+    Ctrl-C ends it after the photo or frame that it is at. However it ends, what was done until then has its results.
 
     Args:
         category_ids: the data set's own number of each class, for COCO's results.
@@ -77,10 +77,12 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
     with _until_interrupted() as stopped:
         job = _Job(predictor, plan, stopped)
         try:
-            job.photos()
-            job.clips()
-            if job.entries:
-                write_results(plan.out, job.entries, plan.options.results, category_ids)
+            try:
+                job.photos()
+                job.clips()
+            finally:  # what was done until a full disk, or the second Ctrl-C, has its results
+                if job.entries:
+                    write_results(plan.out, job.entries, plan.options.results, category_ids)
         except OSError as e:
             raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
         if job.errors and not job.entries:
@@ -130,8 +132,8 @@ class _Job:
             else:
                 found = self._wanted(seen.found)
                 if self._options.pictures:
-                    out.mkdir(parents=True, exist_ok=True)
                     canvas, _ = enlarged(seen.photo.image)
+                    note(out, name)
                     save_picture(out / name, self._drawn(seen.photo.image, canvas, found, seen.photo.size))
                 self._keep(str(path), name, None, image_id, found)
             if self._stopped():
@@ -160,20 +162,24 @@ class _Job:
     def _clip(self, clip: Clip, name: str) -> None:
         options, writer = self._options, VideoFile(self._plan.out / name, clip.fps)
         frames = clip.frames(options.frames, self._stopped)
-        everything = predict_frames(
-            self._predictor, frames, batch=1 if clip.live else options.batch, max_side=options.max_side
-        )
+        batch = 1 if clip.live else options.batch
         total = min(clip.total or options.frames, options.frames or clip.total or 0) or None
         clock, count, next_id = _Clock(), len(self.entries), len(self._plan.ids) + self._frames_before() + 1
         try:
-            for number, (frame, seen) in enumerate(progress(everything, total=total, what=clip.name)):
-                clock.tick()
-                found = self._wanted(seen)
-                if options.pictures:
-                    writer.write(self._drawn(frame, frame, found, (frame.shape[0], frame.shape[1])))
-                self._keep(clip.name, name, number, next_id + number, found)
-                if self._stopped() and not clip.live:
-                    break  # those that were read ahead do not count
+            # Closed here, however it ends: OpenCV crashes if a file is closed while a thread reads it.
+            with contextlib.closing(
+                predict_frames(self._predictor, frames, batch=batch, max_side=options.max_side)
+            ) as everything:
+                for number, (frame, seen) in enumerate(progress(everything, total=total, what=clip.name)):
+                    clock.tick()
+                    found = self._wanted(seen)
+                    if options.pictures:
+                        writer.write(self._drawn(frame, frame, found, (frame.shape[0], frame.shape[1])))
+                    self._keep(clip.name, name, number, next_id + number, found)
+                    if self._stopped() and not clip.live:
+                        break  # those that were read ahead do not count
+            if writer.written:
+                note(self._plan.out, name)
             writer.finish()
         except BaseException:
             writer.discard()

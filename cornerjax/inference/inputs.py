@@ -83,10 +83,11 @@ def output_names(inputs: Inputs) -> list[str]:
     wanted = [(photo.stem, ".jpg") for photo in inputs.photos] + [(video.stem, ".mp4") for video in inputs.videos]
     names: list[str] = []
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # how far each name is taken
     for stem, suffix in wanted + [(f"camera_{number}", ".mp4") for number in inputs.cameras]:
-        name, number = f"{stem}{suffix}", 1
+        name = first = f"{stem}{suffix}"
         while name.lower() in taken:
-            number += 1
+            numbers[first.lower()] = number = numbers.get(first.lower(), 1) + 1
             name = f"{stem}_{number}{suffix}"
         taken.add(name.lower())
         names.append(name)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cornerjax.checkpoint import write_atomically
 from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
+from cornerjax.workdir import write_atomically
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
+OURS = ".written_by_predict"  # names of the files in the folder that are ours, a JSON string a line
 COLUMNS = ("file", "frame", "x1", "y1", "x2", "y2", "score", "class")
 
 
@@ -34,7 +35,6 @@ def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], cat
         category_ids: the data set's own number of each class, for COCO.
     Raises: OSError: one cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for kind in kinds:
         if kind == "json":
             with_ids = "coco" in kinds  # so that one can tell what its image ids mean
@@ -43,6 +43,7 @@ def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], cat
             text = _csv(entries)
         else:
             text = json.dumps([result for entry in entries for result in _as_coco(entry, category_ids)])
+        note(out, FILES[kind])
         write_atomically(out / FILES[kind], text)
 
 
@@ -112,8 +113,20 @@ def _id_of(photo: Path, named: list[tuple[Path, int]], annotations: str) -> int:
     return numbers[0]
 
 
+def note(out: Path, name: str) -> None:
+    """Say that a file is ours, before it is there: so a later call may replace it, however this one ends.
+
+    Args:
+        out: the folder, made if missing.
+    Raises: OSError: it cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / OURS).open("a", encoding="utf-8") as file:
+        file.write(f"\n{json.dumps(name)}")  # the line before it may have been cut by a full disk
+
+
 def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) -> None:
-    """Whatever is there under a name that we are going to use must be ours: `detections.json` says what is.
+    """Whatever is there under a name that we are going to use must be ours, see note.
 
     Args:
         names: of the files to be written into `out`.
@@ -124,16 +137,10 @@ def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) ->
     for name in names:
         if (out / name).resolve() in read:
             raise InputError(f"{out / name} would overwrite a file that is read; give another folder for the results")
-    index = out / FILES["json"]
-    ours: list[str] = []
-    if index.exists():
-        try:
-            entries = json.loads(index.read_bytes())
-            ours = [entry["picture"] for entry in entries] + list(FILES.values())
-            if not isinstance(entries, list):
-                raise TypeError
-        except (OSError, ValueError, TypeError, KeyError):
-            raise InputError(f"{index} was not written by predict.py; give another folder for the results") from None
+    try:
+        ours = set((out / OURS).read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        ours = set()
     for name in names:
-        if (out / name).exists() and name not in ours:
+        if (out / name).exists() and json.dumps(name) not in ours:
             raise InputError(f"{out / name} is there already; give another folder for the results, or remove it")

@@ -45,7 +45,7 @@ class Clip:
         _silence()
         self.live = isinstance(source, int)
         self.name = clip_name(source)
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else _for_opencv(source))
         if not self._capture.isOpened():
             self.close()
             expected = "a camera that is there and not in use" if self.live else "an intact MP4, MOV, MKV, AVI or WebM"
@@ -87,6 +87,18 @@ def clip_name(source: Path | int) -> str:
     return f"camera:{source}" if isinstance(source, int) else str(source)
 
 
+def _for_opencv(path: Path) -> str:
+    """The absolute path: of others, ffmpeg takes what stands before a colon for a protocol."""
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # it would end the process
+        raise InputError(
+            f"{path}: OpenCV takes videos under names in UTF-8 only; give it, or its folder, another"
+        ) from None
+    return name
+
+
 def _silence() -> None:
     """What goes wrong is said in a sentence of ours."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -95,10 +107,11 @@ def _silence() -> None:
 
 def predict_frames(
     predictor: Predictor, frames: Iterator[Frame], *, batch: int, max_side: int = 0
-) -> Iterator[tuple[Frame, Detections]]:
+) -> Generator[tuple[Frame, Detections]]:
     """Yield (frame, detections) in order; the network is compiled once, the last short batch is filled up.
 
-    Frames are read in a thread, ahead of the device, which works on one batch while the one before it is used.
+    Frames are read in a thread, ahead of the device, which works on one batch while the one before it is used;
+    the thread has ended when the generator is closed.
 
     Args:
         frames: BGR, all of one size.
@@ -149,12 +162,13 @@ class VideoFile:
 
     Args:
         path: .mp4; its folder is made if missing.
+    Raises: InputError: its name cannot be written.
     """
 
     def __init__(self, path: Path, fps: float):
         _silence()
         self.path, self.fps, self.written = path, fps, 0
-        self._temporary = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+        self._temporary = Path(_for_opencv(path.with_name(f".{path.stem}.{os.getpid()}.mp4")))
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: Frame) -> None:

@@ -137,7 +137,8 @@ def _reopen(path: Path, first_step: int) -> tuple[TextIO, list[dict[str, Any]]]:
     """The file, to append to, and its lines, without those of steps that are going to be done again."""
     kept = []
     if path.exists():
-        whole = [line for line in path.read_text().splitlines() if line.endswith("}")]  # a kill can cut the last one
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        whole = [line for line in lines if line.endswith("}")]  # a kill can cut the last one
         kept = [line for line in map(json.loads, whole) if line["step"] <= first_step]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
     return path.open("a", buffering=1), kept

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 
 import colour_detector
 import cv2
@@ -19,6 +20,7 @@ from cornerjax.inference.folder import make_plan, predict_to_folder
 from cornerjax.inference.inputs import find_inputs
 from cornerjax.inference.options import Options
 from cornerjax.inference.predictor import Predictor
+from cornerjax.inference.results import OURS
 
 BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)
 
@@ -59,7 +61,7 @@ def entries_of(out):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != OURS)
 
 
 def test_pictures_and_a_json(predict, photos, tmp_path):
@@ -241,12 +243,11 @@ def test_only_files_of_an_earlier_call_are_replaced(predict, photos, tmp_path):
     predict([photos], out, pictures=False)
 
 
-@pytest.mark.parametrize("content", ["{}", '{"a": 1}', "[1]", '[{"file": "a"}]', "mine", "3"])
-def test_a_json_of_others_is_not_replaced(predict, photos, tmp_path, content):
-    (tmp_path / "detections.json").write_text(content)
-    with pytest.raises(InputError, match=r"detections\.json was not written by predict\.py"):
+def test_a_json_of_others_is_not_replaced(predict, photos, tmp_path):
+    (tmp_path / "detections.json").write_text("[]")
+    with pytest.raises(InputError, match=r"detections\.json is there already; give another folder"):
         predict([photos], tmp_path)
-    assert (tmp_path / "detections.json").read_text() == content
+    assert (tmp_path / "detections.json").read_text() == "[]"
     assert not (tmp_path / "a.jpg").exists()
 
 
@@ -257,6 +258,68 @@ def test_what_is_looked_at_is_never_overwritten(predict, photos, clip):
             predict([given], given.parent)
     assert ((photos / "b.jpg").read_bytes(), clip.read_bytes()) == before
     assert not (photos / "detections.json").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), MemoryError()])
+def test_a_failure_keeps_what_was_done_and_the_same_command_goes_on(predict, photos, tmp_path, monkeypatch, error):
+    out = tmp_path / "out"
+    predict([photos], out)
+    save = folder_module.save_picture
+    with monkeypatch.context() as failing:
+        failing.setattr(folder_module, "save_picture", lambda path, picture: save(path, picture) or fail(path, error))
+        with pytest.raises(InputError if isinstance(error, OSError) else MemoryError):
+            predict([photos], out)
+    assert [entry["picture"] for entry in entries_of(out)] == ["a.jpg"]
+    assert predict([photos], out) == []  # c.jpg is of the first call, b.jpg of the one that failed
+    assert len(entries_of(out)) == 3
+
+
+def fail(path, error):
+    if path.name == "b.jpg":
+        raise error
+
+
+def test_files_are_ours_also_if_the_results_cannot_be_written(predict, photos, clip, tmp_path, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(
+            folder_module, "write_results", lambda *given: fail(photos / "b.jpg", OSError(28, "No space left"))
+        )
+        with pytest.raises(InputError, match="No space left"):
+            predict([photos, clip], tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.jpg", "b.jpg", "c.jpg", "clip.mp4"]
+    for _ in range(2):
+        assert predict([photos, clip], tmp_path / "out", results=("csv",)) == []
+
+
+def test_a_video_is_not_closed_while_it_is_read(predict, tmp_path, monkeypatch):
+    """A thread reads ahead when drawing fails, and is given every chance to be in the middle of a read."""
+    reading, released, closed_while = threading.Event(), threading.Event(), []
+
+    class SlowCapture(FakeCapture):
+        def read(self):
+            reading.set()
+            released.wait(0.01)
+            reading.clear()
+            return super().read()
+
+        def release(self):
+            closed_while.append(reading.is_set())
+            released.set()
+
+    SlowCapture.put_in(monkeypatch, FRAMES * 20, total=200.0)
+    monkeypatch.setattr(folder_module, "draw", lambda *given, **options: fail(tmp_path / "b.jpg", OSError(28, "full")))
+    (tmp_path / "clip.avi").write_text("")
+    with pytest.raises(InputError, match="full"):
+        predict([tmp_path / "clip.avi"], tmp_path / "out", batch=1)
+    assert closed_while == [False]
+
+
+def test_a_photo_whose_name_is_not_utf_8(predict, photos, tmp_path):
+    (photos / "b.jpg").rename(photos / "\udcff.jpg")
+    predict([photos], tmp_path / "out", results=("json", "csv", "coco"))
+    assert entries_of(tmp_path / "out")[2]["picture"] == "\udcff.jpg"
+    assert b"\xff.jpg" in (tmp_path / "out" / "detections.csv").read_bytes()
+    predict([photos], tmp_path / "out")
 
 
 @pytest.mark.parametrize("out", ["notes.txt", "notes.txt/more"])

@@ -1,5 +1,6 @@
 """What predict.py is given, and what its results are called."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,17 @@ def test_results_of_files_with_the_same_name():
         *("a.jpg", "a_2.jpg", "A_3.jpg", "a_2_2.jpg"),
         *("a.mp4", "a_2.mp4", "camera_0.mp4", "camera_0_2.mp4"),
     ]
+
+
+def test_many_files_with_the_same_name_take_steps_in_proportion():
+    def steps(count: int) -> int:
+        called = []
+        sys.setprofile(lambda frame, event, arg: called.append(event))
+        try:
+            names = output_names(Inputs([Path("image.jpg")] * count, [], []))
+        finally:
+            sys.setprofile(None)
+        assert names[-1] == f"image_{count}.jpg"
+        return len(called)
+
+    assert steps(400) < 5 * steps(100)

@@ -1,6 +1,7 @@
 """Videos in and out: frames, sizes, what is compiled, and files that are not what they should be."""
 
 import struct
+from pathlib import Path
 
 import colour_detector
 import cv2
@@ -216,3 +217,19 @@ def test_a_full_disk_is_noticed(small_disk):
     ):
         write(small_disk / "made.mp4", noise * 10)
     assert list(small_disk.iterdir()) == []
+
+
+def test_a_video_with_a_colon_in_its_name(tmp_path, monkeypatch):
+    """ffmpeg would take 2024-01-01T12 for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    write(Path("2024-01-01T12:30:00.mp4"), FRAMES)
+    frames, clip = read(Path("2024-01-01T12:30:00.mp4"))
+    assert (len(frames), clip.name) == (10, "2024-01-01T12:30:00.mp4")
+
+
+def test_a_video_whose_name_is_not_utf_8_is_refused(tmp_path):
+    """OpenCV ends the process at such a name."""
+    write(tmp_path / "made.mp4", FRAMES).rename(tmp_path / "\udcff.mp4")
+    for opened in (lambda: Clip(tmp_path / "\udcff.mp4"), lambda: VideoFile(tmp_path / "\udcff.mp4", 10.0)):
+        with pytest.raises(InputError, match="OpenCV takes videos under names in UTF-8 only"):
+            opened()

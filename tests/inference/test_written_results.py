@@ -9,7 +9,7 @@ import pytest
 
 from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
-from cornerjax.inference.results import Entry, image_ids, refuse_to_replace, write_results
+from cornerjax.inference.results import OURS, Entry, image_ids, note, refuse_to_replace, write_results
 
 NAMES = ("cat", "dog, small")
 TWO = Detections(
@@ -37,7 +37,7 @@ def test_json_has_an_entry_a_photo_and_frame(tmp_path):
     }
     assert (second["boxes"], second["classes"]) == ([], [])
     assert (third["file"], third["frame"], third["picture"]) == ("clip.mp4", 3, None)
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["detections.json"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"detections.json", OURS}
 
 
 def test_csv_has_a_row_a_box(tmp_path):
@@ -95,11 +95,22 @@ def test_results_of_an_earlier_call_are_replaced_and_nothing_else(tmp_path):
         refuse_to_replace(tmp_path, ["detections.csv"], [])
     (tmp_path / "detections.csv").unlink()
     write_results(tmp_path, ENTRIES, ["json", "csv", "coco"], (5, 3))
+    note(tmp_path, "b.jpg")
     (tmp_path / "b.jpg").write_text("drawn")
     refuse_to_replace(tmp_path, ["b.jpg", "detections.json", "detections.csv", "results.json"], [])
     (tmp_path / "d.jpg").write_text("mine")
     with pytest.raises(InputError, match=r"d\.jpg is there already"):
         refuse_to_replace(tmp_path, ["b.jpg", "d.jpg"], [])
+
+
+def test_a_line_that_a_full_disk_cut_does_not_spoil_the_next(tmp_path):
+    (tmp_path / OURS).write_text('\n"a.jpg"\n"b.j')
+    note(tmp_path, "c\n\udcff.jpg")
+    for name in ("a.jpg", "c\n\udcff.jpg", "b.jpg"):
+        (tmp_path / name).write_text("")
+    refuse_to_replace(tmp_path, ["a.jpg", "c\n\udcff.jpg"], [])
+    with pytest.raises(InputError, match=r"b\.jpg is there already"):
+        refuse_to_replace(tmp_path, ["b.jpg"], [])
 
 
 def test_what_is_read_is_never_replaced(tmp_path):
