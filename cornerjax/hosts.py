@@ -22,6 +22,7 @@ from cornerjax.config import InputError
 CONNECT_S = 300  # within which all processes must have started
 HEARTBEAT_S = 30  # a process that is silent for so long is lost; a dead first one is noticed at once
 LEAVE_S = 3  # for all to say what is wrong, where it is wrong with all: without the first one they are ended
+DONE_S = 7 * 24 * 3600  # that those who are done wait for the first, which may have much to count and to draw
 METADATA_S = 5  # for a TPU machine to say which pod it belongs to
 
 STOPPED = (
@@ -66,7 +67,12 @@ def joined(hosts: Hosts) -> Iterator[None]:
         address, count, index = (None, None, None) if automatic else explicit
         try:
             jax.distributed.initialize(
-                address, count, index, initialization_timeout=CONNECT_S, heartbeat_timeout_seconds=HEARTBEAT_S
+                address,
+                count,
+                index,
+                initialization_timeout=CONNECT_S,
+                heartbeat_timeout_seconds=HEARTBEAT_S,
+                shutdown_timeout_seconds=DONE_S,
             )
         except ValueError as e:  # raised before any connection is made
             raise InputError(f"hosts.coordinator is auto, but there is no cluster that jax knows: {e}") from None

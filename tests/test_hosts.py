@@ -118,6 +118,15 @@ def test_a_port_that_is_taken_is_named():
             pass
 
 
+def test_those_who_are_done_wait_for_the_first_for_days(monkeypatch):
+    given = {}
+    monkeypatch.setattr("jax.distributed.initialize", lambda *_, **options: given.update(options))
+    monkeypatch.setattr("jax.distributed.shutdown", lambda: None)
+    with joined(Hosts(f"localhost:{free_port()}", 2, 0)):
+        pass
+    assert given["shutdown_timeout_seconds"] >= 24 * 3600  # jax would end all of them after 300 s
+
+
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
 
 
@@ -162,7 +171,7 @@ def main():
             if options.index:
                 raise InputError("an image that only this process reads is broken")
             barrier("never")
-        if sys.argv[1] == "hang":
+        if sys.argv[1] == "hang" or (sys.argv[1] == "done" and options.index == 0):
             time.sleep(200)
         while sys.argv[1] == "collective":
             gather(0)
@@ -172,7 +181,7 @@ cli.run(main)
 """
 
 
-@pytest.mark.parametrize(("waiting", "victim"), [("hang", 0), ("hang", 1), ("collective", 1)])
+@pytest.mark.parametrize(("waiting", "victim"), [("hang", 0), ("hang", 1), ("collective", 1), ("done", 0)])
 def test_when_one_process_is_killed_the_other_ends_with_a_sentence(tmp_path, waiting, victim):
     """It need not be in a place that fails: a collective of some accelerators just never returns."""
     processes = start(["-c", WAITING, waiting], tmp_path)

@@ -42,10 +42,10 @@ def evaluate_run(asked: Options) -> None:
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
-    out = Path(asked.out or run.path / "eval")
+    out = Path(asked.out or run.path / "eval").resolve()
     options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
     options |= {"min_score": asked.min_score, **flat(dataclasses.asdict(asked.test), "test.")}
-    check_folder(out, options)
+    check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, *_ = functional(detector.build(config.model, None))
     evaluator = Evaluator(detector, apply, config, source)
