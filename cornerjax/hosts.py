@@ -22,7 +22,6 @@ from cornerjax.config import InputError
 CONNECT_S = 300  # within which all processes must have started
 HEARTBEAT_S = 30  # a process that is silent for so long is lost; a dead first one is noticed at once
 LEAVE_S = 3  # for all to say what is wrong, where it is wrong with all: without the first one they are ended
-DONE_S = 7 * 24 * 3600  # that those who are done wait for the first, which may have much to count and to draw
 METADATA_S = 5  # for a TPU machine to say which pod it belongs to
 
 STOPPED = (
@@ -67,12 +66,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
         address, count, index = (None, None, None) if automatic else explicit
         try:
             jax.distributed.initialize(
-                address,
-                count,
-                index,
-                initialization_timeout=CONNECT_S,
-                heartbeat_timeout_seconds=HEARTBEAT_S,
-                shutdown_timeout_seconds=DONE_S,
+                address, count, index, initialization_timeout=CONNECT_S, heartbeat_timeout_seconds=HEARTBEAT_S
             )
         except ValueError as e:  # raised before any connection is made
             raise InputError(f"hosts.coordinator is auto, but there is no cluster that jax knows: {e}") from None
@@ -83,6 +77,11 @@ def joined(hosts: Hosts) -> Iterator[None]:
 
         try:
             yield
+            # Shutting down would end all who wait for the first, which has more to do, after 300 s. Its timeout is of
+            # no use: jax gives it to the first process only.
+            from cornerjax.devices import barrier
+
+            barrier("done")
         except KeyboardInterrupt:
             say_at_end("")
             end("", 130)
@@ -93,7 +92,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
                 end(traceback.format_exc(), 1)
             say_at_end("")
             end(f"error: {e}", 2)
-        jax.distributed.shutdown()  # waits for the others
+        jax.distributed.shutdown()
 
 
 def check(hosts: Hosts) -> None:

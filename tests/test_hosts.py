@@ -118,13 +118,15 @@ def test_a_port_that_is_taken_is_named():
             pass
 
 
-def test_those_who_are_done_wait_for_the_first_for_days(monkeypatch):
-    given = {}
-    monkeypatch.setattr("jax.distributed.initialize", lambda *_, **options: given.update(options))
-    monkeypatch.setattr("jax.distributed.shutdown", lambda: None)
+def test_those_who_are_done_wait_for_the_others_before_they_shut_down(monkeypatch):
+    """While it shuts down, jax waits for 300 s at most."""
+    done = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: None)
+    monkeypatch.setattr("cornerjax.devices.barrier", lambda _: done.append("barrier"))
+    monkeypatch.setattr("jax.distributed.shutdown", lambda: done.append("shutdown"))
     with joined(Hosts(f"localhost:{free_port()}", 2, 0)):
-        pass
-    assert given["shutdown_timeout_seconds"] >= 24 * 3600  # jax would end all of them after 300 s
+        done.append("work")
+    assert done == ["work", "barrier", "shutdown"]
 
 
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}

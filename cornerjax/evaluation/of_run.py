@@ -56,7 +56,7 @@ def evaluate_run(asked: Options) -> None:
         else []
     )
     if jax.process_index():
-        return  # the first process speaks for all, which have the same boxes
+        return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
     analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
     print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
