@@ -54,6 +54,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
         yield
         return
     import jax  # takes a second, and train.py reads its options with Hosts first
+    from jax.experimental import multihost_utils
 
     with _last_word() as say_at_end:
         say_at_end(
@@ -79,9 +80,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
             yield
             # Shutting down would end all who wait for the first, which has more to do, after 300 s. Its timeout is of
             # no use: jax gives it to the first process only.
-            from cornerjax.devices import barrier
-
-            barrier("done")
+            multihost_utils.sync_global_devices("done")
         except KeyboardInterrupt:
             say_at_end("")
             end("", 130)

@@ -122,7 +122,7 @@ def test_those_who_are_done_wait_for_the_others_before_they_shut_down(monkeypatc
     """While it shuts down, jax waits for 300 s at most."""
     done = []
     monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: None)
-    monkeypatch.setattr("cornerjax.devices.barrier", lambda _: done.append("barrier"))
+    monkeypatch.setattr("jax.experimental.multihost_utils.sync_global_devices", lambda _: done.append("barrier"))
     monkeypatch.setattr("jax.distributed.shutdown", lambda: done.append("shutdown"))
     with joined(Hosts(f"localhost:{free_port()}", 2, 0)):
         done.append("work")
