@@ -54,6 +54,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
         yield
         return
     import jax  # takes a second, and train.py reads its options with Hosts first
+    from jax.experimental import multihost_utils
 
     with _last_word() as say_at_end:
         say_at_end(
@@ -77,6 +78,9 @@ def joined(hosts: Hosts) -> Iterator[None]:
 
         try:
             yield
+            # Shutting down would end all who wait for the first, which has more to do, after 300 s. Its timeout is of
+            # no use: jax gives it to the first process only.
+            multihost_utils.sync_global_devices("done")
         except KeyboardInterrupt:
             say_at_end("")
             end("", 130)
@@ -87,7 +91,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
                 end(traceback.format_exc(), 1)
             say_at_end("")
             end(f"error: {e}", 2)
-        jax.distributed.shutdown()  # waits for the others
+        jax.distributed.shutdown()
 
 
 def check(hosts: Hosts) -> None:

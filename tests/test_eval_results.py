@@ -63,6 +63,20 @@ def test_boxes_below_the_least_score_do_not_count(evaluate, capsys):
     assert "3 boxes on the 7 images" in capsys.readouterr().out
 
 
+def test_an_evaluation_behind_a_link_is_replaced_by_no_smaller_one_and_not_while_it_is_read(evaluate, tmp_path, capsys):
+    files, real = CASES / "voc_toy", tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "out").symlink_to(real)
+    options = ("--annotations", files / "gt.json", "--report-images", 0)
+    assert evaluate("--results", files / "dets.json", *options, "--voc")[0] == 0
+    assert (tmp_path / "out").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "real"]
+    assert evaluate("--results", files / "dets.json", *options)[0] == 2
+    assert "real holds an evaluation with --voc" in capsys.readouterr().err
+    assert evaluate("--results", real / "results.json", *options, "--voc")[0] == 2
+    assert "results.json in it is read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

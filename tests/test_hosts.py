@@ -118,6 +118,17 @@ def test_a_port_that_is_taken_is_named():
             pass
 
 
+def test_those_who_are_done_wait_for_the_others_before_they_shut_down(monkeypatch):
+    """While it shuts down, jax waits for 300 s at most."""
+    done = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: None)
+    monkeypatch.setattr("jax.experimental.multihost_utils.sync_global_devices", lambda _: done.append("barrier"))
+    monkeypatch.setattr("jax.distributed.shutdown", lambda: done.append("shutdown"))
+    with joined(Hosts(f"localhost:{free_port()}", 2, 0)):
+        done.append("work")
+    assert done == ["work", "barrier", "shutdown"]
+
+
 STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
 
 
@@ -162,7 +173,7 @@ def main():
             if options.index:
                 raise InputError("an image that only this process reads is broken")
             barrier("never")
-        if sys.argv[1] == "hang":
+        if sys.argv[1] == "hang" or (sys.argv[1] == "done" and options.index == 0):
             time.sleep(200)
         while sys.argv[1] == "collective":
             gather(0)
@@ -172,7 +183,7 @@ cli.run(main)
 """
 
 
-@pytest.mark.parametrize(("waiting", "victim"), [("hang", 0), ("hang", 1), ("collective", 1)])
+@pytest.mark.parametrize(("waiting", "victim"), [("hang", 0), ("hang", 1), ("collective", 1), ("done", 0)])
 def test_when_one_process_is_killed_the_other_ends_with_a_sentence(tmp_path, waiting, victim):
     """It need not be in a place that fails: a collective of some accelerators just never returns."""
     processes = start(["-c", WAITING, waiting], tmp_path)

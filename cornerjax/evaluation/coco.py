@@ -128,7 +128,7 @@ class Evaluator:
 
     def pictures(self, result: Result, count: int) -> list[np.ndarray]:
         """Pictures of `count` images, evenly over the data set: (H, W, 3) uint8 BGR, true boxes left, found right."""
-        return list(draw_pictures(self.source, result.detections, count).values())
+        return [picture for _, picture in draw_pictures(self.source, result.detections, count)]
 
 
 def coco_results(detections: list[Detections], source: Source, *, decimals: int | None = None) -> list[dict[str, Any]]:

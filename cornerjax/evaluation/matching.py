@@ -110,13 +110,15 @@ def as_arrays(ground_truth: dict[str, Any], results: list[dict[str, Any]], image
 
 def labels(categories: list[dict[str, Any]]) -> dict[int, str]:
     """Category id -> name, in the order of the ids; names that occur twice are told apart by their ids."""
-    names = [category["name"] for category in categories]
-    return {
-        category["id"]: category["name"]
-        if names.count(category["name"]) == 1
-        else f"{category['name']} {category['id']}"
-        for category in sorted(categories, key=lambda category: category["id"])
-    }
+    given = [category["name"] for category in categories]
+    taken, names = set(given), {}
+    for category in sorted(categories, key=lambda category: category["id"]):
+        name = category["name"]
+        while given.count(category["name"]) > 1 and name in taken:
+            name = f"{name} {category['id']}"
+        taken.add(name)
+        names[category["id"]] = name
+    return names
 
 
 def by_image(boxes: Boxes) -> Iterator[tuple[Int[np.ndarray, "m"], Int[np.ndarray, "n"]]]:

@@ -1,6 +1,9 @@
 """The evaluation of boxes that any program has found: a file in COCO's result format. Needs no JAX."""
 
+from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from cornerjax.config import Data, InputError, Test
 from cornerjax.data.source import open_source
@@ -26,9 +29,9 @@ def evaluate_results(asked: Options) -> None:
     source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)
-    out = Path(asked.out) if asked.out else results_file.with_name(f"{results_file.stem}-eval")
+    out = Path(asked.out or results_file.with_name(f"{results_file.stem}-eval")).resolve()
     options = {"results": asked.results, "annotations": str(file), "min_score": asked.min_score}
-    check_folder(out, options)
+    check_folder(out, options, extras=asked.extras, inputs=[results_file, file])
 
     ground_truth = read_ground_truth(file)
     results = [found for found in read_results(results_file, ground_truth, file) if found["score"] >= asked.min_score]
@@ -36,7 +39,8 @@ def evaluate_results(asked: Options) -> None:
     analysis = analyse(ground_truth, results, image_ids, voc=asked.voc)
     print(f"{results_file}, {len(results)} boxes on the {len(image_ids)} images of {file}")
     print_tables(analysis)
-    page, pictures = "", {}
+    page = ""
+    pictures: Iterable[tuple[int, np.ndarray]] = ()
     if asked.report_images > 0:
         about = {"boxes of": results_file, "images": f"{len(image_ids):,}", "true boxes of": file}
         about |= {"least score": asked.min_score} if asked.min_score else {}

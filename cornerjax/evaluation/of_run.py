@@ -42,10 +42,10 @@ def evaluate_run(asked: Options) -> None:
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
-    out = Path(asked.out or run.path / "eval")
+    out = Path(asked.out or run.path / "eval").resolve()
     options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
     options |= {"min_score": asked.min_score, **flat(dataclasses.asdict(asked.test), "test.")}
-    check_folder(out, options)
+    check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, *_ = functional(detector.build(config.model, None))
     evaluator = Evaluator(detector, apply, config, source)
@@ -56,7 +56,7 @@ def evaluate_run(asked: Options) -> None:
         else []
     )
     if jax.process_index():
-        return  # the first process speaks for all, which have the same boxes
+        return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
     analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
     print(f"{run.path}, step {step}, {len(source.records)} images of {split}")

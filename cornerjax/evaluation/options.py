@@ -5,6 +5,8 @@ from typing import Literal
 
 from cornerjax.config import Test
 
+EXTRAS = ("voc", "oracles", "timing")  # options that add numbers to metrics.json, under their own names
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -25,3 +27,8 @@ class Options:
     pictures: int = 16  # images drawn at most
     report_images: int = 32  # in report.html: three quarters the worst, a quarter the best; 0: no report
     test: Test = dataclasses.field(default_factory=Test)  # those of the run if not given
+
+    @property
+    def extras(self) -> list[str]:
+        """Those of EXTRAS that are asked for."""
+        return [name for name in EXTRAS if getattr(self, name)]

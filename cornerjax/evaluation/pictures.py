@@ -1,5 +1,7 @@
 """Pictures of true and found boxes, side by side."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from cornerjax import drawing
@@ -9,14 +11,15 @@ from cornerjax.detectors.base import Detections
 SHOWN_SCORE = 0.5  # boxes below are left out of pictures: a sure corner paired with a doubtful one scores a little less
 
 
-def draw_pictures(source: Source, detections: list[Detections], count: int) -> dict[int, np.ndarray]:
-    """Pictures of at most `count` images, evenly over the data set: image id -> (H, W, 3) uint8 BGR, true boxes left.
+def draw_pictures(source: Source, detections: list[Detections], count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (image id, (H, W, 3) uint8 BGR) of at most `count` images, evenly over the data set; true boxes are left.
 
     Args:
         detections: of every record of the source.
     Raises: InputError: an image cannot be read.
     """
-    return {source.records[i].image_id: _picture(source, detections, i) for i in shown(len(source.records), count)}
+    for i in shown(len(source.records), count):
+        yield source.records[i].image_id, _picture(source, detections, i)
 
 
 def shown(total: int, count: int) -> list[int]:

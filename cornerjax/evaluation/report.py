@@ -4,8 +4,9 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from cornerjax import drawing
 from cornerjax.config import InputError
 from cornerjax.evaluation.analysis import Analysis
+from cornerjax.evaluation.options import EXTRAS
 from cornerjax.evaluation.plots import save_plots
 from cornerjax.evaluation.voc import mean_voc
 
@@ -26,31 +28,69 @@ OURS = {
     "confidence.png",
     "errors.png",
 }
+SHEET_PX = 800  # longer side of a picture on the sheet
 Options = dict[str, Any]
 
 
-def check_folder(folder: Path, options: Options) -> None:
-    """Refuse to replace what is not an evaluation with the same options.
+def check_folder(
+    folder: Path, options: Options, *, extras: Collection[str] = (), inputs: Collection[Path] = ()
+) -> None:
+    """Refuse a folder that cannot be replaced, or that is not an evaluation with the same options.
 
     Args:
-        folder: where write_report is going to write.
+        folder: where write_report is going to write; without links, as of Path.resolve.
         options: by name; as they will stand in metrics.json.
+        extras: of EXTRAS, those that are going to be in metrics.json.
+        inputs: files that are read.
     Raises: InputError: naming what is in the way.
     """
+    if folder == Path.cwd() or os.path.ismount(folder):
+        what = "the current folder" if folder == Path.cwd() else "where a file system begins"
+        raise InputError(f"{folder} is {what} and cannot be replaced; --out names another folder")
+    if read := [file for file in inputs if file.resolve().is_relative_to(folder)]:
+        raise InputError(f"{folder} is going to be replaced, but {read[0]} in it is read; --out names another folder")
     try:
-        there = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+        above = next(path for path in folder.parents if path.exists())
+        there = _names(folder) if folder.exists() else []
     except OSError as e:
         raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
-    if others := [name for name in there if name not in OURS]:
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {folder}: {above} is no folder that can be written to")
+    if others := [name for name in there if not _is_ours(name)]:
         raise InputError(f"{folder} holds {others[0]}, which no evaluation writes; --out names another folder")
-    if "metrics.json" not in there:
-        return
+    if there:
+        _compare(folder, options, extras)
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder and in its pictures/."""
+    paths = [*folder.iterdir(), *((folder / "pictures").iterdir() if (folder / "pictures").exists() else [])]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _is_ours(name: str) -> bool:
+    return name in OURS or bool(re.fullmatch(r"pictures/(sheet|0|-?[1-9][0-9]*)\.jpg", name))
+
+
+def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
+    """Refuse what is no evaluation, and one that differs.
+
+    Raises: InputError: naming the difference.
+    """
     try:
-        earlier = json.loads((folder / "metrics.json").read_bytes())["options"]
-        changed = [name for name in options if earlier.get(name) != _as_json(options[name])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return  # of a version that did not record its options
-    if changed:
+        metrics = json.loads((folder / "metrics.json").read_bytes())
+    except (OSError, ValueError):
+        metrics = None
+    recorded = isinstance(metrics, dict) and isinstance(metrics.get("options"), dict)
+    if not recorded and not (isinstance(metrics, dict) and {"AP", "per_class"} <= set(metrics)):
+        raise InputError(f"{folder} holds files, but no metrics.json of an evaluation; --out names another folder")
+    if lost := [name for name in EXTRAS if name in metrics and name not in extras]:
+        raise InputError(
+            f"{folder} holds an evaluation with --{lost[0]}, which would be lost; give it here too, "
+            "--out names another folder, or remove that one"
+        )
+    earlier = metrics["options"] if recorded else _as_json(options)  # older versions did not record them
+    if changed := [name for name in options if earlier.get(name) != _as_json(options[name])]:
         raise InputError(
             f"{folder} holds an evaluation with {changed[0]} {earlier.get(changed[0])} instead of "
             f"{_as_json(options[changed[0]])}; --out names another folder, or remove that one"
@@ -63,7 +103,7 @@ def write_report(
     results: list[dict[str, Any]],
     *,
     options: Options,
-    pictures: Mapping[int, np.ndarray] | None = None,
+    pictures: Iterable[tuple[int, np.ndarray]] = (),
     page: str = "",
     **about: Any,
 ) -> None:
@@ -73,10 +113,10 @@ def write_report(
         folder: made if missing, with the folders it lies in; see check_folder.
         results: in COCO's format, as they were analysed.
         options: what the evaluation was made with.
-        pictures: (H, W, 3) uint8 BGR, by image id.
+        pictures: of image ids, (H, W, 3) uint8 BGR; drawn one by one, so that one is in memory at a time.
         page: of page.make_page, for report.html; empty: none.
         about: more entries of metrics.json, as the step of the checkpoint.
-    Raises: InputError: the folder cannot be written.
+    Raises: InputError: the folder cannot be written, or an image cannot be drawn.
     """
     unfinished, old = (folder.with_name(f".{folder.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))
     try:
@@ -87,12 +127,7 @@ def write_report(
         save_plots(unfinished, analysis)
         if page:
             (unfinished / "report.html").write_text(page, encoding="utf-8")
-        if pictures:
-            from cornerjax.inference.files import save_picture  # imports jax, which nothing else here needs
-
-            for image_id, picture in pictures.items():
-                save_picture(unfinished / "pictures" / f"{image_id}.jpg", picture)
-            save_picture(unfinished / "pictures" / "sheet.jpg", drawing.sheet(list(pictures.values())))
+        _save_pictures(unfinished / "pictures", pictures)
         if folder.exists():
             folder.rename(old)
         try:
@@ -106,6 +141,17 @@ def write_report(
         raise InputError(f"cannot write {folder}: {e.strerror}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> None:
+    small = []
+    for image_id, picture in pictures:
+        from cornerjax.inference.files import reduced, save_picture  # imports jax, which nothing else here needs
+
+        save_picture(folder / f"{image_id}.jpg", picture)
+        small.append(reduced(picture, SHEET_PX))
+    if small:
+        save_picture(folder / "sheet.jpg", drawing.sheet(small))
 
 
 def as_dict(analysis: Analysis) -> dict[str, Any]:

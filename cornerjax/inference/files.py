@@ -110,7 +110,12 @@ def reduced(image: UInt8[np.ndarray, "H W 3"], max_side: int) -> UInt8[np.ndarra
 def save_picture(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> None:
     """Write a JPEG; whoever reads it finds all of it.
 
-    Raises: OSError: it cannot be written.
+    Raises:
+        InputError: it is too large for a JPEG.
+        OSError: it cannot be written.
     """
-    _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    if not encoded:
+        height, width = picture.shape[:2]
+        raise InputError(f"cannot write {path}: a JPEG of {width}x{height} pixels; accepted are sides of up to 65500")
     write_atomically(path, content.tobytes())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from cornerjax.evaluation.average_precision import NAMES, average_precision
 
@@ -54,6 +56,22 @@ def test_null_is_as_good_as_missing():
     annotations = [annotation | {"area": None, "iscrowd": None} for annotation in TRUTH["annotations"]]
     metrics, _ = average_precision(TRUTH | {"annotations": annotations}, FOUND, [5, 9])
     assert metrics["AP"] == metrics["AP_medium"] == pytest.approx(1)
+
+
+def test_the_size_of_a_found_box_is_that_of_its_box_whatever_its_area_says():
+    found = [box | {"area": 4e6} for box in FOUND] + [FOUND[0] | {"bbox": [200, 2, 20, 20], "area": 2e3, "score": 0.95}]
+    truth = COCO()
+    truth.dataset = TRUTH | {
+        "info": {},
+        "annotations": [{"iscrowd": 0, "area": 1600} | box | {"id": box["id"] + 1} for box in TRUTH["annotations"]],
+    }
+    truth.createIndex()
+    theirs = COCOeval(truth, truth.loadRes(copy.deepcopy(found)), "bbox")
+    theirs.evaluate()
+    theirs.accumulate()
+    theirs.summarize()
+    ours, _ = average_precision(TRUTH, found, [5, 9])
+    assert list(ours.values()) == pytest.approx(np.where(theirs.stats < 0, np.nan, theirs.stats), nan_ok=True)
 
 
 def test_nothing_found():

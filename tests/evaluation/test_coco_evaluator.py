@@ -85,7 +85,7 @@ def test_pictures_are_spread_over_the_data_set(evaluator, perfect, source):
     assert shown(5, 2) == [0, 2]
     assert shown(5, 9) == [0, 1, 2, 3, 4]
     assert shown(5, 0) == []
-    assert list(draw_pictures(source, perfect.detections, 2)) == [1000, 1002]
+    assert [image_id for image_id, _ in draw_pictures(source, perfect.detections, 2)] == [1000, 1002]
     pictures = evaluator.pictures(perfect, 2)
     assert len(pictures) == 2
     assert all(picture.shape[1] > 2 * 400 for picture in pictures)  # enlarged, side by side

@@ -10,7 +10,7 @@ from pycocotools.cocoeval import COCOeval
 from cornerjax.evaluation.average_precision import _index
 from cornerjax.evaluation.curves import matched_precision, mean_precision
 from cornerjax.evaluation.discovery import IOUS, SIZES, false_discovery
-from cornerjax.evaluation.matching import as_arrays, match, match_at, overlaps
+from cornerjax.evaluation.matching import as_arrays, labels, match, match_at, overlaps
 
 
 def random_case(seed):
@@ -104,6 +104,11 @@ def test_matches_say_which_box_is_which():
     assert matches.right.tolist() == [False, True, False, False, False]
     assert matches.found_index.tolist() == [1, -1, -1]
     assert mean_precision(matched_precision(boxes, matches)) == pytest.approx(0.25)  # cat after a wrong one, no dog
+
+
+def test_labels_are_unique_and_names_that_occur_once_are_kept():
+    categories = [{"id": i, "name": name} for i, name in [(7, "a 1"), (2, "a"), (1, "a"), (3, "b")]]
+    assert labels(categories) == {1: "a 1 1", 2: "a 2", 3: "b", 7: "a 1"}
 
 
 def test_of_equal_overlaps_the_last_is_taken_as_in_pycocotools():

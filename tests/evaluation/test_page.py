@@ -167,6 +167,7 @@ def test_names_are_data(page):
     assert len(parsed.all("script")) == 1
     assert not parsed.all("b", text="1.png")
     assert [option["text"] for option in parsed.all("option")] == ["all", *NAMES]
+    assert [option["value"] for option in parsed.all("option")] == ["", *NAMES]
     assert parsed.one("h1")["text"] == "a <run>"
     assert {b["text"] for b in parsed.all("b")} == {f"<b>{i}.png" for i in TRUE}
     legends = "".join(text["text"] for text in parsed.all("text"))

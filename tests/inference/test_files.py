@@ -9,7 +9,7 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from cornerjax.config import Config, InputError, Test
 from cornerjax.detectors.base import Detections
 from cornerjax.inference import files
-from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized
+from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized, save_picture
 from cornerjax.inference.predictor import Predictor
 
 BLUE, GREEN = (8, 16, 64, 96), (40, 24, 112, 128)
@@ -76,3 +76,10 @@ def test_each_axis_has_the_factor_that_whole_pixels_gave_it():
     photo = Photo(np.zeros((19, 30, 3), np.uint8), (160, 250))
     found = Detections(np.array([[0, 0, 30, 19]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32), NAMES)
     np.testing.assert_allclose(resized(found, photo).boxes, [[0, 0, 250, 160]], rtol=1e-6)
+
+
+def test_a_picture_that_is_too_large_for_a_jpeg_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"cannot write .*a\.jpg: a JPEG of 65501x1 pixels; accepted are sides"):
+        save_picture(tmp_path / "a.jpg", np.zeros((1, 65501, 3), np.uint8))
+    save_picture(tmp_path / "b.jpg", np.zeros((65500, 1, 3), np.uint8))
+    assert [path.name for path in tmp_path.iterdir()] == ["b.jpg"]
