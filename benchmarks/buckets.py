@@ -18,6 +18,7 @@ import cv2
 import jax
 import numpy as np
 import tyro
+from compilations import Compilations
 
 import cornerjax
 from cornerjax import cli
@@ -32,17 +33,6 @@ from cornerjax.nn.functional import functional
 RECIPE = Path(__file__).parents[1] / "configs" / "shapes.py"
 SIZES = ((96, 120), (127, 200), (200, 120), (220, 240), (255, 255))  # height, width; the last two share a bucket
 Boxes = np.ndarray  # (n, 6): x1 y1 x2 y2 score class
-
-
-class Compilations:
-    """Counts what XLA compiles."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self._hear)
-
-    def _hear(self, event: str, duration: float, **_: Any) -> None:
-        self.count += event == "/jax/core/compile/backend_compile_duration"
 
 
 def untrained() -> Predictor:

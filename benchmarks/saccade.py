@@ -20,6 +20,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import tyro
+from compilations import Compilations
 
 import cornerjax
 from cornerjax import cli
@@ -40,17 +41,6 @@ from cornerjax.ops.locations import box_locations, choose_locations
 
 RECIPE = Path(__file__).parents[1] / "configs" / "saccade_small.py"
 SHOWN = 0.4  # boxes with a lower score are left out of the picture
-
-
-class Compilations:
-    """Counts what XLA compiles."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self._hear)
-
-    def _hear(self, event: str, duration: float, **_: Any) -> None:
-        self.count += event == "/jax/core/compile/backend_compile_duration"
 
 
 class Oracle(Saccades):
