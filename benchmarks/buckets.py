@@ -38,8 +38,9 @@ Boxes = np.ndarray  # (n, 6): x1 y1 x2 y2 score class
 def untrained() -> Predictor:
     """The shapes recipe's network with first weights."""
     config = load_recipe(RECIPE)
-    detector = cornerjax.DETECTORS[config.model.detector]
     names = open_source(config.data, config.data.val).class_names
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=len(names)))
+    detector = cornerjax.DETECTORS[config.model.detector]
     weights = functional(detector.build(config.model, np.random.default_rng(0)))
     return Predictor(detector, *weights, config, names)
 
