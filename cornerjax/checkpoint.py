@@ -238,7 +238,8 @@ class Checkpoints:
         try:
             self._close(error)
         finally:
-            sys.excepthook = self._excepthook
+            if self._failure is None:  # otherwise threads of the save that failed may go on printing
+                sys.excepthook = self._excepthook
 
     def _close(self, error: BaseException | None) -> None:
         try:
