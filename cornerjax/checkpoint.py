@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import jax
@@ -24,6 +23,7 @@ from cornerjax.workdir import locked as locked
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image", "test.")
 _LOG = logging.getLogger("cornerjax")
+_ASYNCIO = logging.getLogger("asyncio")
 
 
 def create_workdir(
@@ -91,7 +91,7 @@ class Checkpoints:
         self._path = path
         self._folder = (path / "checkpoints").absolute()
         self._failure: InputError | None = None
-        self._excepthook = sys.excepthook
+        self._unraisablehook = sys.unraisablehook
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
@@ -231,15 +231,22 @@ class Checkpoints:
         return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
 
     def __enter__(self) -> "Checkpoints":
-        sys.excepthook = _without_closed_loops
+        # Of a save that has failed, asyncio and tensorstore's threads print a traceback for every array.
+        sys.unraisablehook = self._without_closed_loops
+        _ASYNCIO.setLevel(logging.CRITICAL)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         try:
             self._close(error)
         finally:
-            if self._failure is None:  # otherwise threads of the save that failed may go on printing
-                sys.excepthook = self._excepthook
+            if self._failure is None:  # otherwise they go on
+                sys.unraisablehook = self._unraisablehook
+                _ASYNCIO.setLevel(logging.NOTSET)
+
+    def _without_closed_loops(self, what: Any) -> None:
+        if "Event loop is closed" not in str(what.exc_value):
+            self._unraisablehook(what)
 
     def _close(self, error: BaseException | None) -> None:
         try:
@@ -268,12 +275,6 @@ class _Manager(ocp.CheckpointManager):
             return {"AP": float(super().metrics(step)["AP"])}
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-
-def _without_closed_loops(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What tensorstore's threads print for every array of a save that has failed, hundreds of times, is left out."""
-    if "Event loop is closed" not in str(error):
-        sys.__excepthook__(kind, error, trace)
 
 
 def _ap(metrics: dict[str, float]) -> float:
