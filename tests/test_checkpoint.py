@@ -234,15 +234,14 @@ def test_what_an_interrupted_save_leaves_is_no_checkpoint_and_is_removed(two_ste
 
 
 @GIVEN_UP
-def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_written(small_disk, monkeypatch):
+def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_written(small_disk, monkeypatch, capfd):
     """Both ways out: the error of a save in the background comes with the next save, or at the end."""
     printed = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     rng = np.random.default_rng(0)
-    weights = {
-        "params": {"a": jnp.asarray(rng.standard_normal(450_000), jnp.float32)},
-        "model_state": {"m": jnp.zeros(2)},
-    }
+    arrays = [jnp.asarray(rng.standard_normal(1_500), jnp.float32) for _ in range(300)]
+    weights = {"params": {str(i): array for i, array in enumerate(arrays[:150])}, "model_state": {"m": jnp.zeros(2)}}
+    optimiser = {"opt_state": {str(i): array for i, array in enumerate(arrays[150:])}, "step": jnp.int32(0)}
     message = (
         rf"cannot write a checkpoint to {small_disk}/checkpoints: No space left on device; "
         r"the newest complete one is that of step 3; make room and run the same command again"
@@ -251,7 +250,7 @@ def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_writte
     def save_steps(*steps):
         with Checkpoints(small_disk, keep=9) as checkpoints:
             for step in steps:
-                checkpoints.save(step, weights, {"step": jnp.int32(step)})
+                checkpoints.save(step, weights, optimiser)
 
     for steps in [range(1, 9), [4]]:
         with pytest.raises(InputError, match=message):
@@ -260,6 +259,7 @@ def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_writte
         closed = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))
         sys.unraisablehook(closed)  # as tensorstore's threads do, later
         assert not printed
+        assert not capfd.readouterr().err
     shutil.rmtree(small_disk / "checkpoints" / "1")
     save_steps(4)
     assert restore_weights(small_disk, "latest")[2] == 4
