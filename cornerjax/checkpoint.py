@@ -91,7 +91,7 @@ class Checkpoints:
         self._path = path
         self._folder = (path / "checkpoints").absolute()
         self._failure: InputError | None = None
-        self._unraisablehook = sys.unraisablehook
+        self._unraisablehook, self._asyncio_level = sys.unraisablehook, _ASYNCIO.level
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
@@ -242,7 +242,7 @@ class Checkpoints:
         finally:
             if self._failure is None:  # otherwise they go on
                 sys.unraisablehook = self._unraisablehook
-                _ASYNCIO.setLevel(logging.NOTSET)
+                _ASYNCIO.setLevel(self._asyncio_level)
 
     def _without_closed_loops(self, what: Any) -> None:
         if "Event loop is closed" not in str(what.exc_value):

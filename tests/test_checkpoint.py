@@ -1,6 +1,7 @@
 """The work directory: what it says of itself, which checkpoints it keeps, what it refuses."""
 
 import dataclasses
+import logging
 import shutil
 import sys
 from types import SimpleNamespace
@@ -231,6 +232,16 @@ def test_what_an_interrupted_save_leaves_is_no_checkpoint_and_is_removed(two_ste
         assert checkpoints.latest() == 2
         checkpoints.save(3, *trees(3))
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "2", "3"]
+
+
+def test_saves_that_succeed_leave_hooks_and_levels_of_logs_as_they_were(tmp_path, monkeypatch):
+    log = logging.getLogger("asyncio")
+    monkeypatch.setattr(log, "level", logging.INFO)
+    hook = sys.unraisablehook
+    with Checkpoints(tmp_path) as checkpoints:
+        save(checkpoints, 1)
+    assert sys.unraisablehook is hook
+    assert log.level == logging.INFO
 
 
 @GIVEN_UP
