@@ -7,6 +7,7 @@ import logging
 import math
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +115,9 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
         metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
         try:
+            self._manager.wait_until_finished()
+            if jax.process_index() == 0:  # where orbax cannot begin, the end of the process waits for five minutes
+                tempfile.TemporaryFile(dir=self._folder).close()
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
         except (OSError, ValueError) as e:
             self._failure = self._not_written(e)
