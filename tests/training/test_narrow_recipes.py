@@ -1,4 +1,4 @@
-"""The narrow recipes of the other detectors learn: shapes.py has a test of its own."""
+"""The narrow recipes learn: shapes.py has a test of its own."""
 
 import dataclasses
 import json
@@ -12,7 +12,10 @@ from cornerjax.training.loop import train
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "parts"), [("squeeze_small", ["focal"]), ("saccade_small", ["focal", "attention"])])
+@pytest.mark.parametrize(
+    ("recipe", "parts"),
+    [("squeeze_small", ["focal"]), ("cornernet_small", ["focal"]), ("saccade_small", ["focal", "attention"])],
+)
 def test_a_narrow_recipe_learns_four_pictures_by_heart(tmp_path, recipe, parts):
     """Whole, always the same: if every part of the training step does its work, the heat maps must come to fit them."""
     config = load_recipe(Path(__file__).parents[2] / "configs" / f"{recipe}.py")
