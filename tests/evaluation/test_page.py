@@ -72,6 +72,9 @@ def page(analysis, source):
     return make_page(analysis, 4, about={"run": "a <run>", "step": 5}, notes=["Mind & mend."], source=source)
 
 
+SIDES = np.float32([0, 0, 160, 60])  # of a map that covers an image
+
+
 class Page(HTMLParser):
     """Every element as its attributes, with `tag`, `text` and, in a card, `image`."""
 
@@ -235,23 +238,43 @@ def test_the_worst_and_the_best(analysis):
     assert [score.image for score in worst_and_best(scores, 1)[0]] == [3]
 
 
-@pytest.fixture(scope="module")
-def browse(page, tmp_path_factory):
-    """browse("#...") -> the page after a browser has run its script at this address, without an error."""
+def run_chromium(page, folder, address, *options):
+    """What the browser prints, having run the page's script at this address without an error."""
     if not CHROMIUM:
         pytest.skip("there is no Chromium here")
-    folder = tmp_path_factory.mktemp("browser")
     (folder / "report.html").write_text(page, encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", *options]
     options += ["--enable-logging=stderr", "--v=0", f"--user-data-dir={folder / 'profile'}"]
+    command = [CHROMIUM, *options, f"file://{folder}/report.html{address}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "CONSOLE" not in done.stderr
+    return done.stdout
 
-    def browse(address):
-        command = [CHROMIUM, *options, f"file://{folder}/report.html{address}"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        assert "CONSOLE" not in done.stderr
-        return Page(done.stdout)
 
-    return browse
+@pytest.fixture(scope="module")
+def browse(page, tmp_path_factory):
+    """browse("#...") -> the page as the browser has it at this address."""
+    folder = tmp_path_factory.mktemp("browser")
+    return lambda address: Page(run_chromium(page, folder, address, "--dump-dom"))
+
+
+@pytest.mark.parametrize("layer", ["heat", "attention"])
+def test_heat_hides_the_image_where_it_is_asked_for_only(analysis, source, monkeypatch, tmp_path, layer):
+    full, none = np.ones((5, 10), np.float32), np.zeros((5, 10), np.float32)
+    heat = Heat(full, full, None, SIDES) if layer == "heat" else Heat(none, none, full, SIDES)
+    monkeypatch.setattr(cards, "find_heat", lambda predictor, image: heat)
+    page = make_page(analysis, 1, about={"run": "it"}, source=source, predictor=object.__new__(Predictor))
+    (image,) = seen(Page(page))
+
+    def part_of_image(address):
+        """How much of the window has the one grey of the image."""
+        file = tmp_path / "seen.png"
+        run_chromium(page, tmp_path, f"#true=0&found=0{address}", f"--screenshot={file}", "--window-size=1400,2400")
+        return (abs(cv2.imread(str(file)).astype(int) - 40 * int(image)).max(axis=2) < 4).mean()
+
+    for large, least in (("", 0.01), (f"&image={image}", 0.1)):  # as a card, and enlarged
+        assert part_of_image(large) > least
+        assert part_of_image(f"&{layer}=1{large}") < 0.001
 
 
 def seen(page):
