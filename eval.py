@@ -12,7 +12,7 @@ import sys
 import tyro
 
 from cornerjax import cli
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.evaluation.options import Options
 from cornerjax.hosts import Hosts, joined
 

@@ -15,7 +15,7 @@ from typing import Literal
 import tyro
 
 from cornerjax import cli
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.inference.inputs import ACCEPTED, find_inputs
 from cornerjax.inference.options import Options
 

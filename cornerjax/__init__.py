@@ -13,7 +13,8 @@ Dimension letters, the same in every file:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test, load_recipe
+from cornerjax.config import Config, Data, Loss, Model, Optim, Test, load_recipe
+from cornerjax.errors import InputError
 
 if TYPE_CHECKING:
     from cornerjax import ops

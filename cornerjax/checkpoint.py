@@ -17,7 +17,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cornerjax.config import Config, InputError, differences, to_json
+from cornerjax.config import Config, differences, to_json
+from cornerjax.errors import InputError
 from cornerjax.workdir import Workdir, not_written, open_workdir, reason, versions, write_atomically
 from cornerjax.workdir import locked as locked
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import tyro
 from tqdm import tqdm
 
-from cornerjax.config import InputError, flat
+from cornerjax.config import flat
+from cornerjax.errors import InputError
 
 T = TypeVar("T")
 QUIET_S = 10  # without a terminal, progress is a line at most this often

@@ -10,11 +10,8 @@ import runpy
 from pathlib import Path
 from typing import Any, Literal
 
+from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
-
-
-class InputError(ValueError):
-    """A mistake in what the user gave; the message is one sentence, the commands print it and exit with 2."""
 
 
 @dataclasses.dataclass(frozen=True)

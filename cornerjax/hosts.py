@@ -17,7 +17,7 @@ import traceback
 import urllib.request
 from collections.abc import Iterator
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 CONNECT_S = 300  # within which all processes must have started
 HEARTBEAT_S = 30  # a process that is silent for so long is lost; a dead first one is noticed at once

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import jax
 
-from cornerjax.config import Config, InputError, from_json
+from cornerjax.config import Config, from_json
+from cornerjax.errors import InputError
 
 _VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)

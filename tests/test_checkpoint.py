@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, open_workdir, restore_weights
-from cornerjax.config import Config, InputError, Optim
+from cornerjax.config import Config, Optim
+from cornerjax.errors import InputError
 
 NAMES, IDS = ("cat", "dog"), (3, 17)
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cornerjax import cli
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(capsys):

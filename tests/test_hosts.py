@@ -18,10 +18,11 @@ import pytest
 
 from cornerjax import hosts
 from cornerjax.checkpoint import restore_weights
-from cornerjax.config import Config, Data, InputError, Loss, Model, Optim, Test, from_json, to_json
+from cornerjax.config import Config, Data, Loss, Model, Optim, Test, from_json, to_json
 from cornerjax.data.order import image_index
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 from cornerjax.hosts import Hosts, in_cluster, joined
 
 ROOT = Path(__file__).parents[1]
@@ -159,7 +160,7 @@ def test_one_process_joins_nobody():
 WAITING = """
 import sys, time, tyro
 from cornerjax import cli, hosts
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 hosts.HEARTBEAT_S = 4
 

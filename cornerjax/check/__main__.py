@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from cornerjax import cli
-from cornerjax.config import Config, Data, InputError, load_recipe
+from cornerjax.config import Config, Data, load_recipe
+from cornerjax.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cornerjax.check.findings import Findings
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data import coco
 from cornerjax.data.coco import Place
 from cornerjax.data.records import Record
+from cornerjax.errors import InputError
 
 BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
 

@@ -11,8 +11,9 @@ from cornerjax.check.figures import figures_of, table, tell_counts
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import compare_pictures, find_unnamed, look_at_split
 from cornerjax.check.pictures import draw_samples
-from cornerjax.config import Config, InputError, check
+from cornerjax.config import Config, check
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 
 
 def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, samples: int) -> Findings:

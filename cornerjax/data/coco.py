@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data.records import Record, Source, Stored
+from cornerjax.errors import InputError
 
 log = logging.getLogger("cornerjax")
 TOO_FAR = 1e30  # no number of a box is as large: float32 must hold sums and multiples of them

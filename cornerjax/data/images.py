@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 
 def load_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:

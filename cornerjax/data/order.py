@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 _KEY = 2**64
 _EPOCHS = 2**63  # keys from here on belong to epochs, those below to positions

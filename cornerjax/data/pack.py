@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from cornerjax import cli
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data.coco import in_order, read_annotations
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 
 NAME = "coco_format"  # of the set, for TFDS
 

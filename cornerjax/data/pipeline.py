@@ -19,10 +19,11 @@ import numpy as np
 import tensorflow as tf
 from jaxtyping import UInt8
 
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
 from cornerjax.data import order
 from cornerjax.data.crop import as_arrays, crop_at
 from cornerjax.data.records import Record, Source, is_gone, read_image
+from cornerjax.errors import InputError
 from cornerjax.ops.pixels import finish_image
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided

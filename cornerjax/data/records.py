@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from cornerjax.config import InputError
 from cornerjax.data.images import decode_image, load_image
+from cornerjax.errors import InputError
 
 log = logging.getLogger("cornerjax")
 

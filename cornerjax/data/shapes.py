@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from cornerjax import cli
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 SHAPES = ("circle", "rectangle", "triangle")  # category ids 1, 2, 3
 SPLITS = ("train", "val")

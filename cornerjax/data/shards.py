@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 
 class Shards:

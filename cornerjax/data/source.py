@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data.coco import open_coco
 from cornerjax.data.records import Source
 from cornerjax.data.shapes import STYLES, write_shapes
+from cornerjax.errors import InputError
 
 GENERATED = " or ".join(f"{name}:SEED" for name in STYLES)
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from etils import epath
 
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data.coco import Place, make_source, read_annotations
 from cornerjax.data.records import Source, Stored
 from cornerjax.data.shards import Shards, cache_folder
 from cornerjax.data.tfds_index import make_index
+from cornerjax.errors import InputError
 
 MADE_BY = "cornerjax 1"  # an index made by another rule is made again
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from PIL import Image
 
 from cornerjax.cli import progress
-from cornerjax.config import InputError
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.shards import Shards
+from cornerjax.errors import InputError
 
 LABELS = ("label", "type")  # what sets call the class of an object; KITTI has types
 NAMES = ("image/filename", "image/file_name", "id")  # and the name of an image

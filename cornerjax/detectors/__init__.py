@@ -1,10 +1,10 @@
 """The detectors. A new one is a file here and a line in DETECTORS."""
 
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detector
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.detectors.cornernet_saccade import CornerNetSaccade
 from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
+from cornerjax.errors import InputError
 
 DETECTORS: dict[str, Detector] = {
     "cornernet": CornerNet(),

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from flax import nnx
 
-from cornerjax.config import Config, InputError, Model, Test
+from cornerjax.config import Config, Model, Test
+from cornerjax.errors import InputError
 
 Outputs = list[dict[str, Any]]  # one dict of named maps a stack, (b, h, w, ...), raw: heat maps are logits
 

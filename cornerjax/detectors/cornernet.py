@@ -16,8 +16,9 @@ from jax import Array
 from jaxtyping import Float
 
 from cornerjax import ops
-from cornerjax.config import Config, InputError, Model, Test
+from cornerjax.config import Config, Model, Test
 from cornerjax.detectors.base import Candidates, Finder, Outputs, Targets
+from cornerjax.errors import InputError
 from cornerjax.losses import batch_counts, corner_loss
 from cornerjax.nn.functional import applied, by_path, functional
 from cornerjax.nn.heads import CornerHeads

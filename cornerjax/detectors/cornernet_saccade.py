@@ -11,11 +11,12 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from cornerjax.config import Config, InputError, Model, Test
+from cornerjax.config import Config, Model, Test
 from cornerjax.data.reference_crop import crop_around_reference
 from cornerjax.detectors.base import Outputs, Targets
 from cornerjax.detectors.cornernet import CornerNet, CornerNetwork
 from cornerjax.detectors.saccades import Saccades
+from cornerjax.errors import InputError
 from cornerjax.losses import batch_counts, saccade_loss
 from cornerjax.nn.functional import applied
 from cornerjax.nn.heads import HEAT_BIAS, Head

@@ -1,7 +1,8 @@
 """CornerNet-Squeeze: CornerNet with fire modules at twice the stride (Law et al. 2019)."""
 
-from cornerjax.config import Config, InputError, Model, Test
+from cornerjax.config import Config, Model, Test
 from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.errors import InputError
 from cornerjax.nn.fire import FireBlock
 from cornerjax.nn.layers import ConvTranspose
 

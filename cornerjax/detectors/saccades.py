@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
 from cornerjax.detectors.base import Candidates, Found, Outputs, Targets, Truth
 from cornerjax.detectors.selection import select
 from cornerjax.detectors.truth import make_targets, place
 from cornerjax.devices import copies, over_devices
+from cornerjax.errors import InputError
 from cornerjax.ops.crops import Windows, crop_windows, cut_crops, placements, to_image, view_locations
 from cornerjax.ops.locations import attention_locations, box_locations, choose_locations
 from cornerjax.ops.peaks import keep_peaks

@@ -9,10 +9,11 @@ import jax
 import numpy as np
 
 from cornerjax.cli import progress
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
 from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detections, Detector, Truth
 from cornerjax.devices import gather, local_copies, share
+from cornerjax.errors import InputError
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.pictures import draw_pictures
 from cornerjax.inference.procedure import Procedure

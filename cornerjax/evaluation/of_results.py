@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cornerjax.config import Data, InputError, Test
+from cornerjax.config import Data, Test
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 from cornerjax.evaluation.analysis import analyse
 from cornerjax.evaluation.options import Options
 from cornerjax.evaluation.page import make_page

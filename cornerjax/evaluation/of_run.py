@@ -7,10 +7,11 @@ from typing import Any
 import jax
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, InputError, check, differences, flat
+from cornerjax.config import Config, check, differences, flat
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.evaluation.analysis import analyse
 from cornerjax.evaluation.coco import Evaluator
 from cornerjax.evaluation.options import Options

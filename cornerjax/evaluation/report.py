@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cornerjax import drawing
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.evaluation.analysis import Analysis
 from cornerjax.evaluation.options import EXTRAS
 from cornerjax.evaluation.plots import save_plots

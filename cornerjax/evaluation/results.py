@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cornerjax.config import InputError
 from cornerjax.data.coco import is_box, read_annotations
+from cornerjax.errors import InputError
 
 
 def read_ground_truth(file: Path) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from cornerjax.config import InputError
 from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
+from cornerjax.errors import InputError
 from cornerjax.inference.procedure import Procedure
 
 Seconds = dict[str, float]

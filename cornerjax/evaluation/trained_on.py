@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt64
 
-from cornerjax.config import InputError
 from cornerjax.data.records import Record, Source
+from cornerjax.errors import InputError
 
 FILE = "trained_on.npz"
 

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cornerjax.config import InputError
 from cornerjax.data.images import load_image
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.procedure import THREADS
 from cornerjax.workdir import write_atomically

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cornerjax.cli import progress
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
 from cornerjax.drawing import enlarged
+from cornerjax.errors import InputError
 from cornerjax.inference.files import predict_files, reduced, save_picture
 from cornerjax.inference.inputs import Inputs, output_names
 from cornerjax.inference.options import Options

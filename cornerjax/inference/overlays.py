@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from cornerjax import drawing
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.views import assemble, scaled
 from cornerjax.ops.corners import find_corners

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, InputError, Test, check
+from cornerjax.config import Config, Test, check
 from cornerjax.data.images import load_image
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import Detections, Detector, Finder
+from cornerjax.errors import InputError
 from cornerjax.inference.procedure import THREADS, Procedure
 from cornerjax.nn.functional import functional
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.workdir import write_atomically
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}

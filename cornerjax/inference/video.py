@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.inference.files import reduced
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.procedure import Batch

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from cornerjax.config import Config, InputError, Test
+from cornerjax.config import Config, Test
 from cornerjax.detectors.base import Candidates, Detector, Found, Outputs, Targets, Truth
 from cornerjax.detectors.selection import select
 from cornerjax.detectors.truth import at_size, make_targets, mirror, place
 from cornerjax.devices import over_devices
+from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 from cornerjax.ops.pixels import normalise
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jax.experimental import topologies
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 LIBRARY = Path(".libtpu/libtpu/libtpu.so")  # where make tpu-aot puts it
 # No TPU is to be had, so there is none to fight over; and libtpu need not look for one, which it says at length.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 LISTED = 16  # image ids that the message names
 

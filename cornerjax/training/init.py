@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, InputError, Model
+from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional, nested
 
 LISTED = 10  # arrays that an error names

@@ -12,12 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
-from cornerjax.config import Config, InputError, check
+from cornerjax.config import Config, check
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.devices import barrier, of_first
+from cornerjax.errors import InputError
 from cornerjax.evaluation.coco import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
 from cornerjax.training.guard import Guard

@@ -2,7 +2,8 @@
 
 import optax
 
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
+from cornerjax.errors import InputError
 
 
 def learning_rate(config: Config) -> optax.Schedule:

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from cornerjax import cli
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 Losses = dict[str, float]

@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from cornerjax.config import Config, InputError
+from cornerjax.config import Config
 from cornerjax.data.crop import as_arrays, draw
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.nn.functional import functional
 from cornerjax.training.mesh import split, whole
 from cornerjax.training.optimiser import make_optimiser

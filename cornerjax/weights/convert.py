@@ -18,10 +18,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights, write_atomically
-from cornerjax.config import Config, Data, InputError
+from cornerjax.config import Config, Data
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import Detector
+from cornerjax.errors import InputError
 from cornerjax.inference.predictor import Predictor
 from cornerjax.legacy import PRESETS, apply_preset
 from cornerjax.nn.functional import by_path, functional, nested

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cornerjax.config import InputError, Model
+from cornerjax.config import Model
 from cornerjax.detectors import DETECTORS, get_detector
 from cornerjax.detectors.base import Detector
+from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional
 from cornerjax.nn.layers import kernel_from_torch
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import dtypes
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 
 Source = str | os.PathLike[str] | Mapping[str, Any]  # arrays; they are checked here
 

@@ -18,12 +18,13 @@ from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated, is_turned
-from cornerjax.config import Data, InputError, load_recipe
+from cornerjax.config import Data, load_recipe
 from cornerjax.data.pack import pack
 from cornerjax.data.pipeline import make_example
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data.records import check_counts, read_image
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 
 
 def write(root, content=None, *, annotations="annotations/instances_train.json", images="images", **changes):

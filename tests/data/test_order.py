@@ -2,8 +2,8 @@
 
 import pytest
 
-from cornerjax.config import InputError
 from cornerjax.data.order import generator, host_position, host_rows, image_index
+from cornerjax.errors import InputError
 
 
 def test_every_epoch_is_another_permutation():

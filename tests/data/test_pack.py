@@ -12,11 +12,12 @@ import pytest
 import sets
 import tensorflow_datasets as tfds
 
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data import pack as packing
 from cornerjax.data.pack import pack
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 
 
 @pytest.fixture

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from cornerjax import targets
-from cornerjax.config import Config, Data, InputError, Model
+from cornerjax.config import Config, Data, Model
 from cornerjax.data.crop import DRAWS
 from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 
 CONFIG = Config(
     model=Model(num_classes=3),

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from cornerjax.config import Data, InputError
+from cornerjax.config import Data
 from cornerjax.data import shapes
 from cornerjax.data.records import read_image
 from cornerjax.data.shapes import STYLES
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
 
 every_style = pytest.mark.parametrize("style", STYLES.values(), ids=STYLES)
 

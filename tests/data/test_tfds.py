@@ -14,7 +14,7 @@ import sets
 import tensorflow_datasets as tfds
 from etils import epath
 
-from cornerjax.config import Config, Data, InputError, Model
+from cornerjax.config import Config, Data, Model
 from cornerjax.data import tfds as opening
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.pack import pack
@@ -23,6 +23,7 @@ from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.data.tfds_index import to_xywh
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.trained_on import hashes
 

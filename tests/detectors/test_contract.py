@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from recorded import manifest, published, torch_names
 
-from cornerjax.config import Config, Data, InputError, Loss, Saccade, Test
+from cornerjax.config import Config, Data, Loss, Saccade, Test
 from cornerjax.detectors import DETECTORS, get_detector
 from cornerjax.detectors.base import Detector
+from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional, parameter_count
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # these networks run once

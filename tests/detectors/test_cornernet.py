@@ -13,8 +13,9 @@ from recorded import (
     weights,
 )
 
-from cornerjax.config import Config, Data, InputError, Loss, Model
+from cornerjax.config import Config, Data, Loss, Model
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 
 CORNERNET = get_detector("cornernet")

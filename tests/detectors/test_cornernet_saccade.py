@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from recorded import compare_forward, compare_training_step, opened
 
-from cornerjax.config import Config, Data, InputError, Loss, Model, Saccade, Test
+from cornerjax.config import Config, Data, Loss, Model, Saccade, Test
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 from cornerjax.nn.functional import functional
 

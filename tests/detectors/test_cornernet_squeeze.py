@@ -13,8 +13,9 @@ from recorded import (
     weights,
 )
 
-from cornerjax.config import Config, Data, InputError, Loss, Model, Optim
+from cornerjax.config import Config, Data, Loss, Model, Optim
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 from cornerjax.nn.functional import by_path, functional
 from cornerjax.training.mesh import data_mesh, to_devices

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 
 FOUND = Detections(
     np.array([[1, 2, 11, 22], [3, 4, 5, 6], [0, 0, 9, 9]], np.float32),

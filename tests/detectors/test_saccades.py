@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.config import Config, Data, InputError, Saccade, Test
+from cornerjax.config import Config, Data, Saccade, Test
 from cornerjax.detectors.base import Candidates
 from cornerjax.detectors.cornernet_saccade import CornerNetSaccade
+from cornerjax.errors import InputError
 from cornerjax.inference.procedure import Procedure
 from cornerjax.legacy import Legacy
 from cornerjax.ops.pixels import MEAN, STD

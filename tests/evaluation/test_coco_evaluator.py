@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
-from cornerjax.config import Config, Data, InputError, Test
+from cornerjax.config import Config, Data, Test
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.evaluation.coco import Evaluator, coco_results, from_results
 from cornerjax.evaluation.pictures import draw_pictures, shown
 

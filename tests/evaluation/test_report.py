@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.evaluation.analysis import analyse
 from cornerjax.evaluation.report import OURS, check_folder, write_report
 from cornerjax.evaluation.tables import print_tables

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.evaluation.results import read_ground_truth, read_results
 
 TRUTH = {

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
-from cornerjax.config import Config, InputError, Test
+from cornerjax.config import Config, Test
 from cornerjax.data.records import Record, Source, read_image
+from cornerjax.errors import InputError
 from cornerjax.evaluation.timing import measure, peak_memory, print_timing
 from cornerjax.inference.procedure import Procedure
 

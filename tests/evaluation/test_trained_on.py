@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError
 from cornerjax.data.records import Record, Source
+from cornerjax.errors import InputError
 from cornerjax.evaluation.trained_on import hashes, overlap, record, sha256, warning
 
 

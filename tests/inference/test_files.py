@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
-from cornerjax.config import Config, InputError, Test
+from cornerjax.config import Config, Test
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.inference import files
 from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized, save_picture
 from cornerjax.inference.predictor import Predictor

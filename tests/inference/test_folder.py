@@ -12,8 +12,9 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from test_video import FRAMES, FakeCapture, box, read, write
 
-from cornerjax.config import Config, InputError, Test
+from cornerjax.config import Config, Test
 from cornerjax.drawing import draw_boxes
+from cornerjax.errors import InputError
 from cornerjax.inference import folder as folder_module
 from cornerjax.inference.files import predict_files
 from cornerjax.inference.folder import make_plan, predict_to_folder

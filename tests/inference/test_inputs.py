@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.inference.inputs import Inputs, find_inputs, output_names
 
 

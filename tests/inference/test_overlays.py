@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from colour_detector import NAMES, draw
 
-from cornerjax.config import Config, Data, InputError, Model, Saccade, Test
+from cornerjax.config import Config, Data, Model, Saccade, Test
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.detectors.cornernet_saccade import CornerNetSaccade
+from cornerjax.errors import InputError
 from cornerjax.inference import overlays
 from cornerjax.inference.overlays import available, check_overlays, find_evidence, pairs
 from cornerjax.inference.predictor import Predictor

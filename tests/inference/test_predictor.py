@@ -13,8 +13,9 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 import cornerjax
 from cornerjax.checkpoint import Checkpoints, create_workdir
-from cornerjax.config import Config, InputError, Model, Test
+from cornerjax.config import Config, Model, Test
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.inference.predictor import Predictor, load
 from cornerjax.nn.functional import functional
 

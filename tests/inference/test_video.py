@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
-from cornerjax.config import Config, InputError, Test
+from cornerjax.config import Config, Test
+from cornerjax.errors import InputError
 from cornerjax.inference import video
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.video import Clip, VideoFile, predict_frames

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError
 from cornerjax.detectors.base import Detections
+from cornerjax.errors import InputError
 from cornerjax.inference.results import OURS, Entry, image_ids, note, refuse_to_replace, write_results
 
 NAMES = ("cat", "dog, small")

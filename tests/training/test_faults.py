@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cornerjax.checkpoint import locked
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.training.loop import train
 
 pytestmark = pytest.mark.slow  # whole runs, in processes of their own

@@ -12,8 +12,9 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from cornerjax.checkpoint import Checkpoints
-from cornerjax.config import InputError, Optim
+from cornerjax.config import Optim
 from cornerjax.data.pipeline import make_batches
+from cornerjax.errors import InputError
 from cornerjax.training import replay
 from cornerjax.training.guard import Guard, write_batch
 from cornerjax.training.loop import train

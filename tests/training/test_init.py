@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
-from cornerjax.config import Config, Data, InputError, Model, Optim, Test, to_json
+from cornerjax.config import Config, Data, Model, Optim, Test, to_json
 from cornerjax.data.shapes import write_shapes
 from cornerjax.detectors import DETECTORS, get_detector
 from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional, nested
 from cornerjax.training.init import class_dependent, init_weights, record_of
 from cornerjax.weights.convert import convert

@@ -12,8 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError, to_json
+from cornerjax.config import to_json
 from cornerjax.data.records import Source
+from cornerjax.errors import InputError
 from cornerjax.training.log import TrainLog
 from cornerjax.training.loop import resolve, train
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cornerjax.config import Config, InputError, Optim
+from cornerjax.config import Config, Optim
+from cornerjax.errors import InputError
 from cornerjax.training.optimiser import learning_rate
 
 

@@ -6,7 +6,8 @@ import sys
 import jax
 import pytest
 
-from cornerjax.config import InputError, load_recipe
+from cornerjax.config import load_recipe
+from cornerjax.errors import InputError
 from cornerjax.training import plan
 from cornerjax.training.chips import parse_slice
 from cornerjax.training.hlo import Collective

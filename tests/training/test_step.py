@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from cornerjax.config import Config, Data, InputError, Model, Optim
+from cornerjax.config import Config, Data, Model, Optim
 from cornerjax.detectors import get_detector
+from cornerjax.errors import InputError
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.setup import abstract_step, check_batch, example_of, memory_line, network_of, start_state

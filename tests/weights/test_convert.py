@@ -12,8 +12,8 @@ from test_match import first_repositorys
 
 import cornerjax
 from cornerjax.checkpoint import restore_weights
-from cornerjax.config import InputError
 from cornerjax.data.coco_classes import COCO_CATEGORIES
+from cornerjax.errors import InputError
 from cornerjax.legacy import CLEAN, RELEASED
 from cornerjax.weights.__main__ import main
 from cornerjax.weights.convert import convert, from_torch, largest_differences, read

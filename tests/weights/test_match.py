@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError
 from cornerjax.detectors import DETECTORS
+from cornerjax.errors import InputError
 from cornerjax.weights.match import layout_of, lite_name, match
 
 MANIFESTS = Path(__file__).parents[1] / "golden" / "manifest"

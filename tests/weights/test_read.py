@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from cornerjax.config import InputError
+from cornerjax.errors import InputError
 from cornerjax.weights.read import read_tensors
 
 torch = pytest.importorskip("torch")

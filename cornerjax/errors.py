@@ -1,0 +1,12 @@
+"""The two kinds of errors that are no bugs; commands print the message, one sentence, and no traceback."""
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; commands end with exit code 2."""
+
+
+class RunError(RuntimeError):
+    """Something happened to a run that nobody asked for: a loss that is not finite, a full disk, a peer that died.
+
+    Commands end with exit code 1.
+    """
