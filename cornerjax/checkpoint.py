@@ -23,7 +23,8 @@ from cornerjax.workdir import Workdir, not_written, open_workdir, reason, versio
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
-_FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image", "test.")
+_FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image")
+_FREE_PARTS = ("test.", "compute.")
 _LOG = logging.getLogger("cornerjax")
 _ASYNCIO = logging.getLogger("asyncio")
 
@@ -55,7 +56,8 @@ def create_workdir(
             init = began.get("init")  # where its first weights did come from
             if began.get("trained_on", trained_on) != trained_on:
                 _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
-        free = (*_FREE, "steps") if config.optim.schedule == "step" else _FREE  # a cosine ends with the last step
+        steps = ("steps",) if config.optim.schedule == "step" else ()  # a cosine ends with the last step
+        free = (*_FREE, *_FREE_PARTS, *steps)
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
             other.append(f"class names: {list(there.class_names)}, {list(class_names)}")

@@ -1,6 +1,5 @@
 """What the scripts share: one way to fail, one way to show progress."""
 
-import dataclasses
 import difflib
 import io
 import sys
@@ -11,8 +10,8 @@ from typing import Any, TypeVar
 import tyro
 from tqdm import tqdm
 
-from cornerjax.config import flat
 from cornerjax.errors import InputError
+from cornerjax.validation import flat
 
 T = TypeVar("T")
 QUIET_S = 10  # without a terminal, progress is a line at most this often
@@ -37,9 +36,11 @@ def parse(options: type[T], *, description: str, default: T | None = None) -> T:
     Raises: InputError: an option that there is not, with the one of the most similar name.
     """
     given: dict[str, Any] = {} if default is None else {"default": default}
-    args, unknown = tyro.cli(options, description=description, return_unknown_args=True, **given)
+    args, unknown = tyro.cli(
+        options, description=description, return_unknown_args=True, config=(tyro.conf.AvoidSubcommands,), **given
+    )
     if unknown:
-        names = [name.removeprefix("recipe.").replace("_", "-") for name in flat(dataclasses.asdict(args))]
+        names = [name.removeprefix("recipe.").replace("_", "-") for name in flat(args)]
         close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names], n=1)
         raise InputError(f"no option {unknown[0]}; " + (f"there is {close[0]}" if close else "--help lists them all"))
     return args

@@ -27,7 +27,9 @@ from pathlib import Path
 
 import jax
 
-from cornerjax.config import Config, from_json
+from cornerjax import ops
+from cornerjax.config import Config
+from cornerjax.detectors import read_config
 from cornerjax.errors import InputError
 
 _VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
@@ -58,7 +60,15 @@ def open_workdir(path: str | Path) -> Workdir:
         names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
-    return Workdir(path, from_json(path / "config.json"), names, ids)
+    return Workdir(path, read_config(path / "config.json"), names, ids)
+
+
+def runnable_here(config: Config) -> Config:
+    """The configuration of a run, to be computed on this machine: a kernel for another kind of device is replaced."""
+    name = config.compute.pooling_implementation
+    if name not in ops.IMPLEMENTATIONS or name in ops.runnable():
+        return config
+    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, pooling_implementation="auto"))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

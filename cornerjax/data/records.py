@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from cornerjax.data.images import decode_image, load_image
 from cornerjax.errors import InputError
+from cornerjax.keypoints import Objects
 
 log = logging.getLogger("cornerjax")
 
@@ -50,6 +51,11 @@ class Record:
     boxes: Float[np.ndarray, "n 4"]
     classes: Int[np.ndarray, "n"]
     stored: Stored | None = None
+
+    @property
+    def objects(self) -> Objects:
+        """What is known of the objects, by name; see data/geometry.py."""
+        return {"boxes": self.boxes, "classes": self.classes}
 
     @property
     def folder(self) -> Path:

@@ -11,12 +11,13 @@ import numpy as np
 from cornerjax.cli import progress
 from cornerjax.config import Config
 from cornerjax.data.records import Source, read_image
-from cornerjax.detectors.base import Detections, Detector, Truth
+from cornerjax.detectors.base import Detector, Truth
+from cornerjax.detectors.rows import Detections
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.errors import InputError
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.pictures import draw_pictures
-from cornerjax.inference.procedure import Procedure
+from cornerjax.inference.batching import BatchPredictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +57,10 @@ class Evaluator:
         self.source, self._round = source, config.legacy.round_results
         most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
-        self.procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        self.procedure = BatchPredictor(detector, apply, config, source.class_names, devices=jax.local_device_count())
         for record in source.records:
             try:
-                self.procedure.finder.bucket(record.height, record.width)
+                self.procedure.procedure.bucket(record.height, record.width)
             except InputError as e:
                 raise InputError(f"{record.path}: {e}") from None
         self._batches = self.procedure.plan([(record.height, record.width) for record in source.records])
@@ -110,7 +111,7 @@ class Evaluator:
             return read_image(records[i])
 
         def truth(i: int) -> Truth:
-            return Truth({"boxes": records[i].boxes, "classes": records[i].classes}, true)
+            return Truth(records[i].objects, true)
 
         found: dict[int, Detections] = {}
         failure = ""

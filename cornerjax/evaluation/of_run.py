@@ -7,10 +7,11 @@ from typing import Any
 import jax
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, check, differences, flat
+from cornerjax.config import Config, differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
-from cornerjax.detectors import get_detector
+from cornerjax.detectors import check
+from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
 from cornerjax.evaluation.analysis import analyse
 from cornerjax.evaluation.coco import Evaluator
@@ -23,7 +24,7 @@ from cornerjax.evaluation.tables import print_tables
 from cornerjax.evaluation.timing import measure, print_timing
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
-from cornerjax.nn.functional import functional
+from cornerjax.validation import flat
 from cornerjax.workdir import Workdir
 
 
@@ -38,17 +39,16 @@ def evaluate_run(asked: Options) -> None:
         raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
     run = open_workdir(Path(asked.workdir))
     config, split = dataclasses.replace(run.config, test=asked.test), asked.split or run.config.data.val
-    detector = get_detector(config.model.detector)
-    check(config)
+    detector = check(config)
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
     out = Path(asked.out or run.path / "eval").resolve()
     options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
-    options |= {"min_score": asked.min_score, **flat(dataclasses.asdict(asked.test), "test.")}
+    options |= {"min_score": asked.min_score, **flat(asked.test, "test.")}
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
-    apply, *_ = functional(detector.build(config.model, None))
+    apply, *_ = make_network(detector, config, None)
     evaluator = Evaluator(detector, apply, config, source)
     detections = [found.above(asked.min_score) for found in evaluator.find(params, model_state)]
     oracles = (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Column, Table
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.evaluation.average_precision import Metrics, average_precision
 from cornerjax.evaluation.coco import Evaluator
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
 from cornerjax.errors import InputError
-from cornerjax.inference.procedure import Procedure
+from cornerjax.inference.batching import BatchPredictor
 
 Seconds = dict[str, float]
 
@@ -43,7 +43,7 @@ class Timing:
         device: how many of which kind.
         images: how many were measured, after every shape was compiled.
         batch: images taken together at most.
-        buckets: images of each bucket, see Finder.bucket.
+        buckets: images of each bucket, see TestProcedure.bucket.
         peak_bytes: the most memory in use until then, compilation and earlier work of the process included.
         peak_of: what peak_bytes was measured on: "device" or, where a device does not say, "process".
     """
@@ -60,7 +60,7 @@ class Timing:
 
 
 def measure(
-    procedure: Procedure, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
+    procedure: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
 ) -> Timing:
     """Time the first images of a source, every phase by itself and waited for, then all of them as they run.
 
@@ -115,10 +115,10 @@ def measure(
 class _Phased:
     """Finds the boxes of one batch after the other, and says how long each phase took."""
 
-    def __init__(self, procedure: Procedure, params: dict[str, Any], model_state: dict[str, Any]):
+    def __init__(self, procedure: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any]):
         self._seconds: Seconds = {}
         self._weights = params, model_state
-        self._finder = procedure.finder.in_phases(self._phase)
+        self._procedure = procedure.procedure.in_phases(self._phase)
 
     def _phase(self, name: str, step: Callable) -> Callable:
         def timed(*args: Any) -> Any:
@@ -133,8 +133,8 @@ class _Phased:
         start = time.perf_counter()
         loaded = [load(i) for i in batch.indices]
         self._seconds = {"load": time.perf_counter() - start, "prepare": 0.0}
-        prepared = [self._finder.prepare(image) for image in loaded]
-        jax.device_get(self._finder(*self._weights, prepared, batch.bucket, batch.rows))
+        prepared = [self._procedure.preprocess(image) for image in loaded]
+        jax.device_get(self._procedure(*self._weights, prepared, batch.bucket, batch.rows))
         self._seconds["prepare"] = time.perf_counter() - start - sum(self._seconds.values())
         return self._seconds
 

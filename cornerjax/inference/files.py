@@ -12,10 +12,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cornerjax.data.images import load_image
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
+from cornerjax.inference.batching import THREADS
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import THREADS
 from cornerjax.workdir import write_atomically
 
 TOGETHER = 16  # photos in memory at a time

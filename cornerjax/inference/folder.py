@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cornerjax.cli import progress
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
 from cornerjax.errors import InputError
 from cornerjax.inference.files import predict_files, reduced, save_picture

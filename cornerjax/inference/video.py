@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
+from cornerjax.inference.batching import Batch
 from cornerjax.inference.files import reduced
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import Batch
 
 CODEC = "mp4v"  # MPEG-4 part 2: OpenCV's wheels have no H.264 to write with, and their VP9 takes 20 times as long
 FPS = 25.0  # of a video that does not say

@@ -14,7 +14,7 @@ from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional, nested
 
 LISTED = 10  # arrays that an error names
-FREE = ("num_classes", "pooling", "pooling_implementation")  # fields of Model that may differ
+FREE = ("num_classes", "pooling")  # fields of Model that may differ
 
 
 def init_weights(

@@ -12,11 +12,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
-from cornerjax.config import Config, check
+from cornerjax.config import Config
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
-from cornerjax.detectors import get_detector
+from cornerjax.detectors import check
 from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError
 from cornerjax.evaluation.coco import Evaluator
@@ -57,7 +57,7 @@ def train(
     Raises: InputError: the data, the configuration or the work directory cannot be used, or a loss is not finite.
         Stopped: by a signal, after saving.
     """
-    check(config)
+    detector = check(config)
     mesh = data_mesh()
     check_batch(config, mesh)
     source = open_source(config.data, config.data.train)
@@ -65,7 +65,6 @@ def train(
     # Images without boxes count in every evaluation, whether or not they are trained on.
     val_source = open_source(dataclasses.replace(config.data, empty_images=True), config.data.val)
     config = resolve(config, source, val_source)
-    detector = get_detector(config.model.detector)
     detector.check(config)
     tx = make_optimiser(config)
     apply, params, model_state = network_of(config, np.random.default_rng(config.seed))

@@ -19,14 +19,16 @@ import tyro
 from jax.sharding import AxisType, Mesh
 
 from cornerjax import cli
-from cornerjax.config import Config, check, flat, load_recipe
+from cornerjax.config import Config, load_recipe
+from cornerjax.detectors import check
 from cornerjax.training import hlo
 from cornerjax.training.chips import CHIPS, HOP_S, Slice, devices_of, parse_slice
 from cornerjax.training.setup import abstract_step
+from cornerjax.validation import flat
 
 COCO_CLASSES = 80
 GB = 1e9
-SETTINGS = ("model.dtype", "model.remat", "model.batch_norm_groups", "optim.accumulate", "data.render")
+SETTINGS = ("compute.dtype", "compute.remat", "optim.batch_norm_groups", "optim.accumulate", "data.render")
 ORIGINS = ("BatchNorm", "gradients", "the rest")
 FLOORS = """\
   FLOPs are XLA's, with what it adds to fill the matrix units. Convolutions of float32 maps are one pass in bfloat16 at
@@ -156,10 +158,10 @@ def _said(error: str) -> str:
 def remedies(config: Config, tpus: Slice) -> Iterator[str]:
     """What to set, best first, so that a step needs less memory."""
     images = config.data.batch // tpus.size
-    if config.model.dtype == "float32":
-        yield "--model.dtype bfloat16: maps of half the size"
-    if config.model.remat != "stack":
-        yield "--model.remat stack: the maps inside a hourglass are computed twice instead of kept"
+    if config.compute.dtype == "float32":
+        yield "--compute.dtype bfloat16: maps of half the size"
+    if config.compute.remat != "stack":
+        yield "--compute.remat stack: the maps inside a hourglass are computed twice instead of kept"
     if config.optim.accumulate < images:
         yield f"--optim.accumulate {images}: one image at a time; BatchNorm then takes the statistics of parts"
     if config.data.render == "host":
@@ -257,7 +259,7 @@ def main() -> None:
         classes = f"{COCO_CLASSES} classes, as COCO has, for the recipe leaves them to the data set"
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=COCO_CLASSES))
     print(f"{args.config} on {tpus.name}: {tpus.size} chips, batch {config.data.batch}, {classes}")
-    print(", ".join(f"{name} {flat(dataclasses.asdict(config))[name]}" for name in SETTINGS), flush=True)
+    print(", ".join(f"{name} {flat(config)[name]}" for name in SETTINGS), flush=True)
     try:
         step = compile_step(config, tpus)
     except TooLargeError as error:

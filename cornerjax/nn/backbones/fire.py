@@ -5,7 +5,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from cornerjax.nn.layers import BatchNorm, Conv, DepthwiseConv, Rngs
+from cornerjax.nn.layers import BatchNorm, Conv, DepthwiseConv, Rng
 
 
 class FireBlock(nnx.Module):
@@ -17,11 +17,11 @@ class FireBlock(nnx.Module):
     Source: CornerNet-Lite, core/models/CornerNet_Squeeze.py, fire_module.
     """
 
-    def __init__(self, cin: int, cout: int, *, stride: int = 1, rngs: Rngs):
+    def __init__(self, cin: int, cout: int, *, stride: int = 1, rng: Rng):
         half = cout // 2
-        self.conv1, self.bn1 = Conv(cin, half, 1, rngs=rngs), BatchNorm(half)
-        self.expand1 = Conv(half, half, 1, stride=stride, rngs=rngs)
-        self.expand3 = DepthwiseConv(half, stride=stride, rngs=rngs)
+        self.conv1, self.bn1 = Conv(cin, half, 1, rng=rng), BatchNorm(half)
+        self.expand1 = Conv(half, half, 1, stride=stride, rng=rng)
+        self.expand3 = DepthwiseConv(half, stride=stride, rng=rng)
         self.bn2 = BatchNorm(cout)
         self.skip = stride == 1 and cin == cout
 

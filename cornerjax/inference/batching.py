@@ -3,14 +3,16 @@
 import collections
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cornerjax.config import Config
-from cornerjax.detectors.base import Detections, Detector, Finder, Found, Truth
-from cornerjax.inference.views import Views
+from cornerjax.detectors.base import Detector, TestProcedure, Truth
+from cornerjax.detectors.rows import Detections, Found
+from cornerjax.inference.whole_image import WholeImage
 
 THREADS = 4  # that load images
 AHEAD = 2  # batches loaded before they are needed
@@ -21,11 +23,11 @@ class Batch(NamedTuple):
 
     indices: list[int]  # of the images; fewer than `rows` in the last batch of a bucket
     rows: int
-    bucket: Hashable  # see Finder
+    bucket: Hashable  # see TestProcedure
 
 
-class Procedure:
-    """Finds boxes with given weights; every shape of batch is compiled once for the life of this object.
+class BatchPredictor:
+    """Predicts with given weights; every shape of batch is compiled once for the life of this object.
 
     Args:
         detector: one of DETECTORS.
@@ -39,21 +41,22 @@ class Procedure:
         self, detector: Detector, apply: Callable, config: Config, class_names: Sequence[str], *, devices: int = 1
     ):
         self._batch, self._class_names, self._devices = config.test.batch, tuple(class_names), devices
-        self.finder: Finder = detector.detect(apply, config) if detector.detect else Views(detector, apply, config)
+        self._extras = detector.extras
+        self.procedure: TestProcedure = (detector.procedure or partial(WholeImage, detector))(apply, config)
 
     def plan(self, sizes: Sequence[tuple[int, int]]) -> list[Batch]:
         """Sort images into batches: those of a bucket together, in their order.
 
         Args:
             sizes: height and width of every image.
-        Raises: InputError: an image is too small, see Finder.
+        Raises: InputError: an image is too small, see TestProcedure.
         """
         buckets: dict[Hashable, list[int]] = {}
         for i, size in enumerate(sizes):
-            buckets.setdefault(self.finder.bucket(*size), []).append(i)
+            buckets.setdefault(self.procedure.bucket(*size), []).append(i)
         batches = []
         for bucket, indices in buckets.items():
-            rows = batch_rows(len(indices), self.finder.rows(bucket, self._batch))
+            rows = batch_rows(len(indices), self.procedure.rows(bucket, self._batch))
             rows += -rows % self._devices
             batches += [Batch(indices[i : i + rows], rows, bucket) for i in range(0, len(indices), rows)]
         return batches
@@ -74,12 +77,12 @@ class Procedure:
             truth: index -> what takes the place of predictions.
         """
 
-        def prepare(index: int) -> Any:
-            return self.finder.prepare(load(index), truth(index) if truth else None)
+        def preprocess(index: int) -> Any:
+            return self.procedure.preprocess(load(index), truth(index) if truth else None)
 
         waiting = None  # the device works on one batch while the next is assembled
-        for batch, images in _load_ahead(batches, prepare):
-            found = self.finder(params, model_state, images, batch.bucket, batch.rows)
+        for batch, images in _load_ahead(batches, preprocess):
+            found = self.procedure(params, model_state, images, batch.bucket, batch.rows)
             if waiting:
                 yield from self._collect(*waiting)
             waiting = batch, found
@@ -90,8 +93,9 @@ class Procedure:
         found = jax.device_get(found)
         for row, index in enumerate(batch.indices):
             real = found.scores[row] >= 0
-            boxes, scores, classes = (np.asarray(part)[row][real] for part in found)
-            yield index, Detections(boxes, scores, classes, self._class_names)
+            boxes, scores, classes, extra = jax.tree.map(lambda part, row=row, real=real: part[row][real], found)
+            extra = {name: extra[name] for name in self._extras}
+            yield index, Detections(boxes, scores, classes, self._class_names, extra)
 
 
 def batch_rows(count: int, largest: int) -> int:

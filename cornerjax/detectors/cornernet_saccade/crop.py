@@ -4,34 +4,39 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from cornerjax.config import Config, Data
-from cornerjax.data.crop import Draws, Objects, clip_objects, crop_example
+from cornerjax.config import Config
+from cornerjax.data.crop import Cropped, Draws, crop_example
+from cornerjax.data.geometry import Affine, clipped, moved, overlap
+from cornerjax.detectors.cornernet_saccade.options import SaccadeData
+from cornerjax.keypoints import Objects
 
 OFF_CENTRE_PX = 14  # how far at most a centred object lies from the middle of the crop
 
 
 def crop_around_reference(
     image: UInt8[np.ndarray, "h0 w0 3"], objects: Objects, draws: Draws, config: Config
-) -> tuple[UInt8[np.ndarray, "H W 3"], Objects]:
+) -> Cropped:
     """Draw an object, resize the image so that the object gets a size drawn for it, and cut out a crop that shows it.
 
     An image without objects is resized by one of data.crop_scales and cut anywhere. Where data.random_crop is off, it
-    is the shared crop. Not mirrored yet.
+    is the shared crop.
 
     Args:
         image: BGR.
         objects: "boxes" (n, 4) float32 x1 y1 x2 y2 in pixels of the image, and other fields.
         draws: own and scale are used.
         config: data is used.
-    Returns: the crop, of data.crop_px, black where the image does not reach; the objects of which it shows something,
-        clipped to the image in it, each with "overlap", the part of its area that is left.
+    Returns: the crop, black where the image does not reach; the objects are clipped to the image in it, each with
+        "overlap", the part of its area that is left.
     Source: CornerNet-Lite, core/sample/cornernet_saccade.py, cornernet_saccade.
     """
-    data = config.data
+    data, legacy = config.data, config.legacy
+    assert isinstance(data, SaccadeData)
     if not data.random_crop:
         return crop_example(image, objects, draws, config)
     which, how_large = draws.own[:2].tolist()
-    objects = clip_objects(objects | {"whole": objects["boxes"]}, image.shape[:2])
+    in_image = objects | {"whole": objects["boxes"]}
+    objects = clipped(in_image, image.shape[:2], to_last_pixel=legacy.clip_to_last_pixel)
     boxes, scale, reference = objects["boxes"], draws.scale, None
     if len(boxes):
         i = int(which * len(boxes))
@@ -39,12 +44,23 @@ def crop_around_reference(
         reference = boxes[i] * scale
     height, width = (max(int(side * scale), 1) for side in image.shape[:2])
     middle = crop_middle((height, width), reference, data.crop_px, draws.own[2:])
-    crop, objects = cut_out(image, objects | {"boxes": boxes * scale}, (height, width), middle, data.crop_px)
-    whole = objects.pop("whole") * scale
-    return crop, objects | {"overlap": overlap(objects["boxes"], whole)}
+    scaled = Affine(np.full(2, scale, np.float32), np.zeros(2, np.float32))
+    cropped = cut_out(
+        image,
+        moved(objects, scaled),
+        (height, width),
+        middle,
+        data.crop_px,
+        lost_odd_side=legacy.lost_odd_side,
+        clip_to_last_pixel=legacy.clip_to_last_pixel,
+    )
+    shown = cropped.objects
+    whole = shown.pop("whole") * scale
+    shown["overlap"] = overlap(shown["boxes"], whole)
+    return Cropped(cropped.image, shown, scaled.then(cropped.affine))
 
 
-def reference_scale(box: Float32[np.ndarray, "4"], u: float, data: Data) -> float:
+def reference_scale(box: Float32[np.ndarray, "4"], u: float, data: SaccadeData) -> float:
     """The factor that brings an object to a size drawn from the range of data.attention_px in which it is.
 
     Ranges end at data.min_object_px and, so that the crop has room for it, at the crop's shorter side less 1.
@@ -111,23 +127,30 @@ def cut_out(
     size_px: tuple[int, int],
     middle: tuple[int, int],
     crop_px: tuple[int, int],
-) -> tuple[UInt8[np.ndarray, "H W 3"], Objects]:
+    *,
+    lost_odd_side: bool = False,
+    clip_to_last_pixel: bool = False,
+) -> Cropped:
     """Resize an image and cut a crop out of it; only the pixels that the crop shows are made.
-
-    The cut reaches crop_px // 2 to both sides, so that an odd side leaves its last row or column black.
 
     Args:
         image: BGR.
-        objects: their boxes are in pixels of the resized image.
+        objects: in pixels of the resized image.
         size_px: height and width to resize the image to.
         middle: y, x of the crop's middle there.
         crop_px: height and width of the crop.
-    Returns: the crop, and the objects of which it shows something, clipped to the image in it.
+        lost_odd_side: the original's form: the cut reaches crop_px // 2 to both sides, so that an odd side leaves its
+            last row or column black.
+        clip_to_last_pixel: see Legacy.
+    Returns: the crop, and the objects of which it shows something, clipped to the image in it; the move is from the
+        resized image.
     Source: CornerNet-Lite, core/sample/cornernet_saccade.py, scale_image_detections, crop_image_dets, clip_detections.
     """
     half = np.array(crop_px) // 2
     offset = np.array(middle) - half
-    start, stop = np.maximum(offset, 0), np.minimum(middle + half, size_px)
+    # Differs from CornerNet-Saccade: what an odd side has more reaches to the right and below, unless lost_odd_side.
+    end = middle + half if lost_odd_side else offset + crop_px
+    start, stop = np.maximum(offset, 0), np.minimum(end, size_px)
     (y, x), (h, w) = (start - offset).tolist(), (stop - start).tolist()
     ratio_y, ratio_x = ratio = np.divide(image.shape[:2], size_px)
     from_y, from_x = (start + 0.5) * ratio - 0.5
@@ -139,10 +162,6 @@ def cut_out(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    boxes = objects["boxes"] - np.array([offset[1], offset[0]] * 2, np.float32)
-    return crop, clip_objects(objects | {"boxes": boxes}, (h, w), first_px=(y, x))
-
-
-def overlap(boxes: Float32[np.ndarray, "n 4"], whole: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n"]:
-    """The part of the area of each whole box that its clipped box has."""
-    return ((boxes[:, 2:] - boxes[:, :2]) / (whole[:, 2:] - whole[:, :2])).prod(1)
+    affine = Affine(np.ones(2, np.float32), -offset[::-1].astype(np.float32))
+    shown = clipped(moved(objects, affine), (h, w), first_px=(y, x), to_last_pixel=clip_to_last_pixel)
+    return Cropped(crop, shown, affine)
