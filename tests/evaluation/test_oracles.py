@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cornerjax.inference.procedure import Procedure
 
 from cornerjax.config import Config, Data, Model, Saccade, Test
 from cornerjax.data.shapes import write_shapes
@@ -17,7 +18,6 @@ from cornerjax.detectors.base import Truth
 from cornerjax.detectors.truth import make_targets
 from cornerjax.evaluation.coco import Evaluator, Result
 from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, combinations, print_oracles, verdict
-from cornerjax.inference.procedure import Procedure
 from cornerjax.nn.functional import functional
 
 ALL = DETECTORS["cornernet"].parts

@@ -5,12 +5,12 @@ import cv2
 import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from cornerjax.inference.procedure import Procedure
 
 from cornerjax.config import Config, Test
 from cornerjax.data.records import Record, Source, read_image
 from cornerjax.errors import InputError
 from cornerjax.evaluation.timing import measure, peak_memory, print_timing
-from cornerjax.inference.procedure import Procedure
 
 SIZES = [(40, 40), (50, 61), (33, 47), (20, 30), (64, 50)]
 

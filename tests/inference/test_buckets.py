@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from cornerjax.inference.procedure import Procedure
 
 from cornerjax.config import Config, Model, Test
 from cornerjax.detectors import DETECTORS
-from cornerjax.inference.procedure import Procedure
 from cornerjax.nn.functional import functional
 
 MODEL = Model(num_classes=2, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4)

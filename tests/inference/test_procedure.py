@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from cornerjax.inference.procedure import Procedure, batch_rows
+from cornerjax.inference.views import Views, assemble
 
 from cornerjax.config import Config, Test
 from cornerjax.detectors.base import Candidates
 from cornerjax.detectors.selection import select
 from cornerjax.errors import InputError
-from cornerjax.inference.procedure import Procedure, batch_rows
-from cornerjax.inference.views import Views, assemble
 from cornerjax.legacy import Legacy
 
 CONFIG = Config(test=Test(batch=4))

@@ -5,12 +5,12 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+from cornerjax.inference.procedure import Procedure
+from cornerjax.inference.views import look
 
 from cornerjax.config import Config, Test
 from cornerjax.detectors.base import Candidates
 from cornerjax.detectors.cornernet import CornerNet
-from cornerjax.inference.procedure import Procedure
-from cornerjax.inference.views import look
 from cornerjax.legacy import apply_preset
 
 RELEASED = apply_preset(Config(test=Test(flip=True)), "released")

@@ -9,8 +9,8 @@ from cornerjax.ops import soft_nms, soft_nms_in_place, soft_nms_merge
 
 METHODS = {"m0": "hard", "m1": "linear", "m2": "gaussian"}
 SETTINGS = {
-    "a": {"sigma": 0.5, "iou_threshold": 0.5, "floor": 0.001},
-    "b": {"sigma": 0.7, "iou_threshold": 0.3, "floor": 0.05},
+    "a": {"sigma": 0.5, "iou_threshold": 0.5, "floor": 0.001, "inclusive": True},
+    "b": {"sigma": 0.7, "iou_threshold": 0.3, "floor": 0.05, "inclusive": True},
 }
 EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
 EVERY_SETTING = pytest.mark.parametrize("setting", SETTINGS)
@@ -47,7 +47,7 @@ def test_kept_boxes_match_the_original(golden, method, setting):
         np.testing.assert_allclose(found.boxes[:n], rows[:, :4])
         np.testing.assert_allclose(found.scores[:n], rows[:, 4], atol=1e-6)
         np.testing.assert_array_equal(found.scores[n:], -1)
-        np.testing.assert_array_equal(recorded[f"in{i}"][found.place[:n], :4], rows[:, :4])
+        np.testing.assert_array_equal(recorded[f"in{i}"][found.source[:n], :4], rows[:, :4])
 
 
 @EVERY_METHOD
@@ -144,7 +144,7 @@ def test_merging_matches_a_list_of_boxes(golden, i):
     np.testing.assert_allclose(found.scores[:n], expected[:, 4], rtol=1e-4)
     np.testing.assert_array_equal(found.scores[n:], -1)
     plain = compiled(soft_nms)(*columns(rows))
-    np.testing.assert_array_equal(found.place, plain.place)
+    np.testing.assert_array_equal(found.source, plain.place)
     assert np.abs(found.boxes - plain.boxes)[:n].max() > 1  # it did move boxes
 
 
@@ -167,9 +167,9 @@ def test_classes_and_images_do_not_touch_each_other():
             of_class = jnp.where(classes[i] == c, scores[i], -1)
             one = alone(boxes[i], of_class, classes[i])
             expected += [(-float(s), int(j)) for s, j in zip(one.scores, one.place, strict=True) if s >= 0]
-        ours = [(-float(s), int(j)) for s, j in zip(found.scores[i], found.place[i], strict=True) if s >= 0]
+        ours = [(-float(s), int(j)) for s, j in zip(found.scores[i], found.source[i], strict=True) if s >= 0]
         assert ours == sorted(expected)
-        assert np.all(scores[i][found.place[i]] >= 0)
+        assert np.all(scores[i][found.source[i]] >= 0)
 
 
 def test_num_takes_the_best_ones_only():
@@ -184,7 +184,7 @@ def test_only_boxes_that_touch_a_better_one_are_dropped():
     scores = jnp.array([0.9, 0.0011, 0.0001, 0.0001, jnp.nan])
     found = compiled(soft_nms)(boxes, scores, jnp.zeros(5, jnp.int32))
     # 1 overlaps 0 and falls below the floor; 2 is far away and 3 only adjacent, they stay; nan takes no part.
-    assert found.place[found.scores >= 0].tolist() == [0, 2, 3]
+    assert found.source[found.scores >= 0].tolist() == [0, 2, 3]
 
 
 def test_a_method_that_there_is_not_is_refused():

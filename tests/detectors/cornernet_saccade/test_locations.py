@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.ops.corners import keep_peaks
-from cornerjax.ops.locations import attention_locations, box_locations, choose_locations
+from cornerjax.detectors.cornernet_saccade.locations import attention_locations, box_locations, choose_locations
+from cornerjax.ops.peaks import keep_peaks
 
 STRIDES, ZOOMS = (16, 8, 4), (1.0, 2.0, 4.0)
 

@@ -1,3 +1,5 @@
+"""Corners joined to boxes, against the originals' decoding."""
+
 import functools
 
 import jax
@@ -5,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.ops import decode_corners, gather_cells, keep_peaks, top_cells
-from cornerjax.ops.pairs import Corners, pair_corners
-from cornerjax.ops.top_k import block_top_k
+from cornerjax.detectors.tags import decode_corners, pair_corners
+from cornerjax.ops.keypoints import Peaks
 
 FILES = ["cornernet", "squeeze", "saccade", "kernel1"]
 MAPS = ("tl_heat", "br_heat", "tl_tag", "br_tag", "tl_off", "br_off")
@@ -23,78 +24,20 @@ def test_boxes_match_the_original(golden, name):
     assert found.boxes.shape == (2, num, 4)
     np.testing.assert_array_equal((found.scores > -1).sum(1), recorded["n_valid"])
     for i, n in enumerate(recorded["n_valid"]):
-        columns = found.boxes, found.scores[..., None], found.corner_scores, found.classes[..., None]
+        columns = found.boxes, found.scores[..., None], found.extra["corner_scores"], found.classes[..., None]
         # As sets: equal scores may come in another order.
         ours = np.array(sorted(np.concatenate([np.asarray(c[i, :n], np.float32) for c in columns], 1).tolist()))
         np.testing.assert_allclose(ours, sorted(recorded["dets"][i, :n].tolist()), atol=1e-5)
         assert (np.diff(found.scores[i]) <= 0).all()
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_best_corners_match_the_original(golden, name):
-    recorded = golden(f"decode/{name}.npz")
-    heat = jnp.asarray(recorded["tl_heat"].transpose(0, 2, 3, 1))
-    found = top_cells(keep_peaks(heat), int(recorded["kw_K"]))  # recorded with a window of 3 in every file
-    ours = np.stack([found.classes, found.y, found.x], -1)
-    theirs = np.stack([recorded[f"topk_tl_{key}"] for key in ("clses", "ys", "xs")], -1).astype(int)
-    for i in range(len(ours)):
-        assert set(map(tuple, ours[i])) == set(map(tuple, theirs[i]))
-    np.testing.assert_allclose(jax.nn.sigmoid(found.scores), recorded["topk_tl_scores"], atol=1e-6)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_peaks_match_the_original(golden, name):
-    recorded = golden(f"decode/{name}.npz")
-    heat = jnp.asarray(recorded["tl_heat"].transpose(0, 2, 3, 1))
-    peaks = jax.nn.sigmoid(keep_peaks(heat))[..., : recorded["nms_tl"].shape[1]]
-    np.testing.assert_allclose(peaks, recorded["nms_tl"].transpose(0, 2, 3, 1), atol=1e-6)
-
-
-def test_equal_neighbours_are_all_peaks_and_borders_do_not_count():
-    x = jnp.array([[-5.0, -5, -9], [-9, -9, -8], [-7, -9, -9]])[None, :, :, None]
-    np.testing.assert_array_equal(
-        jnp.isfinite(keep_peaks(x))[0, :, :, 0], [[True, True, False], [False] * 3, [True, False, False]]
-    )
-    assert (keep_peaks(x, window=5) > -jnp.inf).sum() == 2
-    np.testing.assert_array_equal(keep_peaks(x, window=1), x)
-    for window in (0, 2, -1):
-        with pytest.raises(ValueError, match=f"odd and positive, got {window}"):
-            keep_peaks(x, window=window)
-
-
-@pytest.mark.parametrize(("shape", "k"), [((2, 64, 64, 30), 20), ((1, 61, 59, 37), 100), ((2, 3, 5, 2), 30)])
-def test_top_k_is_that_of_the_whole_row_with_ties_and_minus_infinity(shape, k):
-    x = np.round(np.random.default_rng(0).standard_normal(shape), 1).astype(np.float32)
-    x[0, :, :, 1:] = -np.inf  # more than a whole block of it
-    flat = jnp.asarray(x.reshape(len(x), -1))
-    scores, index = jax.jit(functools.partial(block_top_k, k=k))(flat)
-    expected_scores, expected_index = jax.lax.top_k(flat, k)
-    np.testing.assert_array_equal(scores, expected_scores)
-    np.testing.assert_array_equal(index, expected_index)
-
-
-def test_top_cells_name_their_places():
-    x = np.random.default_rng(0).standard_normal((2, 4, 5, 3)).astype(np.float32)
-    found = top_cells(jnp.asarray(x), 1000)
-    assert found.scores.shape == (2, 60)  # a map has no more
-    for b in range(2):
-        np.testing.assert_array_equal(x[b, found.y[b], found.x[b], found.classes[b]], found.scores[b])
-        np.testing.assert_array_equal(x[b].ravel()[found.place[b]], found.scores[b])
-    np.testing.assert_array_equal(found.cells[..., 0], found.x)
-
-
-def test_gather_reads_x_y_and_stays_inside():
-    x = jnp.arange(2 * 3 * 4 * 2, dtype=jnp.float32).reshape(2, 3, 4, 2)
-    cells = jnp.array([[[3, 1], [0, 0]], [[-1, 1], [7, 9]]])
-    np.testing.assert_array_equal(gather_cells(x, cells), jnp.stack([x[0, [1, 0], [3, 0]], x[1, [1, 2], [0, 3]]]))
-
-
 def pairs(tl_points, br_points, *, tl_tags=(0.0, 0.0), br_tags=(0.0, 0.0), br_classes=(0, 0), scores=(0.8, 0.4), num=9):
-    def corners(points, tags, classes):
-        return Corners(*(jnp.asarray([a]) for a in (points, scores, classes, tags)))
+    def corners(points, classes):
+        cells = np.zeros((2, 2), np.int32)
+        return Peaks(*(jnp.asarray([a]) for a in (points, scores, classes, cells)))
 
-    tl, br = corners(tl_points, tl_tags, (0, 0)), corners(br_points, br_tags, br_classes)
-    return pair_corners(tl, br, num=num, tag_distance=0.5)
+    apart = jnp.abs(jnp.array([tl_tags])[:, :, None] - jnp.array([br_tags])[:, None]) > 0.5
+    return pair_corners(corners(tl_points, (0, 0)), corners(br_points, br_classes), apart, num=num)
 
 
 def test_pairs_are_rejected_for_the_right_reasons():

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax import targets
-from cornerjax.config import Config, Data
 from cornerjax.data.crop import draw
-from cornerjax.data.reference_crop import crop_around_reference
+from cornerjax.detectors.cornernet_saccade.crop import crop_around_reference
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig, SaccadeData, SaccadeLegacy
+from cornerjax.detectors.cornernet_saccade.targets import encode_saccade, render_saccade
+from cornerjax.legacy import switched
 
-DATA = Data(crop_px=(255, 255))
+DATA = SaccadeData(crop_px=(255, 255))
+ORIGINAL = switched(SaccadeLegacy(), on=True)
 SIZES = ((16, 16), (32, 32), (64, 64))
 encode = partial(
-    targets.encode_saccade,
+    encode_saccade,
     map_size=(64, 64),
     crop_px=DATA.crop_px,
     max_objects=128,
@@ -24,7 +26,7 @@ encode = partial(
     attention_px=DATA.attention_px,
     attention_sizes=SIZES,
 )
-render = partial(targets.render_saccade, num_classes=80, map_size=(64, 64), attention_sizes=SIZES)
+render = partial(render_saccade, num_classes=80, map_size=(64, 64), attention_sizes=SIZES)
 
 
 def objects_of(boxes, overlap=None):
@@ -64,7 +66,7 @@ def test_crop_and_targets_match_the_original(golden):
         draws = draw(np.random.default_rng(0), *image.shape[:2], DATA)
         draws = dataclasses.replace(draws, own=np.array(own, float))
         objects = {"boxes": boxes[:, :4], "classes": boxes[:, 4].astype(np.int32) - 1}
-        crop, objects = crop_around_reference(image, objects, draws, Config(data=DATA))
+        crop, objects, _ = crop_around_reference(image, objects, draws, SaccadeConfig(data=DATA, legacy=ORIGINAL))
         difference = crop[::3, ::3].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][i]
         assert abs(difference).max() <= 1
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from cornerjax.data.reference_crop import crop_around_reference, crop_middle, cut_out, overlap, reference_scale
 
 from cornerjax.config import Config, Data
 from cornerjax.data.crop import clip_objects, crop_example, draw, flip_objects, random_crop
-from cornerjax.data.reference_crop import crop_around_reference, crop_middle, cut_out, overlap, reference_scale
 
 RECORD = "augment/crop_and_saccade.npz"
 CROPS = (crop_around_reference, crop_example)

@@ -6,7 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from cornerjax.ops.crops import Windows, crop_windows, cut_crops, placements, to_image, view_locations
+from cornerjax.detectors.cornernet_saccade.windows import (
+    Windows,
+    crop_windows,
+    cut_crops,
+    placements,
+    to_image,
+    view_locations,
+)
 
 SIDE, CELLS = 255, 64
 
