@@ -73,11 +73,11 @@ def test_gather_reads_x_y_and_stays_inside():
 
 @pytest.mark.parametrize(("non_peaks", "others"), [(False, -1), (True, 0)])
 def test_points_of_peaks_with_and_without_offsets(non_peaks, others):
-    heat = jnp.full((1, 4, 5, 2), -9.0).at[0, 1, 3, 1].set(3.0)
+    heat = jnp.full((1, 4, 5, 1), -9.0).at[0, 1, 3, 0].set(3.0)
     offsets = jnp.full((1, 4, 5, 2), 0.25)
     found = find_keypoints(heat, offsets, top_k=7, window=7, non_peaks=non_peaks)
     np.testing.assert_array_equal(found.points[0, 0], [3.25, 1.25])
-    assert (int(found.classes[0, 0]), found.cells[0, 0].tolist()) == (1, [3, 1])
+    assert (int(found.classes[0, 0]), found.cells[0, 0].tolist()) == (0, [3, 1])
     np.testing.assert_allclose(found.scores[0, :1], jax.nn.sigmoid(3.0))
     assert found.scores[0, -1] == others
     plain = find_keypoints(heat, None, top_k=7, window=7)
