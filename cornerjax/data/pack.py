@@ -17,13 +17,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cornerjax import cli
 from cornerjax.config import Data
-from cornerjax.data.coco import in_order, read_annotations
+from cornerjax.data.coco import Json, in_order, read_annotations
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
@@ -158,7 +157,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     writer.close_all()
 
 
-def _examples(source: Source) -> Iterator[dict[str, Any]]:
+def _examples(source: Source) -> Iterator[Json]:
     """What TFDS keeps of each image, in the order of the annotation file: its entries are the index of the shards."""
     content = read_annotations(source.annotation_file)
     records = {record.image_id: record for record in source.records}
@@ -184,9 +183,11 @@ def _examples(source: Source) -> Iterator[dict[str, Any]]:
         }
 
 
-def _area(entry: dict[str, Any]) -> int:
-    area: Any = entry.get("area")
-    return int(area if type(area) in (int, float) and math.isfinite(area) else entry["bbox"][2] * entry["bbox"][3])
+def _area(entry: Json) -> int:
+    area = entry.get("area")
+    if isinstance(area, int | float) and math.isfinite(area):
+        return int(area)
+    return int(entry["bbox"][2] * entry["bbox"][3])
 
 
 def _relative(box: list[float | int], record: Record) -> np.ndarray:
