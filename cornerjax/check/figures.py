@@ -18,7 +18,7 @@ def figures_of(split: Split) -> dict[str, Any]:
     """Counts of a split, as they stand in report.json."""
     counts = [len(record.classes) for record in split.records]
     boxes = np.concatenate([record.boxes for record in split.records])
-    classes = Counter(np.concatenate([record.classes for record in split.records]).tolist())
+    of_class = _boxes_by_name(split)
     sides = boxes[:, 2:] - boxes[:, :2]
     longer, area = sides.max(1, initial=0), sides.prod(1)
     histogram = np.histogram(longer, [*EDGES_PX, np.inf])[0]
@@ -30,7 +30,7 @@ def figures_of(split: Split) -> dict[str, Any]:
         "crowd": split.crowd,
         "objects_mean": float(np.mean(counts)),
         "objects_most": max(counts),
-        "classes": {name: classes[i] for i, name in enumerate(split.categories.values())},
+        "classes": {name: of_class[name] for name in split.categories.values()},
         "longer_side_px": {str(edge): int(n) for edge, n in zip(EDGES_PX, histogram, strict=True)},
         "small": int((area < MEDIUM_PX**2).sum()),
         "medium": int(((area >= MEDIUM_PX**2) & (area < LARGE_PX**2)).sum()),
@@ -83,12 +83,33 @@ def tell_counts(splits: list[Split], config: Config, findings: Findings) -> None
         findings.add("info", "image", f"without boxes{left_out}", empty)
         crowd = "used as ordinary boxes" if config.data.crowd else "left out of training"
         findings.add("info", "crowd box", crowd, [f"{split.name}: {split.crowd}"], count=split.crowd)
-        if list(split.categories.values()) != list(train.categories.values()):
-            findings.add("error", "split", f"with other categories than {train.name}", [split.name])
-    used = [{int(c) for record in split.records for c in record.classes} for split in splits]
-    names = list(train.categories.values())
-    never = [name for i, name in enumerate(names) if i not in set().union(*used)]
-    findings.add("warning", "category", "that no box has", never)
-    for split, classes in zip(splits[1:], used[1:], strict=True):
-        unlearnt = [names[i] for i in sorted(classes - used[0]) if i < len(names)]
+
+
+def compare_classes(splits: list[Split], findings: Findings) -> None:
+    """Note the classes that training on the first of the splits will not learn, or that the others will not test.
+
+    Classes are matched by name: their ids and their order may differ.
+    """
+    train, boxes = splits[0], [_boxes_by_name(split) for split in splits]
+    every = dict.fromkeys(name for split in splits for name in split.categories.values())
+    unused = [name for name in every if not any(of_split[name] for of_split in boxes)]
+    findings.add("warning", "category", "without a box", unused)
+    learnt = list(train.categories.values())
+    for split, of_split in zip(splits[1:], boxes[1:], strict=True):
+        names = list(split.categories.values())
+        if not set(names) & set(learnt):
+            findings.add("error", "split", f"that has no category in common with {train.name}", [split.name])
+            continue
+        if names != learnt and sorted(names) == sorted(learnt):
+            order = f"with the categories of {train.name} in another order, which is accepted: they are matched by name"
+            findings.add("info", "split", order, [split.name])
+        only_train, only_split = ([name for name in a if name not in b] for a, b in ((learnt, names), (names, learnt)))
+        findings.add("warning", "category", f"in {train.name}, but not in {split.name}", only_train)
+        findings.add("warning", "category", f"in {split.name}, but not in {train.name}", only_split)
+        unlearnt = [name for name in learnt if of_split[name] and not boxes[0][name]]
         findings.add("warning", "category", f"with boxes in {split.name}, but none in {train.name}", unlearnt)
+
+
+def _boxes_by_name(split: Split) -> Counter[str]:
+    names = list(split.categories.values())
+    return Counter(names[i] for record in split.records for i in record.classes.tolist())

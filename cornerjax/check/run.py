@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, choose, tell_fit
-from cornerjax.check.figures import figures_of, table, tell_counts
+from cornerjax.check.figures import compare_classes, figures_of, table, tell_counts
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import compare_pictures, find_unnamed, look_at_split
 from cornerjax.check.pictures import draw_samples
@@ -37,6 +37,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     compare_pictures(splits, seen, findings)
     find_unnamed(splits, findings)
     tell_counts(splits, config, findings)
+    compare_classes(splits, findings)
     figures = {split.name: figures_of(split) for split in splits}
     report = {
         "root": config.data.root,
