@@ -1,8 +1,8 @@
 """Figures of a split: how many, of which class, how large."""
 
+import dataclasses
 from collections import Counter
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -14,57 +14,84 @@ EDGES_PX = (0, 8, 16, 32, 64, 128, 256, 512)  # of the histogram of longer sides
 MEDIUM_PX, LARGE_PX = 32, 96  # sides of squares of the areas at which COCO's medium and large begin
 
 
-def figures_of(split: Split) -> dict[str, Any]:
-    """Counts of a split, as they stand in report.json."""
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures of a split, as they stand in report.json.
+
+    Attributes:
+        file: its JSON.
+        crowd: number of its crowd boxes.
+        objects_mean, objects_most: in an image.
+        classes: number of boxes of each.
+        longer_side_px: number of boxes from each of EDGES_PX up to the next.
+        small, medium, large: number of boxes of COCO's sizes.
+    """
+
+    file: str
+    images: int
+    images_without_boxes: int
+    boxes: int
+    crowd: int
+    objects_mean: float
+    objects_most: int
+    classes: dict[str, int]
+    longer_side_px: dict[str, int]
+    small: int
+    medium: int
+    large: int
+
+
+def figures_of(split: Split) -> Figures:
+    """Count what is in a split."""
     counts = [len(record.classes) for record in split.records]
     boxes = np.concatenate([record.boxes for record in split.records])
     of_class = _boxes_by_name(split)
     sides = boxes[:, 2:] - boxes[:, :2]
     longer, area = sides.max(1, initial=0), sides.prod(1)
     histogram = np.histogram(longer, [*EDGES_PX, np.inf])[0]
-    return {
-        "file": str(split.file),
-        "images": len(counts),
-        "images_without_boxes": counts.count(0),
-        "boxes": len(boxes),
-        "crowd": split.crowd,
-        "objects_mean": float(np.mean(counts)),
-        "objects_most": max(counts),
-        "classes": {name: of_class[name] for name in split.categories.values()},
-        "longer_side_px": {str(edge): int(n) for edge, n in zip(EDGES_PX, histogram, strict=True)},
-        "small": int((area < MEDIUM_PX**2).sum()),
-        "medium": int(((area >= MEDIUM_PX**2) & (area < LARGE_PX**2)).sum()),
-        "large": int((area >= LARGE_PX**2).sum()),
-    }
+    return Figures(
+        file=str(split.file),
+        images=len(counts),
+        images_without_boxes=counts.count(0),
+        boxes=len(boxes),
+        crowd=split.crowd,
+        objects_mean=float(np.mean(counts)),
+        objects_most=max(counts),
+        classes={name: of_class[name] for name in split.categories.values()},
+        longer_side_px={str(edge): int(n) for edge, n in zip(EDGES_PX, histogram, strict=True)},
+        small=int((area < MEDIUM_PX**2).sum()),
+        medium=int(((area >= MEDIUM_PX**2) & (area < LARGE_PX**2)).sum()),
+        large=int((area >= LARGE_PX**2).sum()),
+    )
 
 
-def table(split: Split, figures: dict[str, Any], config: Config) -> str:
+def table(split: Split, figures: Figures, config: Config) -> str:
     """The same for people."""
-    f, total = figures, max(figures["boxes"], 1)
-    used = sorted(((n, name) for name, n in f["classes"].items() if n), reverse=True)
+    f = figures
+    used = sorted(((n, name) for name, n in f.classes.items() if n), reverse=True)
     ends = [f"{a}-{b}" for a, b in pairwise(EDGES_PX)]
     columns = [*ends, f"{EDGES_PX[-1]}+"]
     width = max(len(column) for column in columns) + 2
-    crowd = "used as ordinary boxes" if config.data.crowd else "left out"
+    crowd = "treated as ordinary boxes" if config.data.crowd else "left out"
+    sizes = (("small", f.small), ("medium", f.medium), ("large", f.large))
     return "\n".join(
         [
             f"{split.name}: {split.file}, images in {split.folder}",
-            f"  {f['images']} images, {f['images_without_boxes']} of them without boxes; {f['boxes']} boxes; "
-            f"crowd boxes: {f['crowd']} ({crowd})",
-            f"  objects in an image: {f['objects_mean']:.1f} on average, {f['objects_most']} at most; "
+            f"  {f.images} images, {f.images_without_boxes} of them without boxes; {f.boxes} boxes; "
+            f"crowd boxes: {f.crowd} ({crowd})",
+            f"  objects in an image: {f.objects_mean:.1f} on average, {f.objects_most} at most; "
             f"data.max_objects is {config.data.max_objects}",
             f"  {len(used)} of {len(split.categories)} classes used: "
             + ", ".join(f"{name} {n}" for n, name in used[:12])
             + (f", and {len(used) - 12} more" if len(used) > 12 else ""),
             "  longer side, px  " + "".join(f"{column:>{width}}" for column in columns),
-            "  boxes            " + "".join(f"{n:>{width}}" for n in f["longer_side_px"].values()),
-            "  COCO's sizes: "
-            + ", ".join(f"{f[name]} {name} ({100 * f[name] / total:.0f} %)" for name in ("small", "medium", "large")),
+            "  boxes            " + "".join(f"{n:>{width}}" for n in f.longer_side_px.values()),
+            "  COCO's sizes: " + ", ".join(f"{n} {name} ({100 * n / max(f.boxes, 1):.0f} %)" for name, n in sizes),
         ]
     )
 
 
-def tell_counts(splits: list[Split], config: Config, findings: Findings) -> None:
+def note_counts(splits: list[Split], config: Config, findings: Findings) -> None:
     """Note what the counts mean for training on the first of the splits and evaluating on the others."""
     train, room = splits[0], config.data.max_objects
     over = [record for record in train.records if len(record.classes) > room]
@@ -81,7 +108,7 @@ def tell_counts(splits: list[Split], config: Config, findings: Findings) -> None
         empty = [split.label(record) for record in split.records if not len(record.classes)]
         left_out = "" if config.data.empty_images or split is not train else "; data.empty_images leaves them out"
         findings.add("info", "image", f"without boxes{left_out}", empty)
-        crowd = "used as ordinary boxes" if config.data.crowd else "left out of training"
+        crowd = "treated as ordinary boxes" if config.data.crowd else "left out of training"
         findings.add("info", "crowd box", crowd, [f"{split.name}: {split.crowd}"], count=split.crowd)
 
 

@@ -4,9 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import pytest
-from damages import ALSO, DAMAGES, Folder, damaged, where_found
+from damages import ALSO, DAMAGES, Folder, damaged, where_found, width_of
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "configs/shapes.py"
@@ -23,7 +22,7 @@ def test_a_sound_set_passes(shapes, check, tmp_path):
     assert train["classes"]["circle"] == sum(entry["category_id"] == 1 for entry in truth)
     assert train["longer_side_px"]["32"] == sum(32 <= max(entry["bbox"][2:]) < 64 for entry in truth)
     assert train["small"] == sum(entry["bbox"][2] * entry["bbox"][3] < 32**2 for entry in truth)
-    assert cv2.imread(str(tmp_path / "out/samples.jpg")).shape[1] == 4 * 508 + 3 * 8
+    assert width_of(tmp_path / "out/samples.jpg") == 4 * 508 + 3 * 8
 
 
 @pytest.mark.parametrize("name", DAMAGES)
