@@ -3,14 +3,11 @@
 import dataclasses
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cornerjax.check.findings import Findings
 from cornerjax.config import Data
 from cornerjax.data import coco
-from cornerjax.data.coco import Place
+from cornerjax.data.coco import ImageEntry, Json, ObjectEntry, Place
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
 
@@ -41,7 +38,7 @@ class Split:
         """How findings name an image."""
         inside = record.path.is_relative_to(self.folder)  # a file_name may be a whole path
         file = record.path.relative_to(self.folder) if inside else record.path
-        return _label(self.name, {"file_name": file, "id": record.image_id})
+        return _label(self.name, file, record.image_id)
 
 
 def read_split(data: Data, split: str, findings: Findings) -> Split:
@@ -61,19 +58,11 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     folder = file.parent if place else _folder(Path(data.root), split, data.images, file, images)
     reader = _Objects(name, images, categories, findings, crowd=data.crowd)
     reader.read(content["annotations"])
-    order = {category_id: i for i, category_id in enumerate(categories)}
-    records = []
-    for image_id, image in images.items():
-        objects = reader.objects[image_id]
-        boxes = np.array([box for box, _ in objects], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        classes = np.array([order[category_id] for _, category_id in objects], np.int32)
-        path, stored = place(image) if place else (folder / image["file_name"], None)
-        records.append(Record(image_id, path, image["height"], image["width"], boxes, classes, stored))
+    records = coco.make_records(images.values(), reader.objects, categories, place or coco.in_folder(folder))
     return Split(name, file, folder, records, categories, reader.crowds)
 
 
-def _open(root: str, split: str) -> tuple[Path, dict[str, Any], Place | None]:
+def _open(root: str, split: str) -> tuple[Path, Json, Place | None]:
     """The JSON of a split, its content, and where the images lie, if not in a folder."""
     if root.startswith("tfds:"):
         from cornerjax.data.tfds import find_split  # not before it is needed: it imports tensorflow_datasets
@@ -88,11 +77,11 @@ def _open(root: str, split: str) -> tuple[Path, dict[str, Any], Place | None]:
     return file, coco.read_annotations(file), None
 
 
-def _label(split: str, image: dict[str, Any]) -> str:
-    return f"{split}/{image['file_name']} (id {image['id']})"
+def _label(split: str, file: Path | str, image_id: int) -> str:
+    return f"{split}/{file} (id {image_id})"
 
 
-def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, str]:
+def _categories(entries: list[Json], split: str, findings: Findings) -> dict[int, str]:
     categories: dict[int, str] = {}
     nameless, repeated = [], []
     for entry in entries:
@@ -120,22 +109,22 @@ def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -
     return dict(sorted(categories.items()))
 
 
-def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, dict[str, Any]]:
-    """Id -> entry, in the order of the ids; of two with one id the first."""
-    images: dict[int, dict[str, Any]] = {}
+def _images(entries: list[Json], split: str, findings: Findings) -> dict[int, ImageEntry]:
+    """Id -> image, in the order of the ids; of two with one id the first."""
+    images: dict[int, ImageEntry] = {}
     nameless, sizeless, repeated, files = [], [], [], defaultdict(list)
     for entry in entries:
         if type(entry.get("id")) is not int or not isinstance(entry.get("file_name"), str):
             nameless.append(f"{split}: {_short(entry)}")
             continue
-        files[Path(entry["file_name"])].append(entry["id"])
-        sizes = [entry.get("width"), entry.get("height")]
+        image_id, name, sizes = entry["id"], entry["file_name"], [entry.get("height"), entry.get("width")]
+        files[Path(name)].append(image_id)
         if not all(type(size) is int and 0 < size < coco.TOO_FAR for size in sizes):
-            sizeless.append(f"{_label(split, entry)}: {sizes[0]}x{sizes[1]}")
-        elif entry["id"] in images:
-            repeated.append(f"{_label(split, entry)} and {images[entry['id']]['file_name']}")
+            sizeless.append(f"{_label(split, name, image_id)}: {sizes[1]}x{sizes[0]}")
+        elif image_id in images:
+            repeated.append(f"{_label(split, name, image_id)} and {images[image_id].file_name}")
         else:
-            images[entry["id"]] = entry
+            images[image_id] = ImageEntry(image_id, name, entry["height"], entry["width"])
     twice = [f"{split}/{file} (ids {', '.join(map(str, ids))})" for file, ids in files.items() if len(ids) > 1]
     findings.add("error", "image entry", "without an integer id and a file_name", nameless)
     findings.add("error", "image", "without a height and width that are positive integers", sizeless)
@@ -144,12 +133,12 @@ def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> di
     return dict(sorted(images.items()))
 
 
-def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, dict[str, Any]]) -> Path:
+def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, ImageEntry]) -> Path:
     """The folder of the images, by the first that is there."""
     first_error: InputError | None = None
     for image in entries.values():
         try:
-            return coco.image_folder(root, split, images, file, image["file_name"])
+            return coco.image_folder(root, split, images, file, image.file_name)
         except InputError as e:
             first_error = first_error or e
     assert first_error is not None
@@ -162,19 +151,19 @@ class _Objects:
     def __init__(
         self,
         split: str,
-        images: dict[int, dict[str, Any]],
+        images: dict[int, ImageEntry],
         categories: dict[int, str],
         findings: Findings,
         *,
         crowd: bool,
     ):
-        self.objects: dict[int, list[tuple[list[float], int]]] = defaultdict(list)
+        self.objects: dict[int, list[ObjectEntry]] = defaultdict(list)
         self.crowds = 0
         self._split, self._images, self._categories, self._crowd = split, images, categories, crowd
         self._findings = findings
         self._noted: dict[str, list[str]] = defaultdict(list)
 
-    def read(self, entries: list[dict[str, Any]]) -> None:
+    def read(self, entries: list[Json]) -> None:
         ids, boxes = set(), set()
         for entry in coco.in_order(entries):
             if (annotation_id := str(entry.get("id"))) in ids and "id" in entry:
@@ -187,10 +176,10 @@ class _Objects:
                 self._note("twice", entry, f"{self._categories[category_id]} {box}")
                 # Training takes it twice, and so does what follows.
             boxes.add(key)
-            self.objects[image_id].append(([float(v) for v in box], category_id))
+            self.objects[image_id].append(ObjectEntry([float(v) for v in box], category_id))
         self._tell(len(entries))
 
-    def _is_sound(self, entry: dict[str, Any]) -> bool:
+    def _is_sound(self, entry: Json) -> bool:
         """Whether training would take it as an object."""
         image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
         if type(image_id) is not int or image_id not in self._images:
@@ -206,17 +195,17 @@ class _Objects:
                 return False
         if box[2] == 0 or box[3] == 0:
             return self._note("flat", entry, f"bbox {box}")
-        height, width = self._images[image_id]["height"], self._images[image_id]["width"]
-        if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+        height, width = self._images[image_id].height, self._images[image_id].width
+        if coco.is_outside(box, height, width):
             return self._note("outside", entry, f"bbox {box} in {width}x{height}")
         if min(box[:2]) < -BEYOND_PX or box[0] + box[2] > width + BEYOND_PX or box[1] + box[3] > height + BEYOND_PX:
             self._note("beyond", entry, f"bbox {box} in {width}x{height}")
         return True
 
-    def _note(self, what: str, entry: dict[str, Any], value: str) -> bool:
+    def _note(self, what: str, entry: Json, value: str) -> bool:
         image_id = entry.get("image_id")
         image = self._images.get(image_id) if type(image_id) is int else None
-        where = _label(self._split, image) if image else self._split
+        where = _label(self._split, image.file_name, image.image_id) if image else self._split
         self._noted[what].append(f"{where}, annotation {entry.get('id')}" + (f": {value}" if value else ""))
         return False
 
@@ -236,7 +225,7 @@ class _Objects:
         add("warning", "box", "of width or height 0, left out of training", noted["flat"])
         add("warning", "box", "with the class and place of another in the image", noted["twice"])
         add("warning", "annotation", "with an id that another has", noted["id taken"])
-        largest = [max(box) for boxes in self.objects.values() for box, _ in boxes]
+        largest = [max(entry.bbox) for of_image in self.objects.values() for entry in of_image]
         if largest and max(largest) <= 1:
             add(
                 "error",
@@ -247,6 +236,6 @@ class _Objects:
             )
 
 
-def _short(entry: dict[str, Any]) -> str:
+def _short(entry: Json) -> str:
     text = str(entry)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -17,13 +17,12 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cornerjax import cli
 from cornerjax.config import Data
-from cornerjax.data.coco import in_order, read_annotations
+from cornerjax.data.coco import Json, in_order, read_annotations
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
@@ -54,7 +53,7 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
         splits: as for open_source.
         out: folder to write; it must not be there yet, or be empty, and neither the current folder nor a mount point.
         shard_mb: size of a file, about, in 10^6 bytes.
-    Raises: InputError: the folder cannot be opened, the splits differ in their classes, or `out` cannot be written.
+    Raises: InputError: the folder cannot be opened, two classes of a split share a name, or `out` cannot be written.
     """
     if data.root.startswith("tfds:"):
         raise InputError(f"--root {data.root} is a TFDS set already; expected a COCO-format folder")
@@ -111,17 +110,20 @@ def _name(split: str) -> str:
 
 
 def _check_classes(sources: list[Source]) -> None:
-    for source in sources[1:]:
-        if (source.class_names, source.category_ids) != (sources[0].class_names, sources[0].category_ids):
-            raise InputError(f"{source.annotation_file} has other categories than {sources[0].annotation_file}")
-    names = sources[0].class_names
-    if len(set(names)) < len(names):
-        raise InputError(f"{sources[0].annotation_file}: two categories have the same name, which TFDS does not take")
+    for source in sources:
+        names = source.class_names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(
+                f"{source.annotation_file}: two categories have the name {twice!r}, which TFDS does not take; "
+                "rename or merge them"
+            )
 
 
 def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     import tensorflow_datasets as tfds  # not before the options are right: it takes a second
 
+    names = list(dict.fromkeys(name for source in sources.values() for name in source.class_names))
     features = tfds.features.FeaturesDict(  # those of TFDS's own coco
         {
             "image": tfds.features.Image(),
@@ -132,7 +134,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
                     "id": np.int64,
                     "area": np.int64,
                     "bbox": tfds.features.BBoxFeature(),
-                    "label": tfds.features.ClassLabel(names=next(iter(sources.values())).class_names),
+                    "label": tfds.features.ClassLabel(names=names),
                     "is_crowd": np.bool_,
                 }
             ),
@@ -154,15 +156,19 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     writer.initialize_splits(list(sources))
     for name, source in sources.items():
         count = len(source.records)
-        writer.add_examples({name: cli.progress(_examples(source), total=count, what=f"packing {name}")})
+        writer.add_examples({name: cli.progress(_examples(source, names), total=count, what=f"packing {name}")})
     writer.close_all()
 
 
-def _examples(source: Source) -> Iterator[dict[str, Any]]:
-    """What TFDS keeps of each image, in the order of the annotation file: its entries are the index of the shards."""
+def _examples(source: Source, class_names: list[str]) -> Iterator[Json]:
+    """What TFDS keeps of each image, in the order of the annotation file: its entries are the index of the shards.
+
+    Args:
+        class_names: of all splits: TFDS has one list of labels for them.
+    """
     content = read_annotations(source.annotation_file)
     records = {record.image_id: record for record in source.records}
-    order = {category_id: i for i, category_id in enumerate(source.category_ids)}
+    label = dict(zip(source.category_ids, map(class_names.index, source.class_names), strict=True))
     objects = defaultdict(list)
     for number, entry in enumerate(in_order(content["annotations"]), start=1):
         record = records[entry["image_id"]]
@@ -171,7 +177,7 @@ def _examples(source: Source) -> Iterator[dict[str, Any]]:
                 "id": entry["id"] if type(entry.get("id")) is int else number,
                 "area": _area(entry),
                 "bbox": _relative(entry["bbox"], record),
-                "label": order[entry["category_id"]],
+                "label": label[entry["category_id"]],
                 "is_crowd": bool(entry.get("iscrowd")),
             }
         )
@@ -184,9 +190,11 @@ def _examples(source: Source) -> Iterator[dict[str, Any]]:
         }
 
 
-def _area(entry: dict[str, Any]) -> int:
-    area: Any = entry.get("area")
-    return int(area if type(area) in (int, float) and math.isfinite(area) else entry["bbox"][2] * entry["bbox"][3])
+def _area(entry: Json) -> int:
+    area = entry.get("area")
+    if isinstance(area, int | float) and math.isfinite(area):
+        return int(area)
+    return int(entry["bbox"][2] * entry["bbox"][3])
 
 
 def _relative(box: list[float | int], record: Record) -> np.ndarray:

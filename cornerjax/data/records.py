@@ -42,6 +42,8 @@ class Record:
         boxes: x1 y1 x2 y2 in pixels of the image.
         classes: from 0.
         stored: where the image lies; None: in the file `path`.
+        points: what else is known of the objects as x, y in pixels of the image; the names end in "_points", as
+            "extreme_points" does.
     """
 
     image_id: int
@@ -51,6 +53,12 @@ class Record:
     boxes: Float[np.ndarray, "n 4"]
     classes: Int[np.ndarray, "n"]
     stored: Stored | None = None
+    points: dict[str, Float[np.ndarray, "n _ 2"]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def objects(self) -> dict[str, np.ndarray]:
+        """Everything that is known of the objects, one row each: "boxes", "classes" and all of `points`."""
+        return {"boxes": self.boxes, "classes": self.classes} | self.points
 
     @property
     def objects(self) -> Objects:

@@ -9,12 +9,11 @@ import json
 import re
 import uuid
 from pathlib import Path
-from typing import Any
 
 from etils import epath
 
 from cornerjax.config import Data
-from cornerjax.data.coco import Place, make_source, read_annotations
+from cornerjax.data.coco import ImageEntry, Json, Place, make_source, read_annotations
 from cornerjax.data.records import Source, Stored
 from cornerjax.data.shards import Shards, cache_folder
 from cornerjax.data.tfds_index import make_index
@@ -35,7 +34,7 @@ def open_tfds(data: Data, name: str, split: str) -> Source:
     return make_source(content, file, data, lambda images: place)
 
 
-def find_split(name: str, split: str) -> tuple[Path, dict[str, Any], Place]:
+def find_split(name: str, split: str) -> tuple[Path, Json, Place]:
     """The COCO-format JSON of a split, its content, and where each of its images lies; errors as open_tfds."""
     shards = Shards(name, split)
     own = _own_annotations(shards)
@@ -48,7 +47,7 @@ def find_split(name: str, split: str) -> tuple[Path, dict[str, Any], Place]:
     return file, content, _place(shards, content["images"], turned=own is not None)
 
 
-def _place(shards: Shards, images: list[dict[str, Any]], *, turned: bool) -> Place:
+def _place(shards: Shards, images: list[Json], *, turned: bool) -> Place:
     """Where the images lie: the entries of the JSON stand in the order of the shards."""
     positions = {image["id"]: i for i, image in enumerate(images) if type(image.get("id")) is int}
     # The id tells that an image is the right one, where the set has it and it is a number.
@@ -64,9 +63,9 @@ def _place(shards: Shards, images: list[dict[str, Any]], *, turned: bool) -> Pla
             raise InputError(f"{path} should have the id {image_id}, but {stored_id} lies in its place")
         return example["image"]
 
-    def place(image: dict[str, Any]) -> tuple[Path, Stored]:
-        path = shards.folder / image["file_name"]
-        return path, Stored(shards.folder, functools.partial(read, positions[image["id"]], image["id"], path), turned)
+    def place(image: ImageEntry) -> tuple[Path, Stored]:
+        path, position = shards.folder / image.file_name, positions[image.image_id]
+        return path, Stored(shards.folder, functools.partial(read, position, image.image_id, path), turned)
 
     return place
 
@@ -80,7 +79,7 @@ def _own_annotations(shards: Shards) -> Path | None:
     return file if file.is_file() else None
 
 
-def _index(shards: Shards) -> tuple[Path, dict[str, Any]]:
+def _index(shards: Shards) -> tuple[Path, Json]:
     """The index of a split, made where there is none, and its content."""
     made_of, name = _made_of(shards), f"cornerjax_{_file_name(shards.split)}.json"
     files = [shards.folder / name, cache_folder(str(shards.folder)) / name]
@@ -104,7 +103,7 @@ def _file_name(split: str) -> str:
     return plain if plain == split else f"{plain}-{hashlib.sha256(split.encode()).hexdigest()[:8]}"
 
 
-def _made_of(shards: Shards) -> dict[str, Any]:
+def _made_of(shards: Shards) -> Json:
     """What an index is made of; another set gives another."""
     files = []
     for part in shards.files:
@@ -116,7 +115,7 @@ def _made_of(shards: Shards) -> dict[str, Any]:
     return {"made_by": MADE_BY, "split": shards.split, "files": files}
 
 
-def _read_index(file: Path) -> dict[str, Any] | None:
+def _read_index(file: Path) -> Json | None:
     """A cached index; None where there is none, or a damaged one."""
     try:
         content = read_annotations(file)

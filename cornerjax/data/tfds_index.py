@@ -9,6 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from cornerjax.cli import progress
+from cornerjax.data.coco import Json
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.shards import Shards
 from cornerjax.errors import InputError
@@ -18,7 +19,7 @@ NAMES = ("image/filename", "image/file_name", "id")  # and the name of an image
 CROWDS = ("is_crowd", "is_group_of", "is_difficult")  # and objects that an evaluation counts neither right nor wrong
 
 
-def make_index(shards: Shards) -> dict[str, list[dict[str, Any]]]:
+def make_index(shards: Shards) -> dict[str, list[Json]]:
     """Read a split through.
 
     Returns: "images", in the order in which they are stored, "annotations" and "categories". Image ids that the set
@@ -66,7 +67,7 @@ def _find_objects(shards: Shards) -> tuple[str, str]:
     )
 
 
-def _image(example: dict[str, Any], position: int, shards: Shards) -> dict[str, Any]:
+def _image(example: dict[str, Any], position: int, shards: Shards) -> Json:
     """COCO's entry of an image; the id is None where the set has none."""
     try:
         with Image.open(io.BytesIO(example["image"])) as image:
@@ -82,7 +83,7 @@ def _image(example: dict[str, Any], position: int, shards: Shards) -> dict[str, 
     return {"id": image_id, "file_name": (names or [f"{number:012}.jpg"])[0], "height": height, "width": width}
 
 
-def _objects(objects: dict[str, Any], category_ids: list[int], image: dict[str, Any]) -> list[dict[str, Any]]:
+def _objects(objects: dict[str, Any], category_ids: list[int], image: Json) -> list[Json]:
     """COCO's entries of the objects of an image; image_id is the image itself, until all have their ids."""
     entries = []
     for i, box in enumerate(objects["bbox"]):
@@ -107,7 +108,7 @@ def to_xywh(box: Float[np.ndarray, "4"], height: int, width: int) -> list[float]
     return [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
 
 
-def _number(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
+def _number(images: list[Json], annotations: list[Json]) -> None:
     """Fill in the ids that the set does not have."""
     if any(image["id"] is None for image in images):
         by_name = sorted(images, key=lambda image: image["file_name"])

@@ -23,6 +23,7 @@ def check(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", ["check", *map(str, args), "--out", str(tmp_path / "out")])
         with pytest.raises(SystemExit) as end:
             main()
+        assert isinstance(end.value.code, int)
         return end.value.code, capsys.readouterr().out, json.loads((tmp_path / "out/report.json").read_text())
 
     return call

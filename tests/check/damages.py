@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 from PIL import Image
 
 
@@ -44,8 +43,9 @@ class Folder:
         image.save(self.photo(i), exif=exif)
 
     def as_cut_png(self, i: int) -> None:
-        _, png = cv2.imencode(".png", cv2.imread(str(self.photo(i))))
-        self.photo(i).write_bytes(png.tobytes()[:-4])
+        with Image.open(self.photo(i)) as image:
+            image.save(self.photo(i), "png")
+        self.photo(i).write_bytes(self.photo(i).read_bytes()[:-4])
 
 
 # What is done to a set; the level of the finding and a part of its text; where it is said to be.
@@ -152,7 +152,7 @@ DAMAGES = {
     ),
     "too small": (
         lambda f: f.add_box(23, [61, 61, 1.5, 1.5]),
-        "warning: with both corners in one cell",
+        "warning: with all keypoints in one cell",
         "train/000023.jpg (id 23): 1",
     ),
     "corners in one cell": (
@@ -197,3 +197,8 @@ def damaged(shapes: Path, path: Path, names) -> Path:
         DAMAGES[name][0](folder)
     folder.save()
     return path
+
+
+def width_of(picture: Path) -> int:
+    with Image.open(picture) as image:
+        return image.width

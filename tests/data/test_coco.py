@@ -55,7 +55,7 @@ def test_records(tmp_path):
 
 def test_objects_stand_in_the_order_of_their_ids(tmp_path):
     """Those without an id come first, as in the file."""
-    ids = ({"id": 8}, {}, {"id": 2}, {"id": None})
+    ids: list[dict] = [{"id": 8}, {}, {"id": 2}, {"id": None}]
     boxes = [{"image_id": 7, "category_id": 4, "bbox": [i, 1, 2, 2]} | own for i, own in enumerate(ids)]
     write(tmp_path, annotations="annotations/train.json")
     content = json.loads((tmp_path / "annotations/train.json").read_text())
