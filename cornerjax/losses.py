@@ -100,7 +100,9 @@ def batch_counts(targets: Mapping[str, Array], keypoints: Sequence[Keypoint], *,
     return counts | {"objects": valid.sum().astype(jnp.float32), "images": jnp.asarray(float(len(valid)), jnp.float32)}
 
 
-def heat_loss(maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keypoint], counts: Losses) -> Float[Array, ""]:
+def heat_loss(
+    maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keypoint], counts: Losses
+) -> Float[Array, ""]:
     """The focal losses of the heat maps of all keypoints, added up.
 
     Args:
@@ -119,7 +121,9 @@ def heat_loss(maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keyp
     )
 
 
-def offset_loss(maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keypoint], counts: Losses) -> Float[Array, ""]:
+def offset_loss(
+    maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keypoint], counts: Losses
+) -> Float[Array, ""]:
     """The offset losses of all keypoints that have offsets, added up.
 
     Args:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from cornerjax import cli
-from cornerjax.config import Config, Data, load_recipe
+from cornerjax.config import Config, load_recipe
 from cornerjax.errors import InputError
 
 
@@ -49,7 +49,7 @@ def published_squeeze() -> Config:
     from cornerjax.detectors import get_detector
 
     squeeze = get_detector("cornernet_squeeze")
-    return Config(model=squeeze.defaults, data=Data(crop_px=squeeze.crop_px))
+    return squeeze.defaults
 
 
 if __name__ == "__main__":

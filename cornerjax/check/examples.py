@@ -56,15 +56,16 @@ class Examples:
     Args:
         split: to train on.
         config: with model.num_classes filled in.
-        detector: its crop, encode and render are used.
-        keypoints: the names of its keypoints.
+        detector: its keypoints, crop, encode and render are used.
     Attributes:
+        detector: as given.
+        keypoints: the names of its keypoints.
         order: the records as the epoch takes them.
     """
 
-    def __init__(self, split: Split, config: Config, detector: Detector, keypoints: Sequence[str]):
-        self.config, self.keypoints = config, keypoints
-        self._detector = detector
+    def __init__(self, split: Split, config: Config, detector: Detector):
+        self.config, self.detector = config, detector
+        self.keypoints = [keypoint.name for keypoint in detector.keypoints]
         records = [record for record in split.records if config.data.empty_images or len(record.classes)]
         number = len(records)
         self.order = [records[order.image_index(i, seed=config.seed, num_images=number)] for i in range(number)]
@@ -73,8 +74,8 @@ class Examples:
     def make(self, record: Record, image: UInt8[np.ndarray, "h0 w0 3"]) -> TrainingExample:
         """The example of a record, of the image of the record's size; the same as `data.pipeline.make_example`'s."""
         draws, image, objects = self._crop(record, image)
-        encoded = self._detector.encode(objects, self.config)
-        maps = self._detector.render(encoded, self.config, np)
+        encoded = self.detector.encode(objects, self.config)
+        maps = self.detector.render(encoded, self.config, np)
         pixels = finish_image(image, draws.flip, draws.jitter_order, draws.jitter, draws.lighting, np)
         return TrainingExample(np.asarray(pixels), objects, encoded, maps, draws.flip)
 
@@ -83,12 +84,12 @@ class Examples:
         if record.image_id not in self._positions or image.shape[:2] != (record.height, record.width):
             return None
         _, _, objects = self._crop(record, image)
-        encoded = self._detector.encode(objects, self.config)
+        encoded = self.detector.encode(objects, self.config)
         one_cell, collisions = in_one_cell(encoded, self.keypoints), count_collisions(encoded, self.keypoints)
         return Fit(len(objects["classes"]), int(one_cell.sum()), collisions, int(ignored(encoded).sum()))
 
     def _crop(self, record: Record, image: np.ndarray) -> tuple[Draws, np.ndarray, Objects]:
-        return crop_at(self._positions[record.image_id], record, image, self.config, self._detector.crop)
+        return crop_at(self._positions[record.image_id], record, image, self.config, self.detector.crop)
 
 
 def in_one_cell(encoded: dict[str, np.ndarray], keypoints: Sequence[str]) -> Bool[np.ndarray, "n"]:

@@ -1,6 +1,6 @@
 """Samples of the set as people see them: the image with its boxes, the training crop with its targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, ignored, in_one_cell
-from cornerjax.config import Config
 from cornerjax.data.records import Record, read_image
 from cornerjax.drawing import class_colour, draw_boxes, draw_heat, layer_colour, sheet
 from cornerjax.ops.pixels import MEAN, STD
@@ -17,7 +16,6 @@ PANEL_PX = 512  # longer side, about
 WHITE = (255, 255, 255)
 Picture = UInt8[np.ndarray, "_ _ 3"]
 LabelledMaps = list[tuple[str, np.ndarray]]  # label, map (h, w) in [0, 1]
-TargetPanels = Callable[[dict[str, np.ndarray], Config], dict[str, LabelledMaps]]  # see draw_samples
 
 
 def draw_samples(
@@ -25,8 +23,6 @@ def draw_samples(
     examples: Examples,
     records: Sequence[Record],
     class_names: Sequence[str],
-    *,
-    target_panels: TargetPanels | None = None,
 ) -> None:
     """Write a sheet with a row of panels a sample: the image with its boxes, the crop with the heat maps of all
     keypoints in the colours of the classes, and the crop with other maps that the detector learns from.
@@ -35,8 +31,6 @@ def draw_samples(
         file: .jpg to write.
         examples: gives the crops.
         records: to draw; at least one.
-        target_panels: given what the detector's render gives, the titles of more panels and the maps in each; every
-            sample has the same. None: there are no more.
     Raises: OSError: the file cannot be written.
     """
     rows = []
@@ -44,7 +38,7 @@ def draw_samples(
         image = read_image(record)
         example = examples.make(record, image)
         panels = [image_panel(record, image, class_names), target_panel(example, examples.keypoints)]
-        others = target_panels(example.maps, examples.config) if target_panels else {}
+        others = examples.detector.target_panels(example.maps, examples.config)  # every sample has the same
         rows.append([*panels, *(map_panel(example, title, maps) for title, maps in others.items())])
     columns = len(rows[0]) * min(2, len(rows))
     _, content = cv2.imencode(".jpg", sheet([panel for row in rows for panel in row], columns=columns))

@@ -5,29 +5,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, choose, note_fit
 from cornerjax.check.figures import compare_classes, figures_of, note_counts, table
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import compare_pictures, find_unnamed, inspect_split
-from cornerjax.check.pictures import LabelledMaps, draw_samples
-from cornerjax.config import Config, check
-from cornerjax.detectors import get_detector
+from cornerjax.check.pictures import draw_samples
+from cornerjax.config import Config
+from cornerjax.detectors import check
 from cornerjax.errors import InputError
-
-KEYPOINTS = ("tl", "br")
-
-
-def attention_panels(maps: dict[str, np.ndarray], config: Config) -> dict[str, LabelledMaps]:
-    """A panel with the attention maps of CornerNet-Saccade, the map for large objects first."""
-    found = [
-        (f"{least}-{most} px", maps[f"attention_{i}"][..., 0])
-        for i, (least, most) in enumerate(config.data.attention_px)
-        if f"attention_{i}" in maps
-    ]
-    return {"attention": found} if found else {}
 
 
 def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, samples: int) -> Findings:
@@ -41,12 +27,11 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
         samples: training examples drawn; 0: no picture.
     Raises: InputError: the set cannot be opened, the configuration makes no sense, or `out` cannot be written.
     """
-    check(config)
-    detector, findings = get_detector(config.model.detector), Findings()
+    detector, findings = check(config), Findings()
     splits = [read_split(config.data, name, findings) for name in names]
     config = _with_classes(config, len(splits[0].categories))
     detector.check(config)
-    examples = Examples(splits[0], config, detector, KEYPOINTS)
+    examples = Examples(splits[0], config, detector)
     files = [inspect_split(split, None if i else examples.measure, findings) for i, split in enumerate(splits)]
     fits = {record.image_id: file.fit for record, file in zip(splits[0].records, files[0], strict=True) if file.fit}
     compare_pictures(splits, files, findings)
@@ -67,7 +52,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
         (out / "report.json").write_text(json.dumps(report, indent=1))
         if chosen:
             class_names = list(splits[0].categories.values())
-            draw_samples(out / "samples.jpg", examples, chosen, class_names, target_panels=attention_panels)
+            draw_samples(out / "samples.jpg", examples, chosen, class_names)
     except OSError as e:
         raise InputError(f"cannot write {out}: {e.strerror}") from None
     (height, width), stride = config.data.crop_px, detector.stride(config.model)

@@ -56,14 +56,9 @@ class Record:
     points: dict[str, Float[np.ndarray, "n _ 2"]] = dataclasses.field(default_factory=dict)
 
     @property
-    def objects(self) -> dict[str, np.ndarray]:
+    def objects(self) -> Objects:
         """Everything that is known of the objects, one row each: "boxes", "classes" and all of `points`."""
         return {"boxes": self.boxes, "classes": self.classes} | self.points
-
-    @property
-    def objects(self) -> Objects:
-        """What is known of the objects, by name; see data/geometry.py."""
-        return {"boxes": self.boxes, "classes": self.classes}
 
     @property
     def folder(self) -> Path:

@@ -77,7 +77,7 @@ def test_the_examples_are_those_of_training(recipe, shapes):
     )
     detector = get_detector(config.model.detector)
     split, source = read_split(config.data, "train", Findings()), open_source(config.data, "train")
-    examples = Examples(split, config, detector, ("tl", "br"))
+    examples = Examples(split, config, detector)
     for position in (0, 7, 29):
         theirs = make_example(
             source, config, position, encode=detector.encode, render=detector.render, crop=detector.crop
