@@ -75,7 +75,7 @@ class Examples:
         """The example of a record, of the image of the record's size; the same as `data.pipeline.make_example`'s."""
         draws, image, objects = self._crop(record, image)
         encoded = self.detector.encode(objects, self.config)
-        maps = self.detector.render(encoded, self.config, np)
+        maps = {name: np.asarray(value) for name, value in self.detector.render(encoded, self.config, np).items()}
         pixels = finish_image(image, draws.flip, draws.jitter_order, draws.jitter, draws.lighting, np)
         return TrainingExample(np.asarray(pixels), objects, encoded, maps, draws.flip)
 

@@ -181,8 +181,8 @@ class CornerDetector(Detector[C]):
     """Pairs of corners, grouped by tags; base.Detector says what each method is."""
 
     keypoints = CORNERS
-    parts = ("heat maps", "tags", "offsets")
-    overlays = (Overlay("tags", draw_tags_overlay),)
+    parts: tuple[str, ...] = ("heat maps", "tags", "offsets")
+    overlays: tuple[Overlay, ...] = (Overlay("tags", draw_tags_overlay),)
 
     def stride(self, model: CornerModel) -> int:
         return model.backbone.stride
@@ -236,7 +236,8 @@ class CornerDetector(Detector[C]):
     def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
         maps = outputs[-1]
         tags = {name: maps[name] for name in ("tl_tag", "br_tag")}
-        true = jax.vmap(partial(true_tags, tag_distance=config.test.tag_distance))(targets.encoded, tags)
+        encoded = jax.tree.map(jnp.asarray, targets.encoded)
+        true = jax.vmap(partial(true_tags, tag_distance=config.test.tag_distance))(encoded, tags)
         tags = {name: replaced(tags[name], true[name], targets.replaced["tags"]) for name in tags}
         return super().with_truth([*outputs[:-1], maps | tags], targets, config)
 

@@ -59,7 +59,7 @@ def pull_push(
 
 
 def tag_losses(
-    maps: Maps, targets: Mapping[str, Array], counts: Losses, *, push_itself: bool
+    maps: Maps, targets: Mapping[str, jax.Array], counts: Losses, *, push_itself: bool
 ) -> dict[str, Float[Array, ""]]:
     """pull_push at the corners of a batch, as means over its images.
 
@@ -107,7 +107,7 @@ def decode_corners(
         corners.append(found)
         tags.append(gather_cells(maps[f"{name}_tag"], found.cells)[..., 0].astype(jnp.float32))
     apart = jnp.abs(tags[0][:, :, None] - tags[1][:, None]) > tag_distance
-    return pair_corners(*corners, apart, num=max_pairs)
+    return pair_corners(corners[0], corners[1], apart, num=max_pairs)
 
 
 def pair_corners(tl: Peaks, br: Peaks, apart: Bool[Array, "b k k2"], *, num: int) -> Candidates:
