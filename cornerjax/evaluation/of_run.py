@@ -12,15 +12,17 @@ from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.errors import InputError
-from cornerjax.evaluation.analysis import analyse
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.compare.analysis import analyse
+from cornerjax.evaluation.draw.page import make_page
+from cornerjax.evaluation.draw.pictures import draw_pictures
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.options import Options
-from cornerjax.evaluation.oracles import ask_oracles, by_name, print_oracles
-from cornerjax.evaluation.page import make_page
-from cornerjax.evaluation.pictures import draw_pictures
-from cornerjax.evaluation.report import check_folder, write_report
-from cornerjax.evaluation.tables import print_tables
-from cornerjax.evaluation.timing import measure, print_timing
+from cornerjax.evaluation.oracles import ask_oracles, by_name
+from cornerjax.evaluation.output import check_folder, write_folder
+from cornerjax.evaluation.tables.analysis import print_tables
+from cornerjax.evaluation.tables.oracles import print_oracles
+from cornerjax.evaluation.tables.timing import print_timing
+from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
 from cornerjax.nn.functional import functional
@@ -79,7 +81,7 @@ def evaluate_run(asked: Options) -> None:
         predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
         page = make_page(analysis, asked.report_images, about=about, notes=notes, source=source, predictor=predictor)
     pictures = draw_pictures(source, detections, asked.pictures)
-    write_report(out, analysis, results, options=options, pictures=pictures, page=page, **more)
+    write_folder(out, analysis, results, options=options, pictures=pictures, page=page, **more)
     print(f"written: {out}{', with report.html' if page else ''}")
 
 

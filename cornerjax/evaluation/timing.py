@@ -11,8 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
@@ -146,18 +144,3 @@ def peak_memory() -> tuple[int, str]:
         return max(of_device["peak_bytes_in_use"] for of_device in stats), "device"
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
-
-
-def print_timing(timing: Timing) -> None:
-    """Print a row for each phase, images a second, memory and what was measured."""
-    table = Table("ms an image", "median", "mean")
-    for name, ms in timing.phases.items():
-        table.add_row(name, f"{ms.median:.2f}", f"{ms.mean:.2f}")
-    table.add_row("sum", "", f"{sum(ms.mean for ms in timing.phases.values()):.2f}")
-    Console().print(table)
-    print(
-        f"{timing.one_by_one:.1f} images/s if one phase waits for the other, {timing.as_it_runs:.1f} as it runs; "
-        f"peak memory of the {timing.peak_of} {timing.peak_bytes / 1e9:.2f} GB"
-    )
-    padded = ", ".join(f"{count} in {bucket}" for bucket, count in timing.buckets.items())
-    print(f"{timing.device}, batches of {timing.batch}, images: {padded}")

@@ -19,7 +19,7 @@ from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
 from cornerjax.training.guard import Guard
 from cornerjax.training.init import init_weights, record_of

@@ -15,8 +15,9 @@ from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
 from cornerjax.detectors.base import Truth
 from cornerjax.detectors.truth import make_targets
-from cornerjax.evaluation.coco import Evaluator, Result
-from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, combinations, print_oracles, verdict
+from cornerjax.evaluation.evaluator import Evaluator, Result
+from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, combinations, verdict
+from cornerjax.evaluation.tables.oracles import print_oracles
 from cornerjax.inference.procedure import Procedure
 from cornerjax.nn.functional import functional
 

@@ -9,7 +9,8 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from cornerjax.config import Config, Test
 from cornerjax.data.records import Record, Source, read_image
 from cornerjax.errors import InputError
-from cornerjax.evaluation.timing import measure, peak_memory, print_timing
+from cornerjax.evaluation.tables.timing import print_timing
+from cornerjax.evaluation.timing import measure, peak_memory
 from cornerjax.inference.procedure import Procedure
 
 SIZES = [(40, 40), (50, 61), (33, 47), (20, 30), (64, 50)]

@@ -70,7 +70,7 @@ def test_another_seed_gives_other_weights(config, straight, tmp_path, digest):
 def test_an_evaluation_that_fails_loses_nothing(config, straight, tmp_path, digest):
     """The state of the last step is saved before the error is passed on, and evaluated by the same command."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cornerjax.evaluation.coco.read_image", lambda record: 1 / 0)
+        patch.setattr("cornerjax.evaluation.evaluator.read_image", lambda record: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(config, tmp_path / "run")
     assert digest(tmp_path / "run") == digest(straight)

@@ -15,8 +15,9 @@ from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
 from cornerjax.errors import InputError
-from cornerjax.evaluation.coco import Evaluator, coco_results, from_results
-from cornerjax.evaluation.pictures import draw_pictures, shown
+from cornerjax.evaluation.coco import from_results, to_results
+from cornerjax.evaluation.draw.pictures import draw_pictures, shown
+from cornerjax.evaluation.evaluator import Evaluator
 
 IDS = (7, 90)  # category ids with gaps
 SIZES = [(50, 61), (40, 40), (64, 50), (50, 61), (33, 47)]
@@ -61,7 +62,7 @@ def test_true_boxes_found_give_ap_1(perfect):
 
 
 def test_results_have_the_ids_of_the_file(perfect, source):
-    results = coco_results(perfect.detections, source)
+    results = to_results(perfect.detections, source)
     assert [entry["image_id"] for entry in results] == [1000, 1000, 1001, 1001, 1002, 1002, 1003, 1003]
     assert [entry["category_id"] for entry in results[:2]] == [7, 90]
     np.testing.assert_allclose(results[0]["bbox"], [3, 4, 12, 16], atol=1e-4)
@@ -103,9 +104,9 @@ def test_results_have_two_decimals_where_wanted(golden):
     found = Detections(top[:, :4], top[:, 4], top[:, 5].astype(np.int32) - 1, ("?",) * 80)
     record = Record(7, Path("7.jpg"), 480, 640, np.zeros((0, 4), np.float32), np.zeros(0, np.int32))
     source = Source([record], ("?",) * 80, tuple(recorded["cls2coco"].tolist()), Path("none.json"))
-    results = coco_results([found], source, decimals=2)
+    results = to_results([found], source, decimals=2)
     assert [result["bbox"] for result in results] == recorded["bbox_f64"].tolist()
     assert [result["score"] for result in results] == recorded["score_f64"].tolist()
     assert [result["category_id"] for result in results] == recorded["category_id"].tolist()
-    plain = coco_results([found], source)
+    plain = to_results([found], source)
     np.testing.assert_array_equal([result["score"] for result in plain], top[:, 4])

@@ -10,9 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cornerjax.evaluation.average_precision import NAMES, average_precision
+from cornerjax.evaluation.compare.average_precision import NAMES, average_precision
 
-CASES = Path(__file__).parents[1] / "golden" / "metrics"
+CASES = Path(__file__).parents[2] / "golden" / "metrics"
 PUBLISHED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 TRUTH = {
     "images": [{"id": 5}, {"id": 9}],

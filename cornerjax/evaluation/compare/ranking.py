@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.errors import Kind
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.errors import Kind
 
 STEPS = 100  # of the threshold, over the range of the scores
 

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.discovery import SIZES
-from cornerjax.evaluation.errors import ERRORS, Errors
-from cornerjax.evaluation.voc import VocAP, mean_voc
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.errors import ERRORS, Errors
+from cornerjax.evaluation.compare.false_discovery import SIZES
+from cornerjax.evaluation.compare.voc import VocAP, mean_voc
 
 LONG = 30  # of more classes, only the best and the worst are printed
 EXTREMES = 10

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from cornerjax.data.records import Record, read_image
-from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.errors import Kind, TrueKind
-from cornerjax.evaluation.matching import MOST
-from cornerjax.evaluation.plots import HEAT_COLOURS
-from cornerjax.evaluation.ranking import ImageScore
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.errors import Kind, TrueKind
+from cornerjax.evaluation.compare.matching import MOST
+from cornerjax.evaluation.compare.ranking import ImageScore
+from cornerjax.evaluation.draw.plots import HEAT_COLOURS
 from cornerjax.inference.heat import Heat, find_heat
 from cornerjax.inference.predictor import Predictor
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cornerjax.evaluation.matching import Boxes, Matches
+from cornerjax.evaluation.compare.matching import Boxes, Matches
 
 RECALLS = np.linspace(0, 1, 101)  # at which COCO looks up the precision
 

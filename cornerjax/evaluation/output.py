@@ -14,10 +14,10 @@ import numpy as np
 
 from cornerjax import drawing
 from cornerjax.errors import InputError
-from cornerjax.evaluation.analysis import Analysis
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.voc import mean_voc
+from cornerjax.evaluation.draw.plots import save_plots
 from cornerjax.evaluation.options import EXTRAS
-from cornerjax.evaluation.plots import save_plots
-from cornerjax.evaluation.voc import mean_voc
 
 OURS = {
     "metrics.json",
@@ -38,7 +38,7 @@ def check_folder(
     """Refuse a folder that cannot be replaced, or that is not an evaluation with the same options.
 
     Args:
-        folder: where write_report is going to write; without links, as of Path.resolve.
+        folder: where write_folder is going to write; without links, as of Path.resolve.
         options: by name; as they will stand in metrics.json.
         extras: of EXTRAS, those that are going to be in metrics.json.
         inputs: files that are read.
@@ -97,7 +97,7 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
         )
 
 
-def write_report(
+def write_folder(
     folder: Path,
     analysis: Analysis,
     results: list[dict[str, Any]],

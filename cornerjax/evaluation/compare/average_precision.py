@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cornerjax.evaluation.matching import labels
+from cornerjax.evaluation.compare.matching import labels
 
 # In the order of COCOeval.stats.
 NAMES = (

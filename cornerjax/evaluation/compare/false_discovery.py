@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from cornerjax.evaluation.curves import matched_precision, mean_precision
-from cornerjax.evaluation.matching import Boxes, match_at
+from cornerjax.evaluation.compare.curves import matched_precision, mean_precision
+from cornerjax.evaluation.compare.matching import Boxes, match_at
 
 IOUS = np.linspace(0.05, 0.5, 10)
 NAMED = {"FD_5": 0, "FD_25": 4, "FD_50": 9}

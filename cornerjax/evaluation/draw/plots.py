@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.curves import RECALLS, Curve, mean_precision
-from cornerjax.evaluation.errors import ERRORS, Errors
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.curves import RECALLS, Curve, mean_precision
+from cornerjax.evaluation.compare.errors import ERRORS, Errors
 
 ALL_CLASSES = 10  # with more, only the best and the worst have a colour and a name
 EXTREMES = 5

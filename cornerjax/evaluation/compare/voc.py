@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cornerjax.evaluation.matching import Boxes, overlaps
+from cornerjax.evaluation.compare.matching import Boxes, overlaps
 
 ELEVEN = np.linspace(0, 1, 11)  # recalls at which VOC 2007 looks up the precision
 

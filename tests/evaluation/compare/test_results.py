@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cornerjax.errors import InputError
-from cornerjax.evaluation.results import read_ground_truth, read_results
+from cornerjax.evaluation.compare.results import read_ground_truth, read_results
 
 TRUTH = {
     "images": [{"id": 5}, {"id": 9, "width": 0}],

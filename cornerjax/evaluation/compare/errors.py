@@ -10,8 +10,8 @@ import enum
 import numpy as np
 from jaxtyping import Float, Int
 
-from cornerjax.evaluation.curves import in_coco_order, mean_precision, precision_by_class
-from cornerjax.evaluation.matching import Boxes, Matches, by_image, match, overlaps
+from cornerjax.evaluation.compare.curves import in_coco_order, mean_precision, precision_by_class
+from cornerjax.evaluation.compare.matching import Boxes, Matches, by_image, match, overlaps
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU from which a box is on an object, and up to which it is on none
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cornerjax.evaluation.matching import as_arrays
-from cornerjax.evaluation.voc import mean_voc, voc_average_precision
+from cornerjax.evaluation.compare.matching import as_arrays
+from cornerjax.evaluation.compare.voc import mean_voc, voc_average_precision
 
-CASES = Path(__file__).parents[1] / "golden" / "metrics"
+CASES = Path(__file__).parents[2] / "golden" / "metrics"
 
 
 def published(case):

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cornerjax.evaluation.average_precision import average_precision
-from cornerjax.evaluation.errors import Kind, TrueKind, find_errors
-from cornerjax.evaluation.matching import MOST, as_arrays
+from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.compare.errors import Kind, TrueKind, find_errors
+from cornerjax.evaluation.compare.matching import MOST, as_arrays
 
-CASES = Path(__file__).parents[1] / "golden" / "metrics"
+CASES = Path(__file__).parents[2] / "golden" / "metrics"
 TIDECV = json.loads((CASES / "tidecv.json").read_text())
 CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 

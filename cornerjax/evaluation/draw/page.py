@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 
 from cornerjax.cli import progress
 from cornerjax.data.records import Source
-from cornerjax.evaluation.analysis import Analysis
-from cornerjax.evaluation.average_precision import NAMES
-from cornerjax.evaluation.errors import Errors
-from cornerjax.evaluation.plots import HEAT_COLOURS, KIND_COLOURS, draw_confidence, draw_precision_recall
-from cornerjax.evaluation.ranking import score_images, score_range, worst_and_best
-from cornerjax.evaluation.voc import mean_voc
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.average_precision import NAMES
+from cornerjax.evaluation.compare.errors import Errors
+from cornerjax.evaluation.compare.ranking import score_images, score_range, worst_and_best
+from cornerjax.evaluation.compare.voc import mean_voc
+from cornerjax.evaluation.draw.plots import HEAT_COLOURS, KIND_COLOURS, draw_confidence, draw_precision_recall
 
 MEANINGS = {
     "correct": "the first box on an object of its class, at IoU 0.5 or more",
@@ -71,7 +71,7 @@ def make_page(
     worst, best = worst_and_best(score_images(analysis, scores.start), images if source else 0)
     cards: list[Any] = []
     if source:
-        from cornerjax.evaluation.cards import make_card  # imports jax, which nothing else here needs
+        from cornerjax.evaluation.draw.cards import make_card  # imports jax, which nothing else here needs
 
         records = {record.image_id: record for record in source.records}
         chosen = [*worst, *best]
@@ -104,7 +104,7 @@ def make_page(
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cornerjax.evaluation"),
+        loader=jinja2.PackageLoader("cornerjax.evaluation.draw"),
         autoescape=True,  # names of classes and files are data
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

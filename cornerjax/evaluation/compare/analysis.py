@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cornerjax.evaluation.average_precision import average_precision
-from cornerjax.evaluation.curves import Curve, curve, matched_precision
-from cornerjax.evaluation.discovery import false_discovery
-from cornerjax.evaluation.errors import Errors, find_errors
-from cornerjax.evaluation.matching import Boxes, as_arrays, match
-from cornerjax.evaluation.voc import VocAP, voc_average_precision
+from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.compare.curves import Curve, curve, matched_precision
+from cornerjax.evaluation.compare.errors import Errors, find_errors
+from cornerjax.evaluation.compare.false_discovery import false_discovery
+from cornerjax.evaluation.compare.matching import Boxes, as_arrays, match
+from cornerjax.evaluation.compare.voc import VocAP, voc_average_precision
 
 
 @dataclasses.dataclass(frozen=True)

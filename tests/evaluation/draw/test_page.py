@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from cornerjax.data.records import Record, Source
-from cornerjax.evaluation import cards
-from cornerjax.evaluation.analysis import analyse
-from cornerjax.evaluation.errors import Kind, TrueKind
-from cornerjax.evaluation.page import make_page
-from cornerjax.evaluation.plots import HEAT_COLOURS
-from cornerjax.evaluation.ranking import Scores, score_images, score_range, worst_and_best
+from cornerjax.evaluation.compare.analysis import analyse
+from cornerjax.evaluation.compare.errors import Kind, TrueKind
+from cornerjax.evaluation.compare.ranking import Scores, score_images, score_range, worst_and_best
+from cornerjax.evaluation.draw import cards
+from cornerjax.evaluation.draw.page import make_page
+from cornerjax.evaluation.draw.plots import HEAT_COLOURS
 from cornerjax.inference.heat import Heat
 from cornerjax.inference.predictor import Predictor
 

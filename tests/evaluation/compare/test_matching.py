@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
 
-from cornerjax.evaluation.average_precision import _index
-from cornerjax.evaluation.curves import matched_precision, mean_precision
-from cornerjax.evaluation.discovery import IOUS, SIZES, false_discovery
-from cornerjax.evaluation.matching import as_arrays, labels, match, match_at, overlaps
+from cornerjax.evaluation.compare.average_precision import _index
+from cornerjax.evaluation.compare.curves import matched_precision, mean_precision
+from cornerjax.evaluation.compare.false_discovery import IOUS, SIZES, false_discovery
+from cornerjax.evaluation.compare.matching import as_arrays, labels, match, match_at, overlaps
 
 
 def random_case(seed):
