@@ -156,12 +156,13 @@ def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> 
 
 def as_dict(analysis: Analysis) -> dict[str, Any]:
     """The numbers of an analysis as metrics.json has them, APs as parts of 1."""
-    errors = analysis.errors
-    kinds = {name: {"count": errors.counts[name], "dAP50": errors.gains[name]} for name in errors.counts}
+    gains = analysis.errors.gains
+    kinds = {name: {"count": count, "dAP50": gains[name]} for name, count in analysis.error_counts.items()}
     numbers = {
         **analysis.metrics,
         "false_discovery": analysis.false_discovery,
         "errors": kinds,
+        "errors_from_score": analysis.curve.best_threshold,
         "per_class": analysis.per_class,
     }
     if analysis.voc is not None:

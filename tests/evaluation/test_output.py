@@ -46,7 +46,9 @@ def test_what_is_written(written, analysis):
     metrics = json.loads((written / "metrics.json").read_text())
     assert metrics["AP50"] == pytest.approx(0.31195, abs=1e-3)
     assert metrics["voc"]["all_points"] == pytest.approx(0.31047718500906324)
-    assert metrics["errors"]["missed"] == {"count": 351, "dAP50": analysis.errors.gains["missed"]}
+    missed = {"count": analysis.error_counts["missed"], "dAP50": analysis.errors.gains["missed"]}
+    assert metrics["errors"]["missed"] == missed
+    assert metrics["errors_from_score"] == analysis.curve.best_threshold
     assert metrics["per_class"]["lamp"]["AP"] is None
     assert (metrics["step"], metrics["options"]) == (12, {"a": [1, 2]})
     assert sorted(path.name for path in (written / "pictures").iterdir()) == ["5.jpg", "sheet.jpg"]

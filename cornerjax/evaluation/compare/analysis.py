@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.compare.curves import Curve, curve, matched_precision
-from cornerjax.evaluation.compare.errors import Errors, find_errors
+from cornerjax.evaluation.compare.errors import Errors, count_errors, find_errors
 from cornerjax.evaluation.compare.false_discovery import false_discovery
 from cornerjax.evaluation.compare.matching import Boxes, as_arrays, match
 from cornerjax.evaluation.compare.voc import VocAP, voc_average_precision
@@ -26,6 +26,8 @@ class Analysis:
             0.5, and with it "F1", "precision" and "recall"}}.
         false_discovery: FD and its parts by name.
         errors: the kind of every box, and what each kind of error costs.
+        error_counts: how many there are of each kind of error, of the boxes from curve.best_threshold on: a detector
+            gives many boxes of low scores, which nobody uses; of all boxes where there is no such threshold.
         precision: at 101 recalls, of every class, for the IoUs 0.5 and 0.75.
         curve: precision and recall over the score, of all boxes together, at IoU 0.5.
         voc: PASCAL VOC's AP of every class at IoU 0.5, if asked for.
@@ -36,6 +38,7 @@ class Analysis:
     per_class: dict[str, dict[str, Any]]
     false_discovery: dict[str, float]
     errors: Errors
+    error_counts: dict[str, int]
     precision: dict[float, Float[np.ndarray, "c 101"]]
     curve: Curve
     voc: dict[str, VocAP] | None = None
@@ -58,14 +61,17 @@ def analyse(
         name: numbers | {"boxes": totals[label]} | _at_best(curve(boxes, matches, label=label))
         for label, (name, numbers) in enumerate(per_class.items())
     }
+    together, errors = curve(boxes, matches), find_errors(boxes, matches)
+    threshold = -np.inf if together.best_threshold is None else together.best_threshold
     return Analysis(
         boxes,
         metrics,
         details,
         false_discovery(boxes),
-        find_errors(boxes, matches),
+        errors,
+        count_errors(boxes, errors, threshold=threshold),
         {0.5: matched_precision(boxes, matches), 0.75: matched_precision(boxes, match(boxes, iou=0.75))},
-        curve(boxes, matches),
+        together,
         voc_average_precision(boxes) if voc else None,
     )
 

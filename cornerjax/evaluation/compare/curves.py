@@ -35,6 +35,11 @@ class Curve:
         """Where F1 is largest; None where nothing right was found."""
         return int(self.f1.argmax()) if self.f1.any() else None
 
+    @property
+    def best_threshold(self) -> float | None:
+        """The score from which on F1 is largest; None where nothing right was found."""
+        return None if self.best is None else float(self.thresholds[self.best])
+
 
 def curve(boxes: Boxes, matches: Matches, *, label: int | None = None) -> Curve:
     """Precision and recall over the score of one class, or of all boxes of all classes together.

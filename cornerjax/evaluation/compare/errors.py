@@ -52,8 +52,8 @@ class Errors:
         true_kinds: the TrueKind of every true box.
         found_index: row of the found box that found a true one; -1: none.
         ap50: of the boxes as they are.
-        counts: how many there are of each of ERRORS.
-        gains: AP50 gained by mending each of ERRORS; nan where there is nothing to find, or nothing left.
+        gains: AP50 gained by mending each of ERRORS, of boxes of any score, as AP counts them all; nan where there is
+            nothing to find, or nothing left.
     """
 
     kinds: Int[np.ndarray, "n"]
@@ -62,7 +62,6 @@ class Errors:
     true_kinds: Int[np.ndarray, "m"]
     found_index: Int[np.ndarray, "m"]
     ap50: float
-    counts: dict[str, int]
     gains: dict[str, float]
 
 
@@ -89,11 +88,22 @@ def find_errors(boxes: Boxes, matches: Matches | None = None) -> Errors:
     true_kinds[mistaken[true_kinds[mistaken] == TrueKind.MISSED]] = TrueKind.MISTAKEN
     true_kinds[boxes.true.crowd] = TrueKind.CROWD
 
-    counts = {name: int((kinds == Kind[name.upper()]).sum()) for name in ERRORS[:-1]}
-    counts["missed"] = int((true_kinds == TrueKind.MISSED).sum())
     ap50 = _average_precision(boxes, kinds, true_index, true_kinds)
     gains = {name: _average_precision(boxes, kinds, true_index, true_kinds, mended=name) - ap50 for name in ERRORS}
-    return Errors(kinds, true_index, ious, true_kinds, matches.found_index, ap50, counts, gains)
+    return Errors(kinds, true_index, ious, true_kinds, matches.found_index, ap50, gains)
+
+
+def count_errors(boxes: Boxes, errors: Errors, *, threshold: float = -np.inf) -> dict[str, int]:
+    """How many there are of each of ERRORS if only the boxes with this score or a higher one were there.
+
+    The kind of a found box is the same with every threshold, as it depends on boxes of higher scores only.
+    """
+    kept = boxes.found.scores >= threshold
+    counts = {name: int((errors.kinds[kept] == Kind[name.upper()]).sum()) for name in ERRORS[:-1]}
+    on_object = kept & np.isin(errors.kinds, (Kind.CORRECT, Kind.CLASS, Kind.LOCALISATION))
+    missed = ~boxes.true.crowd
+    missed[errors.true_index[on_object]] = False
+    return counts | {"missed": int(missed.sum())}
 
 
 def _explain(

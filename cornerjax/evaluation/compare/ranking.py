@@ -39,7 +39,7 @@ def score_range(analysis: Analysis) -> Scores:
     low, high = scores.min(initial=0), scores.max(initial=1)
     step = 10 ** math.ceil(math.log10(high - low)) / STEPS
     low, high = step * math.floor(low / step), step * math.ceil(high / step)
-    start = low if curve.best is None else step * math.floor(curve.thresholds[curve.best] / step)
+    start = low if curve.best_threshold is None else step * math.floor(curve.best_threshold / step)
     return Scores(*(round(float(value), 9) for value in (low, high, step, start)))
 
 

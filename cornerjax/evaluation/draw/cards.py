@@ -104,12 +104,15 @@ def _true_boxes(analysis: Analysis, image: int) -> list[Drawn]:
         others = scores[on_it & (errors.true_index == row)]
         score = float(scores[by]) if by >= 0 else None
         mistaken = float(others.max()) if len(others) else None
-        said = {
-            TrueKind.FOUND: f"found with {score or 0:.2f}, IoU {errors.ious[by]:.2f}",
-            TrueKind.MISTAKEN: f"not found, but overlapped by a box of {mistaken or 0:.2f}",
-            TrueKind.MISSED: "missed",
-            TrueKind.CROWD: "a crowd, need not be found",
-        }[kind]
+        match kind:
+            case TrueKind.FOUND:
+                said = f"found with {score:.2f}, IoU {errors.ious[by]:.2f}"
+            case TrueKind.MISTAKEN:
+                said = f"not found, but overlapped by a box of {mistaken:.2f}"
+            case TrueKind.MISSED:
+                said = "missed"
+            case TrueKind.CROWD:
+                said = "a crowd, need not be found"
         text = f"true {boxes.class_names[label]}: {said}"
         drawn.append(Drawn(kind.name.lower(), label, _place(boxes.true.boxes[row]), text, score, mistaken))
     return _largest_first(drawn)

@@ -18,7 +18,6 @@ from cornerjax.cli import progress
 from cornerjax.data.records import Source
 from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.average_precision import NAMES
-from cornerjax.evaluation.compare.errors import Errors
 from cornerjax.evaluation.compare.ranking import score_images, score_range, worst_and_best
 from cornerjax.evaluation.compare.voc import mean_voc
 from cornerjax.evaluation.draw.plots import HEAT_COLOURS, KIND_COLOURS, draw_confidence, draw_precision_recall
@@ -83,7 +82,7 @@ def make_page(
         notes=notes,
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         headlines=_headlines(analysis),
-        errors=_errors(analysis.errors),
+        errors=_errors(analysis),
         columns=COLUMNS | (VOC_COLUMNS if analysis.voc else {}),
         per_class=_per_class(analysis),
         many=len(analysis.per_class) > MANY_CLASSES,
@@ -130,20 +129,21 @@ def _headlines(analysis: Analysis) -> list[tuple[str, str, dict[str, float]]]:
     return groups
 
 
-def _errors(errors: Errors) -> list[dict[str, Any]]:
+def _errors(analysis: Analysis) -> list[dict[str, Any]]:
     """The rows of the table of errors; parts are of the longest bar, in percent."""
-    most = max(1, *errors.counts.values())
-    gains = {name: 0 if math.isnan(gain) else max(0, gain) for name, gain in errors.gains.items()}
+    counts, gained = analysis.error_counts, analysis.errors.gains
+    most = max(1, *counts.values())
+    gains = {name: 0 if math.isnan(gain) else max(0, gain) for name, gain in gained.items()}
     largest = max(gains.values()) or 1
     return [
         {
             "name": name,
             "count": count,
             "count_part": 100 * count / most,
-            "gain": errors.gains[name],
+            "gain": gained[name],
             "gain_part": 100 * gains[name] / largest,
         }
-        for name, count in errors.counts.items()
+        for name, count in counts.items()
     ]
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.curves import RECALLS, Curve, mean_precision
-from cornerjax.evaluation.compare.errors import ERRORS, Errors
+from cornerjax.evaluation.compare.errors import ERRORS
 
 ALL_CLASSES = 10  # with more, only the best and the worst have a colour and a name
 EXTREMES = 5
@@ -31,7 +31,7 @@ def save_plots(folder: Path, analysis: Analysis) -> None:
     figures = {
         "precision_recall": draw_precision_recall(analysis),
         "confidence": draw_confidence(analysis.curve),
-        "errors": draw_errors(analysis.errors),
+        "errors": draw_errors(analysis),
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # names of classes may be in any script
@@ -101,20 +101,22 @@ def draw_confidence(curve: Curve) -> Figure:
     return figure
 
 
-def draw_errors(errors: Errors) -> Figure:
-    """What each kind of error costs in AP50, and how many there are."""
+def draw_errors(analysis: Analysis) -> Figure:
+    """What each kind of error costs in AP50, and how many there are from the score of the best F1 on."""
+    errors, threshold = analysis.errors, analysis.curve.best_threshold
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     gains = [100 * errors.gains[name] for name in ERRORS]
-    counts = [errors.counts[name] for name in ERRORS]
+    counts = [analysis.error_counts[name] for name in ERRORS]
     for axes, values, form in ((left, gains, "{:.2f}"), (right, counts, "{:,}")):
         bars = axes.barh(ERRORS, np.nan_to_num(values), color=[KIND_COLOURS[name] for name in ERRORS])
         axes.bar_label(bars, [form.format(value) for value in values], padding=4)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.15)
     left.invert_yaxis()
-    left.set_title(f"AP50 gained by mending it, in points (AP50 is {100 * errors.ap50:.1f})", fontsize=11)
-    right.set_title("How many: boxes found, and true boxes missed", fontsize=11)
+    left.set_title(f"AP50 gained by mending it, any score, in points (AP50 is {100 * errors.ap50:.1f})", fontsize=11)
+    scores = "of any score" if threshold is None else f"with a score of {threshold:.3f} or more, where F1 is best"
+    right.set_title(f"How many: boxes {scores}", fontsize=11)
     return figure
 
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cornerjax.evaluation.compare.analysis import Analysis
-from cornerjax.evaluation.compare.errors import ERRORS, Errors
+from cornerjax.evaluation.compare.errors import ERRORS
 from cornerjax.evaluation.compare.false_discovery import SIZES
 from cornerjax.evaluation.compare.voc import VocAP, mean_voc
 
@@ -26,19 +26,30 @@ def print_tables(analysis: Analysis) -> None:
     columns = [(f"AR_{s}", f"AR {s}") for s in ("1", "10", "100", *SIZES)]
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
     console.print(_table({name.replace("_", " "): [rate] for name, rate in analysis.false_discovery.items()}))
-    console.print(_errors(analysis.errors))
+    console.print(_errors(analysis))
+    console.print(_caption(analysis), highlight=False)
     console.print(_classes(analysis.per_class))
     if analysis.voc is not None:
         console.print(_voc(analysis.voc))
 
 
-def _errors(errors: Errors) -> Table:
+def _errors(analysis: Analysis) -> Table:
     columns: dict[str, Sequence[str | float | int]] = {
         "error": ERRORS,
-        "boxes": [errors.counts[name] for name in ERRORS],
-        "dAP50": [errors.gains[name] for name in ERRORS],
+        "boxes": [analysis.error_counts[name] for name in ERRORS],
+        "dAP50": [analysis.errors.gains[name] for name in ERRORS],
     }
-    return _table(columns, caption="dAP50: gained by mending them")
+    return _table(columns)
+
+
+def _caption(analysis: Analysis) -> str:
+    """What the numbers of _errors are; not rich's caption, which would be as narrow as the table."""
+    threshold = analysis.curve.best_threshold
+    if threshold is None:
+        counted = "of any score, as none is right"
+    else:
+        counted = f"with a score of {threshold:.3f} or more, where F1 is best"
+    return f"boxes: {counted}\ndAP50: the AP50 gained if those of any score were mended"
 
 
 def _classes(per_class: dict[str, dict[str, Any]]) -> Table:

@@ -32,6 +32,8 @@ def test_the_best_threshold_by_hand():
     # 3 of 5 boxes are right from 0.7 on, of 4 objects: 2 * 3 / (5 + 4) = 2 / 3; all of them: 2 * 4 / (9 + 4)
     assert (cat["threshold"], cat["boxes"]) == (0.7, 4)
     assert [cat[name] for name in ("F1", "precision", "recall")] == pytest.approx([2 / 3, 3 / 5, 3 / 4])
+    # Of the 5 boxes from 0.7 on two are on nothing, and the fourth cat is found by none of them.
+    assert (analysis.error_counts["background"], analysis.error_counts["missed"]) == (2, 1)
     assert (dog["boxes"], math.isnan(dog["threshold"]), math.isnan(dog["AP"])) == (0, True, True)
 
 

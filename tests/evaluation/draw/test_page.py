@@ -51,8 +51,7 @@ def source(tmp_path_factory):
     return Source(records, NAMES, (1, 2, 3, 4), folder / "truth.json")
 
 
-@pytest.fixture(scope="module")
-def analysis():
+def analysis_of(found):
     truth = {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)]}
     truth["annotations"] = [
         {"image_id": image, "category_id": label + 1, "bbox": [x, 0, 20, 20], "iscrowd": crowd}
@@ -61,10 +60,15 @@ def analysis():
     ]
     results = [
         {"image_id": image, "category_id": label + 1, "bbox": [x, 0, 20, 20], "score": score}
-        for image, boxes in FOUND.items()
+        for image, boxes in found.items()
         for label, x, score in boxes
     ]
     return analyse(truth, results, list(TRUE), voc=True)
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    return analysis_of(FOUND)
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +147,9 @@ def test_every_number_stands_on_the_page(page, analysis):
     all_points = [cell["text"] for cell in parsed.all("td", data_column="all_points")]
     assert all_points == [shown(ap.all_points) for ap in analysis.voc.values()]
     counts, gains = ([cell["text"] for cell in parsed.all("td", data_column=name)] for name in ("count", "gain"))
-    assert counts == [str(count) for count in analysis.errors.counts.values()]
+    assert counts == [str(count) for count in analysis.error_counts.values()]
     assert gains == [shown(gain) for gain in analysis.errors.gains.values()]
+    assert any("with a score of 0.300 or more, where F1 is best" in heading["text"] for heading in parsed.all("h2"))
     assert (parsed.one("dd", id="true-boxes")["text"], parsed.one("dd", id="found-boxes")["text"]) == ("8", "12")
     assert "Mind & mend." in [note["text"] for note in parsed.all("p", **{"class": "note"})]
 
@@ -200,6 +205,17 @@ def test_images_and_heat_lie_where_they_should(analysis, source, monkeypatch):
 
 def decoded(address):
     return cv2.imdecode(np.frombuffer(base64.b64decode(address.split(",")[1]), np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.mark.parametrize("found", [{}, {1: [(3, 80, 0.8)]}], ids=["nothing", "nothing right"])
+def test_where_nothing_right_is_found_everything_is_missed(found, source):
+    analysis = analysis_of(found)
+    parsed = Page(make_page(analysis, 8, about={"run": "it"}, source=source))
+    assert {card["data-image"] for card in parsed.all("figure", **{"class": "card"})} == {"1", "2", "3", "4"}
+    assert len(rects(parsed, "missed")) == 8
+    assert len(rects(parsed, "found-box")) == len(found)
+    assert [cell["text"] for cell in parsed.all("td", data_column="count")] == [*"0000", str(len(found)), "8"]
+    assert any("boxes of any score, as none is right" in heading["text"] for heading in parsed.all("h2"))
 
 
 def test_without_images_the_page_says_why(analysis):
