@@ -31,7 +31,7 @@ from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
 from cornerjax.detectors.saccades import Round, Saccades
 from cornerjax.drawing import draw_attention, draw_boxes, draw_crops, sheet
-from cornerjax.evaluation.coco import to_results
+from cornerjax.evaluation.coco_format import to_results
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.inference.files import save_picture
 from cornerjax.inference.overlays import find_evidence

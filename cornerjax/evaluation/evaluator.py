@@ -14,7 +14,7 @@ from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detections, Detector, Truth
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.errors import InputError
-from cornerjax.evaluation.coco import to_results
+from cornerjax.evaluation.coco_format import to_results
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.draw.pictures import draw_pictures
 from cornerjax.inference.procedure import Procedure
@@ -46,7 +46,8 @@ class Evaluator:
         detector: one of DETECTORS.
         apply: of `nn.functional`, for the network of `config.model`.
         config: `model`, `test` and `legacy` are used.
-        source: images and true boxes; every record counts, with or without boxes.
+        source: images and true boxes, its classes aligned with those of the network, see data.classes; every record
+            counts, with or without boxes.
     Attributes:
         source: as given.
         procedure: what finds the boxes, with all that it has compiled.
@@ -55,6 +56,7 @@ class Evaluator:
 
     def __init__(self, detector: Detector, apply: Callable, config: Config, source: Source):
         self.source, self._round = source, config.legacy.round_results
+        self._num_classes = config.model.num_classes
         most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
         self.procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
@@ -111,7 +113,8 @@ class Evaluator:
             return read_image(records[i])
 
         def truth(i: int) -> Truth:
-            return Truth({"boxes": records[i].boxes, "classes": records[i].classes}, true)
+            known = records[i].classes < self._num_classes  # the others have no heat map
+            return Truth({"boxes": records[i].boxes[known], "classes": records[i].classes[known]}, true)
 
         found: dict[int, Detections] = {}
         failure = ""

@@ -47,7 +47,7 @@ def evaluate_results(asked: Options) -> None:
         about |= {"least score": asked.min_score} if asked.min_score else {}
         page = make_page(analysis, asked.report_images, about=about, source=source)
     if source:
-        from cornerjax.evaluation.coco import from_results  # imports JAX
+        from cornerjax.evaluation.coco_format import from_results  # imports JAX
         from cornerjax.evaluation.draw.pictures import draw_pictures
 
         pictures = draw_pictures(source, from_results(results, source), asked.pictures)

@@ -8,6 +8,7 @@ import jax
 
 from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config, check, differences, flat
+from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
@@ -77,7 +78,8 @@ def evaluate_run(asked: Options) -> None:
         more["timing"] = dataclasses.asdict(timing)
     page = ""
     if asked.report_images > 0:
-        about, notes = _about(run, config, asked, source, step, split), [warned] if warned else []
+        about = _about(run, config, asked, source, step, split)
+        notes = [note for note in (warned, class_differences(source, run.class_names, run.path)) if note]
         predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
         page = make_page(analysis, asked.report_images, about=about, notes=notes, source=source, predictor=predictor)
     pictures = draw_pictures(source, detections, asked.pictures)
@@ -90,11 +92,7 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     data = run.config.data
     root, images = asked.root or data.root, asked.images or data.images
     source = open_source(dataclasses.replace(data, root=root, images=images, empty_images=True), split)
-    if source.class_names != run.class_names:
-        raise InputError(
-            f"{source.annotation_file} has the classes {list(source.class_names)}; the run has {list(run.class_names)}"
-        )
-    return source
+    return align_classes(source, run.class_names, run.path)
 
 
 def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, Data, Test
+from cornerjax.data.classes import align_classes
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Detections
 from cornerjax.errors import InputError
-from cornerjax.evaluation.coco import from_results, to_results
+from cornerjax.evaluation.coco_format import from_results, to_results
 from cornerjax.evaluation.draw.pictures import draw_pictures, shown
 from cornerjax.evaluation.evaluator import Evaluator
 
@@ -44,8 +45,31 @@ def source(tmp_path_factory):
     return open_source(Data(root=str(root)), "val")
 
 
+@pytest.fixture
+def opened(source, tmp_path):
+    """opened({id: name}) -> the same images and boxes, categories numbered so; boxes of others are left out."""
+
+    def of(categories):
+        content = json.loads(source.annotation_file.read_text())
+        names, ids = dict(zip(IDS, NAMES, strict=True)), {name: id_ for id_, name in categories.items()}
+        content["categories"] = [{"id": id_, "name": name} for id_, name in categories.items()]
+        content["annotations"] = [
+            entry | {"category_id": ids[names[entry["category_id"]]]}
+            for entry in content["annotations"]
+            if names[entry["category_id"]] in ids
+        ]
+        (tmp_path / "other.json").write_text(json.dumps(content))
+        return open_source(Data(root=str(source.annotation_file.parents[1])), str(tmp_path / "other.json"))
+
+    return of
+
+
 @pytest.fixture(scope="module")
 def evaluator(source):
+    return evaluator_of(source)
+
+
+def evaluator_of(source):
     return Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(batch=2)), source)
 
 
@@ -73,6 +97,30 @@ def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect)
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
     assert nothing.metrics["AP"] == 0
     assert evaluator.procedure.finder.look._cache_size() == compiled
+
+
+def test_a_file_that_lists_the_classes_in_another_order_gives_the_same_numbers(perfect, opened):
+    other = opened({3: "green", 8: "blue"})
+    assert other.class_names == NAMES[::-1]
+    result = evaluator_of(align_classes(other, NAMES, "the run"))(WEIGHTS, {})
+    np.testing.assert_equal(result.metrics, perfect.metrics)
+    np.testing.assert_equal(result.per_class, perfect.per_class)
+    ids = {7: 8, 90: 3}
+    assert result.results == [entry | {"category_id": ids[entry["category_id"]]} for entry in perfect.results]
+    assert evaluator_of(other)(WEIGHTS, {}).metrics["AP"] == 0  # it would be wrong without
+
+
+def test_a_class_of_the_file_alone_is_missed_and_one_of_the_run_alone_does_not_count(perfect, opened, source):
+    other = opened({3: "red", 8: "blue"})
+    other.records[0].classes[:] = 0  # something red, for the picture
+    aligned = align_classes(other, NAMES, "the run")
+    evaluator = evaluator_of(aligned)
+    result = evaluator(WEIGHTS, {})
+    assert {entry["category_id"] for entry in result.results} == {8}
+    assert [len(found) for found in result.detections] == [2, 2, 2, 2, 0]
+    assert result.per_class["blue"]["AP"] == pytest.approx(1)
+    assert aligned.class_names == (*NAMES, "red")
+    assert len(evaluator.pictures(result, 5)) == 5
 
 
 def test_the_way_back_from_results(perfect, source):

@@ -1,6 +1,7 @@
 """The truth in place of what a network says, from the boxes of an image to those found in it."""
 
 import dataclasses
+import json
 from functools import partial
 
 import cv2
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from cornerjax.config import Config, Data, Model, Saccade, Test
-from cornerjax.data.shapes import write_shapes
+from cornerjax.data.classes import align_classes
+from cornerjax.data.shapes import SHAPES, write_shapes
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
 from cornerjax.detectors.base import Truth
 from cornerjax.detectors.truth import make_targets
+from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.evaluator import Evaluator, Result
 from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, combinations, verdict
 from cornerjax.evaluation.tables.oracles import print_oracles
@@ -162,7 +165,11 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluator(source):
-    """Of a narrow network that is not trained."""
+    return untrained(source)
+
+
+def untrained(source):
+    """The evaluator and the weights of a narrow network."""
     model = Model(
         num_classes=3, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4
     )
@@ -188,6 +195,23 @@ def test_on_generated_shapes_the_whole_truth_has_an_ap_of_1(evaluator, capsys):
         *("all but heat maps", "all but tags", "all but offsets", "all"),
     ]
     assert table["nothing"]["AP50"] == ordinary.metrics["AP50"]
+
+
+def test_objects_of_a_class_that_the_network_does_not_have_are_missed_with_the_whole_truth_too(source, tmp_path):
+    content = json.loads(source.annotation_file.read_text())
+    content["categories"].insert(0, {"id": 0, "name": "star"})
+    of_image = next(iter(content["annotations"]))["image_id"]
+    for entry in content["annotations"]:
+        if entry["image_id"] == of_image:
+            entry["category_id"] = 0
+    (tmp_path / "stars.json").write_text(json.dumps(content))
+    images = str(source.records[0].path.parent)
+    stars = open_source(Data(root=str(tmp_path), images=images), str(tmp_path / "stars.json"))
+    evaluator, weights = untrained(align_classes(stars, SHAPES, "the run"))
+    found = evaluator.find(*weights, true=ALL)
+    metrics, per_class = average_precision(evaluator.ground_truth(), evaluator.results(found), evaluator.image_ids())
+    assert per_class["star"]["AP"] == 0
+    assert metrics["AP"] == pytest.approx(3 / 4, abs=0.01)
 
 
 def test_with_nothing_true_an_evaluation_is_the_ordinary_one(evaluator, source):

@@ -9,7 +9,7 @@ from cornerjax.detectors.base import Detections
 
 
 def to_results(detections: list[Detections], source: Source, *, decimals: int | None = None) -> list[dict[str, Any]]:
-    """COCO's result format, with the file's own image and category ids.
+    """COCO's result format, with the file's own image and category ids; classes that the file lacks are left out.
 
     Args:
         decimals: x, y, width, height and score are rounded so; None: not at all.
@@ -19,16 +19,11 @@ def to_results(detections: list[Detections], source: Source, *, decimals: int | 
     for record, found in zip(source.records, detections, strict=True):
         xywh = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
         for box, score, label in zip(xywh.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
+            if (category_id := source.category_ids[label]) is None:
+                continue
             if decimals is not None:
                 *box, score = (float(f"{value:.{decimals}f}") for value in (*box, score))
-            results.append(
-                {
-                    "image_id": record.image_id,
-                    "category_id": source.category_ids[label],
-                    "bbox": box,
-                    "score": score,
-                }
-            )
+            results.append({"image_id": record.image_id, "category_id": category_id, "bbox": box, "score": score})
     return results
 
 
