@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import tyro
 from compilations import Compilations
+from cornerjax.inference.procedure import Procedure
 
 import cornerjax
 from cornerjax import cli
@@ -27,7 +28,6 @@ from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Finder
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import Procedure
 from cornerjax.nn.functional import functional
 
 RECIPE = Path(__file__).parents[1] / "configs" / "shapes.py"

@@ -17,8 +17,8 @@ from cornerjax import cli
 from cornerjax.config import Config, Data, Model
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
-from cornerjax.evaluation.average_precision import average_precision
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.oracles import COLUMNS
 
 NAMES = ("cornernet", "cornernet_squeeze")  # those that look once

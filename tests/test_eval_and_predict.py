@@ -100,13 +100,46 @@ def test_help_shows_the_options_of_the_run(call, workdir, capsys):
     assert "9.0" in capsys.readouterr().out
 
 
-def test_eval_on_a_data_set_of_other_classes(call, workdir, shapes, tmp_path, capsys):
-    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
-    content["categories"][0]["name"] = "disc"
-    (tmp_path / "other.json").write_text(json.dumps(content))
-    images = shapes / "images" / "val"
-    assert call("eval.py", "--workdir", workdir, "--split", tmp_path / "other.json", "--images", images) == 2
-    assert "other.json has the classes ['disc', 'rectangle', 'triangle']; the run has" in capsys.readouterr().err
+@pytest.fixture
+def eval_with(call, workdir, shapes, tmp_path):
+    """eval_with({id: name}, ...) -> exit code of an evaluation on images whose file numbers and names classes so."""
+
+    def call_with(categories, *args):
+        content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+        content["categories"] = [{"id": id_, "name": name} for id_, name in categories.items()]
+        ids = [id_ for name in SHAPES for id_, named in categories.items() if named in (name, f"my {name}")]
+        for entry in content["annotations"]:
+            entry["category_id"] = ids[entry["category_id"] - 1]
+        (tmp_path / "other.json").write_text(json.dumps(content))
+        given = ("--workdir", workdir, "--split", tmp_path / "other.json", "--images", shapes / "images" / "val")
+        return call("eval.py", *given, *args)
+
+    return call_with
+
+
+def test_eval_on_a_data_set_that_lists_the_classes_in_another_order(eval_with, tmp_path):
+    names = [{1: SHAPES[0], 2: SHAPES[1], 3: SHAPES[2]}, {4: SHAPES[2], 7: SHAPES[0], 9: SHAPES[1]}]
+    found = []
+    for categories in names:
+        assert eval_with(categories, "--out", tmp_path / "out" / str(len(found)), "--report-images", 0) == 0
+        results = json.loads((tmp_path / "out" / str(len(found)) / "results.json").read_text())
+        found.append([entry | {"category_id": categories[entry["category_id"]]} for entry in results])
+    assert found[0] == found[1]
+    assert {entry["category_id"] for entry in found[0]} == set(SHAPES)
+
+
+def test_eval_on_a_data_set_of_other_classes(eval_with, tmp_path, caplog, capsys):
+    """Those of the same name are compared, and the others are named."""
+    assert eval_with({1: "my circle", 2: "rectangle", 3: "triangle"}, "--out", tmp_path / "out") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["per_class"]["my circle"]["AP"] == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {entry["category_id"] for entry in results} == {2, 3}
+    said = "narrow lacks the class my circle of "
+    assert said in caplog.text
+    assert said in (tmp_path / "out" / "report.html").read_text()
+    assert eval_with({1: "my circle", 2: "my rectangle", 3: "my triangle"}, "--out", tmp_path / "none") == 2
+    assert "other.json has the classes my circle, my rectangle, my triangle and " in capsys.readouterr().err
 
 
 def test_predict(call, workdir, shapes, tmp_path, capsys):

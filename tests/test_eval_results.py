@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cornerjax.evaluation.average_precision import NAMES
+from cornerjax.evaluation.compare.average_precision import NAMES
 
 ROOT = Path(__file__).parents[1]
 CASES = ROOT / "tests" / "golden" / "metrics"

@@ -79,14 +79,14 @@ class Source:
         records: in the order of their image ids. Positions of the training data count in this order, so that the same
             images give the same batches whether they lie in a folder, in the order of its JSON, or in TFDS's shards,
             which are shuffled. The objects of an image are in the order of their annotation ids, for the same reason.
-        class_names: in the order of the category ids.
-        category_ids: the data set's own number of each class.
+        class_names: in the order of the category ids, or in that of a detector, see classes.align_classes.
+        category_ids: the data set's own number of each class; None of a class that only the detector has.
         annotation_file: a COCO-format JSON with all this.
     """
 
     records: list[Record]
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[int | None, ...]
     annotation_file: Path
 
 

@@ -24,7 +24,7 @@ from cornerjax.data.source import open_source
 from cornerjax.data.tfds_index import to_xywh
 from cornerjax.detectors import get_detector
 from cornerjax.errors import InputError
-from cornerjax.evaluation.average_precision import average_precision
+from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.trained_on import hashes
 
 
