@@ -26,7 +26,7 @@ from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.validation import replaced
 
 ALL = DETECTORS["cornernet"].parts
-TEST = {"batch": 4, "top_k": 12, "max_pairs": 60, "tag_distance": 0.5, "no_border": False, "nms": "none"}
+TEST = {"batch": 4, "flip": False, "top_k": 12, "max_pairs": 60, "tag_distance": 0.5, "no_border": False, "nms": "none"}
 STRIDES = {"cornernet": 4, "cornernet_squeeze": 8, "cornernet_saccade": 4}
 # x1 y1 x2 y2 as parts of an image's sides, and class
 OBJECTS = [(0.0, 0.0, 0.41, 0.3, 2), (0.5, 0.12, 0.97, 0.58, 0), (0.03, 0.4, 0.45, 0.93, 0), (0.52, 0.6, 0.8, 0.9, 1)]
