@@ -102,7 +102,7 @@ def test_training_on_a_broken_set(what, folder, command):
     ("args", "message"),
     [
         (["--config", "nowhere.py"], "error: no recipe nowhere.py; there are:"),
-        (["--data.root", "nowhere"], "error: data.root 'nowhere' is no folder"),
+        (["--data.root", "nowhere"], "error: data.root 'nowhere' is not a folder"),
         (["--data.root", "shapes:x"], "error: data.root 'shapes:x': expected shapes:SEED"),
         (["--optim.peak-rl", "1"], "error: no option --optim.peak-rl; there is --optim.peak-lr"),
         (["--data.batch", "many"], "--data.batch"),

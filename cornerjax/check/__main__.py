@@ -1,9 +1,9 @@
-"""Look at a data set before training on it.
+"""Check a data set before training on it.
 
 python -m cornerjax.check --root PATH/TO/FOLDER --config configs/squeeze_small.py
 
-Reads every annotation and every image, prints all that is wrong with them, and draws training examples with their
-targets. Exit code 0: training can start; 1: there are errors, to be corrected first; 2: there is nothing to look at.
+Reads every annotation and every image, prints everything that is wrong with them, and draws training examples with
+their targets. Exit code 0: training can start; 1: there are errors to be corrected first; 2: the set cannot be opened.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ from cornerjax.errors import InputError
 class Check:
     root: str  # folder of the data set, or tfds:NAME or tfds:DIR
     config: str = ""  # recipe to train it with; CornerNet-Squeeze as published if not given
-    splits: tuple[str, ...] = ()  # splits to look at, the one to train on first; those of the recipe if not given
-    images: str = ""  # folder of the images; looked for in the usual places if not given
+    splits: tuple[str, ...] = ()  # splits to check, the one to train on first; those of the recipe if not given
+    images: str = ""  # folder of the images; searched for in the usual places if not given
     out: str = ""  # folder for report.json and samples.jpg; runs/check/<name of the data set> if not given
     samples: int = 12  # training examples drawn; 0: no picture
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def published_squeeze() -> Config:
-    """What is assumed where no recipe is given: its maps have the stride that most recipes have."""
+    """What is assumed if no recipe is given: its maps have the stride of most recipes."""
     from cornerjax.detectors import get_detector
 
     squeeze = get_detector("cornernet_squeeze")

@@ -1,4 +1,4 @@
-"""The JSON file of a split, read to its end whatever is wrong in it: `data/coco.py` stops at the first mistake."""
+"""The JSON file of a split, read to its end however much is wrong with it; `data/coco.py` stops at the first error."""
 
 import dataclasses
 from collections import defaultdict
@@ -16,14 +16,14 @@ BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split, without what training cannot use.
+    """One split, without the entries that training cannot use.
 
     Attributes:
         name: as given.
         file: its JSON.
-        folder: of its images, or of its JSON where they are no files.
+        folder: of its images, or of its JSON if they are not files of their own.
         records: of its images, with the boxes that training would see.
-        categories: id -> name, in the order of the ids.
+        categories: id -> name, in the order of the ids; classes count in this order.
         crowd: number of its crowd boxes.
     """
 
@@ -35,7 +35,7 @@ class Split:
     crowd: int
 
     def label(self, record: Record) -> str:
-        """How findings name an image."""
+        """What findings call an image."""
         inside = record.path.is_relative_to(self.folder)  # a file_name may be a whole path
         file = record.path.relative_to(self.folder) if inside else record.path
         return _label(self.name, file, record.image_id)
@@ -47,7 +47,7 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     Args:
         data: root, images and crowd are used.
         split: as for `data.source.open_source`.
-    Raises: InputError: there is nothing to look at: no folder, no JSON with COCO's three lists, none of the images.
+    Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
     file, content, place = _open(data.root, split)
     name = Path(split).stem.removeprefix("instances_")
@@ -69,7 +69,7 @@ def _open(root: str, split: str) -> tuple[Path, Json, Place | None]:
 
         return find_split(root.removeprefix("tfds:"), split)
     if not Path(root).is_dir():
-        raise InputError(f"{root!r} is no folder; expected one in COCO format")
+        raise InputError(f"{root!r} is not a folder; expected one in COCO format")
     try:
         file = coco.annotation_file(Path(root), split)
     except InputError as e:
@@ -93,10 +93,10 @@ def _categories(entries: list[Json], split: str, findings: Findings) -> dict[int
             categories[entry["id"]] = entry["name"]
     names = list(categories.values())
     namesakes = [f"{split}: {name} (id {i})" for i, name in categories.items() if names.count(name) > 1]
-    findings.add("error", "category", "without an integer id and a name", nameless)
-    findings.add("error", "category", "with an id that another has", repeated)
-    findings.add("error", 'list "categories"', "without a category", [] if entries else [split])
-    findings.add("warning", "category", "with a name that another has", namesakes)
+    findings.add("error", "category", "lacking an integer id or a name", nameless)
+    findings.add("error", "category", "with the same id as another", repeated)
+    findings.add("error", 'list "categories"', "without an entry", [] if entries else [split])
+    findings.add("warning", "category", "with the same name as another", namesakes)
     ids = sorted(categories)
     if ids and ids != list(range(1, len(ids) + 1)):
         findings.add(
@@ -126,15 +126,16 @@ def _images(entries: list[Json], split: str, findings: Findings) -> dict[int, Im
         else:
             images[image_id] = ImageEntry(image_id, name, entry["height"], entry["width"])
     twice = [f"{split}/{file} (ids {', '.join(map(str, ids))})" for file, ids in files.items() if len(ids) > 1]
-    findings.add("error", "image entry", "without an integer id and a file_name", nameless)
-    findings.add("error", "image", "without a height and width that are positive integers", sizeless)
-    findings.add("error", "image", "with an id that another has", repeated)
-    findings.add("warning", "image file", "listed more than once: boxes of one entry are background in another", twice)
+    findings.add("error", "image entry", "lacking an integer id or a file_name", nameless)
+    findings.add("error", "image", "whose height and width are not positive integers", sizeless)
+    findings.add("error", "image", "with the same id as another", repeated)
+    listed = "listed more than once: the boxes of one entry are background in the others"
+    findings.add("warning", "image file", listed, twice)
     return dict(sorted(images.items()))
 
 
 def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, ImageEntry]) -> Path:
-    """The folder of the images, by the first that is there."""
+    """The folder of the images: where the first one is found that is not missing."""
     first_error: InputError | None = None
     for image in entries.values():
         try:
@@ -142,11 +143,11 @@ def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, 
         except InputError as e:
             first_error = first_error or e
     assert first_error is not None
-    raise InputError(f"none of the {len(entries)} images is there: {first_error}")
+    raise InputError(f"none of the {len(entries)} images can be found: {first_error}")
 
 
 class _Objects:
-    """The annotations of a split, each put with its image or noted as a mistake."""
+    """The annotations of a split, each assigned to its image or noted as wrong."""
 
     def __init__(
         self,
@@ -174,13 +175,13 @@ class _Objects:
             image_id, box, category_id = entry["image_id"], entry["bbox"], entry["category_id"]
             if (key := (image_id, category_id, *box)) in boxes:
                 self._note("twice", entry, f"{self._categories[category_id]} {box}")
-                # Training takes it twice, and so does what follows.
+                # Training uses both, and so does all that is counted here.
             boxes.add(key)
             self.objects[image_id].append(ObjectEntry([float(v) for v in box], category_id))
-        self._tell(len(entries))
+        self._add_findings(len(entries))
 
     def _is_sound(self, entry: Json) -> bool:
-        """Whether training would take it as an object."""
+        """Whether training would use it as an object."""
         image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
         if type(image_id) is not int or image_id not in self._images:
             return self._note("unknown image", entry, f"image id {image_id!r}")
@@ -209,31 +210,22 @@ class _Objects:
         self._noted[what].append(f"{where}, annotation {entry.get('id')}" + (f": {value}" if value else ""))
         return False
 
-    def _tell(self, total: int) -> None:
+    def _add_findings(self, total: int) -> None:
         noted, add = self._noted, self._findings.add
-        add("error", "annotation", "of an image that the file does not have", noted["unknown image"])
-        add("error", "annotation", "of a category that the file does not have", noted["unknown category"])
-        add(
-            "error",
-            "box",
-            "whose bbox is not four finite numbers x, y, width, height, no size negative",
-            noted["no box"],
-        )
-        add("error", "box", "wholly outside its image", noted["outside"])
-        hint = "; is bbox x, y, width, height, and not x1, y1, x2, y2?" if 2 * len(noted["beyond"]) > total else ""
+        add("error", "annotation", "of an image that the file does not list", noted["unknown image"])
+        add("error", "annotation", "of a category that the file does not list", noted["unknown category"])
+        add("error", "box", "whose bbox is not x, y, width, height: finite numbers, no size negative", noted["no box"])
+        add("error", "box", "entirely outside its image", noted["outside"])
+        mostly = 2 * len(noted["beyond"]) > total
+        hint = "; is bbox really x, y, width, height, and not x1, y1, x2, y2?" if mostly else ""
         add("warning", "box", f"partly outside its image, clipped in training{hint}", noted["beyond"])
         add("warning", "box", "of width or height 0, left out of training", noted["flat"])
-        add("warning", "box", "with the class and place of another in the image", noted["twice"])
-        add("warning", "annotation", "with an id that another has", noted["id taken"])
+        add("warning", "box", "with the same class and position as another in its image", noted["twice"])
+        add("warning", "annotation", "with the same id as another", noted["id taken"])
         largest = [max(entry.bbox) for of_image in self.objects.values() for entry in of_image]
         if largest and max(largest) <= 1:
-            add(
-                "error",
-                "box",
-                "of at most 1 px, all of this split; bbox is in pixels, not in parts of the image",
-                [self._split],
-                count=len(largest),
-            )
+            text = "of at most 1 px, as all in the split; bbox must be in pixels, not in fractions of the image's size"
+            add("error", "box", text, [self._split], count=len(largest))
 
 
 def _short(entry: Json) -> str:

@@ -1,4 +1,4 @@
-"""Figures of a split: how many, of which class, how large."""
+"""Figures of a split: how many boxes, of which classes, of which sizes."""
 
 import dataclasses
 from collections import Counter
@@ -66,7 +66,7 @@ def figures_of(split: Split) -> Figures:
 
 
 def table(split: Split, figures: Figures, config: Config) -> str:
-    """The same for people."""
+    """The figures as printed."""
     f = figures
     used = sorted(((n, name) for name, n in f.classes.items() if n), reverse=True)
     ends = [f"{a}-{b}" for a, b in pairwise(EDGES_PX)]
@@ -106,9 +106,9 @@ def note_counts(splits: list[Split], config: Config, findings: Findings) -> None
         if not any(len(record.classes) for record in split.records):
             findings.add("error" if split is train else "warning", "split", "without a box", [split.name])
         empty = [split.label(record) for record in split.records if not len(record.classes)]
-        left_out = "" if config.data.empty_images or split is not train else "; data.empty_images leaves them out"
+        left_out = "" if config.data.empty_images or split is not train else ", not trained on (data.empty_images)"
         findings.add("info", "image", f"without boxes{left_out}", empty)
-        crowd = "treated as ordinary boxes" if config.data.crowd else "left out of training"
+        crowd = "treated as ordinary" if config.data.crowd else "left out of training"
         findings.add("info", "crowd box", crowd, [f"{split.name}: {split.crowd}"], count=split.crowd)
 
 

@@ -1,4 +1,4 @@
-"""The image files of a split: which cannot be read, which are not what the JSON says, which are the same picture."""
+"""The image files of a split: which cannot be read, which differ from the JSON, which show the same picture."""
 
 import functools
 import hashlib
@@ -32,7 +32,7 @@ class ImageFile(NamedTuple):
     Attributes:
         problem: a key of PROBLEMS, or empty.
         size: height and width as decoded.
-        turned: whether its EXIF data has turned or mirrored it.
+        turned: whether it was turned or mirrored by its EXIF orientation.
         digest: of the pixels.
         fit: of the training example made from it, if there is one.
     """
@@ -48,15 +48,15 @@ PROBLEMS = {
     "missing": "missing",
     "unreadable": "that cannot be opened",
     "empty": "of 0 bytes",
-    "truncated": "cut short (truncated)",
-    "no image": "that cannot be decoded: not an image, or damaged",
+    "truncated": "truncated",
+    "no image": "that cannot be decoded: damaged, or not an image",
 }
 
 
 def inspect_image(
     record: Record, measure: Callable[[Record, UInt8[np.ndarray, "H W 3"]], Fit | None] | None = None
 ) -> ImageFile:
-    """Read an image as training does, and find out why if that fails.
+    """Read an image as training does and, if that fails, find out why.
 
     Args:
         measure: what to do with an image that could be read.
@@ -116,19 +116,20 @@ def inspect_split(
             problems[file.problem].append(label)
             continue
         if file.size != (record.height, record.width):
-            why = ", turned by its EXIF data" if file.turned else ""
+            why = ", as turned by its EXIF orientation" if file.turned else ""
             sizes.append(f"{label}: {file.size[1]}x{file.size[0]}{why}, the JSON says {record.width}x{record.height}")
         elif file.turned:
             turned.append(label)
     for problem, text in PROBLEMS.items():
         findings.add("error", "image", text, problems[problem])
-    findings.add("error", "image", "of another size than the JSON says", sizes)
-    findings.add("warning", "image", "turned by its EXIF data: the boxes must be of the turned image", turned)
+    findings.add("error", "image", "whose size differs from the JSON's", sizes)
+    by_exif = "turned by its EXIF orientation: its boxes must be those of the turned image"
+    findings.add("warning", "image", by_exif, turned)
     return files
 
 
 def compare_pictures(splits: list[Split], files: list[list[ImageFile]], findings: Findings) -> None:
-    """Note the same picture under two names, and in two splits."""
+    """Note pictures that occur under two names or in two splits."""
     places: dict[bytes, dict[Path, tuple[str, str]]] = defaultdict(dict)
     leaks: dict[bytes, dict[str, str]] = defaultdict(dict)
     for split, of_split in zip(splits, files, strict=True):
@@ -145,13 +146,13 @@ def compare_pictures(splits: list[Split], files: list[list[ImageFile]], findings
                 same.append(" = ".join(labels))
     findings.add("warning", "picture", "under several names in one split", same)
     shared = [" = ".join(labels.values()) for labels in leaks.values() if len(labels) > 1]
-    findings.add("warning", "picture", "in more than one split: figures of the evaluation will be too good", shared)
+    findings.add("warning", "picture", "in more than one split: the evaluation will look better than it is", shared)
 
 
-def find_unnamed(splits: list[Split], findings: Findings) -> None:
-    """Note image files that lie with those of the splits and that none of them names."""
-    named = {record.path for split in splits for record in split.records}
-    folders = {path.parent for path in named} | {split.folder for split in splits}
+def find_unlisted(splits: list[Split], findings: Findings) -> None:
+    """Note image files in the folders of the splits that no split lists."""
+    listed = {record.path for split in splits for record in split.records}
+    folders = {path.parent for path in listed} | {split.folder for split in splits}
     files = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    unnamed = sorted(str(path) for path in files - named if path.suffix.lower() in SUFFIXES)
-    findings.add("info", "image file", "in the folders, but in none of the JSON files looked at", unnamed)
+    unlisted = sorted(str(path) for path in files - listed if path.suffix.lower() in SUFFIXES)
+    findings.add("info", "image file", "in the image folders, but in none of the JSON files checked", unlisted)

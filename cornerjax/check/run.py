@@ -9,7 +9,7 @@ from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, choose, note_fit
 from cornerjax.check.figures import compare_classes, figures_of, note_counts, table
 from cornerjax.check.findings import Findings
-from cornerjax.check.images import compare_pictures, find_unnamed, inspect_split
+from cornerjax.check.images import compare_pictures, find_unlisted, inspect_split
 from cornerjax.check.pictures import draw_samples
 from cornerjax.config import Config
 from cornerjax.detectors import check
@@ -35,7 +35,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     files = [inspect_split(split, None if i else examples.measure, findings) for i, split in enumerate(splits)]
     fits = {record.image_id: file.fit for record, file in zip(splits[0].records, files[0], strict=True) if file.fit}
     compare_pictures(splits, files, findings)
-    find_unnamed(splits, findings)
+    find_unlisted(splits, findings)
     note_counts(splits, config, findings)
     compare_classes(splits, findings)
     figures = [figures_of(split) for split in splits]

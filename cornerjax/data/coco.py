@@ -1,4 +1,4 @@
-"""COCO's JSON as records: files checked when they are opened, and the folders that images lie in."""
+"""COCO's JSON as records: files are checked when they are opened, and the folder of the images is found."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from cornerjax.data.records import Record, Source, Stored
 from cornerjax.errors import InputError
 
 log = logging.getLogger("cornerjax")
-TOO_FAR = 1e30  # no number of a box is as large: float32 must hold sums and multiples of them
+TOO_FAR = 1e30  # numbers of a box must be smaller: float32 must hold sums and multiples of them
 
 Json = dict[str, Any]  # an object of a JSON file
 
@@ -36,7 +36,7 @@ class ObjectEntry(NamedTuple):
     category_id: int
 
 
-Place = Callable[[ImageEntry], tuple[Path, Stored | None]]  # an image -> its path, and where it is stored
+Place = Callable[[ImageEntry], tuple[Path, Stored | None]]  # an image -> its path and how it is stored, see Record
 
 
 def open_coco(data: Data, split: str) -> Source:
@@ -53,8 +53,8 @@ def make_source(content: Json, file: Path, data: Data, find: Callable[[list[Imag
         content: of the JSON.
         file: its path.
         data: crowd and empty_images are used.
-        find: given the images that are used, says where they lie.
-    Raises: InputError: something makes no sense; the message names the file and the value.
+        find: given the images that are used, says where they are.
+    Raises: InputError: something is missing or wrong; the message names the file and the value.
     """
     categories = _categories(content["categories"], file)
     images = _images(content["images"], file)
@@ -78,7 +78,7 @@ def make_records(
     Args:
         objects: of each image id; every category_id is one of category_ids.
         category_ids: of the classes, in their order.
-        place: says where an image lies.
+        place: says where an image is.
     """
     classes = {category_id: i for i, category_id in enumerate(category_ids)}
     records = []
@@ -105,7 +105,7 @@ def annotation_file(root: Path, split: str) -> Path:
 
 
 def read_annotations(file: Path) -> Json:
-    """The content of a COCO-format JSON, which has the three lists; their entries are not looked at.
+    """The content of a COCO-format JSON, which has its three lists; their entries are not checked.
 
     Raises: InputError: it cannot be read, or lacks one of the lists.
     """
@@ -153,7 +153,7 @@ def _images(entries: list[Json], file: Path) -> dict[int, ImageEntry]:
 
 
 def in_order(annotations: list[Json]) -> list[Json]:
-    """Annotations in the order of their ids; those without one come first, as they stand in the file."""
+    """Annotations in the order of their ids; those without one come first, in the order of the file."""
     return sorted(annotations, key=lambda entry: entry["id"] if type(entry.get("id")) is int else -math.inf)
 
 
@@ -231,7 +231,7 @@ def image_folder(root: Path, split: str, images: str, file: Path, first: str) ->
 
 
 def _check_files(folder: Path, names: Iterable[str], file: Path) -> None:
-    """Every image is there; a folder is listed once, not asked for each file (network drives are slow at that)."""
+    """Every image exists; folders are listed once, as network drives are slow to answer for each file."""
     there: dict[Path, set[str]] = {}
     missing = []
     for name in names:

@@ -3,7 +3,7 @@
 python -m cornerjax.data.pack --root data/coco --split train2017 val2017 --out data/coco-packed
 
 --data.root tfds:data/coco-packed then trains on it. The images' bytes and their order stay as they are, and so do the
-annotation files, which lie beside the shards; any other program opens the folder with tfds.builder_from_directory.
+annotation files, which are beside the shards; other programs open the folder with tfds.builder_from_directory.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ NAME = "coco_format"  # of the set, for TFDS
 @dataclasses.dataclass(frozen=True)
 class Pack:
     root: str  # folder of the data set
-    out: str  # folder to write, which must not be there yet
+    out: str  # folder to write, which must not exist yet
     split: tuple[str, ...] = ("train", "val")  # splits to pack
-    images: str = ""  # folder of the images; looked for in the usual places if not given
-    shard_mb: float = 256.0  # size of a file, about
+    images: str = ""  # folder of the images; searched for in the usual places if not given
+    shard_mb: float = 256.0  # approximate size of a file, in 10^6 bytes
 
 
 def main() -> None:
@@ -46,19 +46,19 @@ def main() -> None:
 
 
 def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
-    """Write a TFDS set of some splits of a folder, whole or not at all.
+    """Write a TFDS set of some splits of a folder, completely or not at all.
 
     Args:
         data: root and images are used.
         splits: as for open_source.
-        out: folder to write; it must not be there yet, or be empty, and neither the current folder nor a mount point.
-        shard_mb: size of a file, about, in 10^6 bytes.
+        out: folder to write; it must be new or empty, and neither the current folder nor a mount point.
+        shard_mb: approximate size of a file, in 10^6 bytes.
     Raises: InputError: the folder cannot be opened, two classes of a split share a name, or `out` cannot be written.
     """
     if data.root.startswith("tfds:"):
         raise InputError(f"--root {data.root} is a TFDS set already; expected a COCO-format folder")
     if "://" in out:
-        raise InputError(f"--out {out} is no folder of this machine; pack into one and copy it there")
+        raise InputError(f"--out {out} is not a local folder; pack into one and copy it there")
     if not shard_mb > 0:
         raise InputError(f"--shard-mb is {shard_mb}; accepted is more than 0")
     if not splits or len({_name(split) for split in splits}) < len(splits):
@@ -68,9 +68,9 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
     temporary = there / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         with _writing(out):
-            temporary.mkdir()  # before anything is read: where nothing may be written, that is known at once
+            temporary.mkdir()  # before anything is read, so that a folder that cannot be written is reported at once
         sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
-        _check_classes(list(sources.values()))
+        _check_names(list(sources.values()))
         with _writing(out):
             _write(temporary, sources, shard_mb)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,27 +80,29 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
 
 
 def _find_place(out: str) -> Path:
-    """The folder that `out` is, without links and dots, if a finished pack can take its place."""
+    """The folder that `out` is, without links and dots, if a finished pack can be put there."""
     folder = Path(os.path.realpath(out))
     with _writing(out):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise InputError(f"--out {out} is there already; expected a folder that is not")
+            raise InputError(f"--out {out} exists already; expected a new folder")
         if folder == Path.cwd() or os.path.ismount(folder):
-            raise InputError(f"--out {out} is the current folder or a mount point; expected a new folder, as inside it")
+            raise InputError(
+                f"--out {out} is the current folder or a mount point; expected a new folder, such as one inside it"
+            )
     return folder
 
 
 @contextlib.contextmanager
 def _writing(out: str) -> Iterator[None]:
-    """What goes wrong in here is that `out` cannot be written."""
+    """Errors in here mean that `out` cannot be written."""
     try:
         yield
-    except (OSError, RuntimeError) as e:  # array_record has but the second
+    except (OSError, RuntimeError) as e:  # array_record raises the second
         raise InputError(f"cannot write {out}: {getattr(e, 'strerror', None) or e}") from None
 
 
 def _name(split: str) -> str:
-    """What TFDS is to call a split."""
+    """TFDS's name for a split."""
     name = Path(split).name.removesuffix(".json").removeprefix("instances_")
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(
@@ -109,13 +111,13 @@ def _name(split: str) -> str:
     return name
 
 
-def _check_classes(sources: list[Source]) -> None:
+def _check_names(sources: list[Source]) -> None:
     for source in sources:
         names = source.class_names
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(
-                f"{source.annotation_file}: two categories have the name {twice!r}, which TFDS does not take; "
+                f"{source.annotation_file}: two categories have the name {twice!r}, which TFDS does not accept; "
                 "rename or merge them"
             )
 
@@ -124,7 +126,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     import tensorflow_datasets as tfds  # not before the options are right: it takes a second
 
     names = list(dict.fromkeys(name for source in sources.values() for name in source.class_names))
-    features = tfds.features.FeaturesDict(  # those of TFDS's own coco
+    features = tfds.features.FeaturesDict(  # the same as those of TFDS's own coco
         {
             "image": tfds.features.Image(),
             "image/filename": tfds.features.Text(),
@@ -198,7 +200,7 @@ def _area(entry: Json) -> int:
 
 
 def _relative(box: list[float | int], record: Record) -> np.ndarray:
-    """y1 x1 y2 x2 in parts of the image, clipped to it: TFDS takes no others."""
+    """y1 x1 y2 x2 in fractions of the image, clipped to it: TFDS accepts no others."""
     x, y, width, height = box
     corners = np.array([y, x, y + height, x + width], np.float64)
     return np.clip(corners / [record.height, record.width, record.height, record.width], 0, 1)

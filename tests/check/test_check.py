@@ -43,7 +43,7 @@ def test_what_the_recipe_changes(shapes, check, tmp_path):
     assert code == 0
     assert where_found(report, "info: left out of the loss")
     assert report["epoch"]["ignored"] == report["epoch"]["objects"] > 0
-    assert where_found(report, "info: treated as ordinary boxes") == ["train: 1"]
+    assert where_found(report, "info: treated as ordinary") == ["train: 1"]
     boxes = json.loads((root / "annotations/instances_train.json").read_text())["annotations"]
     assert report["splits"]["train"]["boxes"] == len(boxes)
     _, _, without = check("--root", root, "--config", ROOT / "configs/saccade_small.py", "--samples", 0)
@@ -183,14 +183,14 @@ def test_turned_images(orientation, turned):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--root", "nowhere"], "'nowhere' is no folder"),
+        (["--root", "nowhere"], "'nowhere' is not a folder"),
         (["--root", "."], "no annotation file for split 'train'"),
         (
             ["--root", "SHAPES", "--splits", "test"],
             "no annotation file for split 'test'; looked for .*; --splits names",
         ),
         (["--root", "SHAPES", "--config", "gone.py"], "no recipe gone.py"),
-        (["--root", "SHAPES", "--images", "gone"], "none of the 30 images is there: image 000001.jpg"),
+        (["--root", "SHAPES", "--images", "gone"], "none of the 30 images can be found: image 000001.jpg"),
         (["--root", "SHAPES", "--samples", "-1"], "--samples is -1; accepted is 0 or more"),
         (["--root", "SHAPES", "--slit", "train"], "no option --slit; there is --splits"),
     ],

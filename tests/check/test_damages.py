@@ -126,7 +126,7 @@ def test_boxes_of_a_class_are_compared_by_its_name(shapes, check, with_val_categ
 
 def test_two_classes_of_one_name_are_a_warning(check, with_val_categories):
     _, found = findings_of(with_val_categories(["circle", "rectangle", "rectangle"]), check)
-    assert found["warning: categories with a name that another has"] == [
+    assert found["warning: categories with the same name as another"] == [
         "val: rectangle (id 10)",
         "val: rectangle (id 15)",
     ]
@@ -141,7 +141,7 @@ def test_boxes_in_parts_of_the_image_are_told(shapes, check, tmp_path):
     folder.save()
     code, _, report = check("--root", root, "--config", SHAPES, "--samples", 0)
     assert code == 1
-    assert where_found(report, "error: bbox is in pixels") == ["train"]
+    assert where_found(report, "error: bbox must be in pixels") == ["train"]
 
 
 @pytest.mark.real_data

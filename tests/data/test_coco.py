@@ -206,7 +206,7 @@ def test_missing_images_are_counted(tmp_path):
 def test_files_that_are_not_there(tmp_path):
     accepted = "expected one in COCO format, tfds:NAME, tfds:DIR, shapes:SEED or scenes:SEED$"
     for root in (tmp_path / "nowhere", "circles:0"):
-        with pytest.raises(InputError, match=f"{root}' is no folder; {accepted}"):
+        with pytest.raises(InputError, match=f"{root}' is not a folder; {accepted}"):
             open_train(root)
     with pytest.raises(InputError, match=r"split 'train'; looked for .*instances_train.json, .*/train.json"):
         open_train(tmp_path)

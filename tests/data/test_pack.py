@@ -97,10 +97,10 @@ def test_a_bad_image_is_named(folder, tmp_path):
         ({"splits": ("train", "train")}, "expected one or more of different names"),
         ({"splits": ("train", "nope")}, "no annotation file for split 'nope'"),
         ({"splits": ("a b",)}, "TFDS takes letters, digits, _ and - as the name of a split"),
-        ({"out": "gs://bucket/pack"}, "is no folder of this machine; pack into one and copy it there"),
+        ({"out": "gs://bucket/pack"}, "is not a local folder; pack into one and copy it there"),
         ({"out": "/proc/nowhere/pack"}, "cannot write /proc/nowhere/pack: No such file"),
         ({"root": "tfds:coco/2017"}, "is a TFDS set already"),
-        ({"root": "nowhere"}, "'nowhere' is no folder"),
+        ({"root": "nowhere"}, "'nowhere' is not a folder"),
         ({"shard_mb": 0.0}, "--shard-mb is 0.0; accepted is more than 0"),
     ],
 )
@@ -141,7 +141,7 @@ def test_what_is_there_is_not_written_over(folder, tmp_path):
     out.mkdir()
     packed(folder, out)
     before = sorted(path.name for path in out.iterdir())
-    with pytest.raises(InputError, match="pack is there already"):
+    with pytest.raises(InputError, match="pack exists already"):
         packed(folder, out)
     assert sorted(path.name for path in out.iterdir()) == before
 
@@ -153,7 +153,8 @@ def test_the_current_folder_and_mount_points_are_refused(folder, tmp_path, monke
     monkeypatch.chdir(tmp_path / "here")
     for out in (".", "../here", small_disk, tmp_path / "link"):
         with pytest.raises(
-            InputError, match=r"^--out .* is the current folder or a mount point; expected a new folder"
+            InputError,
+            match=r"^--out .* is the current folder or a mount point; expected a new folder",
         ):
             packed(folder, out)
     assert not list((tmp_path / "here").iterdir())

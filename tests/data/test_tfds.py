@@ -282,7 +282,7 @@ def test_a_json_of_other_images_is_refused(copied):
     images = content["images"]
     (copied / "instances_train.json").write_text(json.dumps(content | {"images": [*images[1:], images[0]]}))
     misplaced = open_root(f"tfds:{copied}").records[0]
-    with pytest.raises(InputError, match=r"should have the id 3, but \d+ lies in its place"):
+    with pytest.raises(InputError, match=r"should have the id 3, but the image in its place has the id \d+"):
         read_image(misplaced)
     (copied / "instances_train.json").write_text(json.dumps(content | {"images": images[:3]}))
     with pytest.raises(InputError, match=r"instances_train.json has 3 images, but split 'train' of tfds:.* has 5$"):
@@ -323,7 +323,7 @@ def test_a_set_without_boxes_is_refused(folder, tmp_path, missing):
     (written / "dataset_info.json").write_text(json.dumps(info))
     (written / "boxes-train.array_record-00000").write_bytes(b"")
     with pytest.raises(
-        InputError, match=r"no detection set: expected .* has image, image/filename, image/id, objects$"
+        InputError, match=r"not a detection set: expected .* has image, image/filename, image/id, objects$"
     ):
         open_root(f"tfds:{written}")
 
