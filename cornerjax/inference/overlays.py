@@ -1,6 +1,6 @@
 """What boxes were made from, in pixels of the image: keypoints, and what else a detector can draw."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cornerjax import drawing
-from cornerjax.detectors.base import Image, InputMaps
+from cornerjax.detectors.base import Image, InputMaps, Maps
 from cornerjax.detectors.overlay import Evidence, KeypointEvidence
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
@@ -75,7 +75,7 @@ def _evidence_of(
     return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
 
-def _maps_of(keypoint: Keypoint, maps: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def _maps_of(keypoint: Keypoint, maps: Maps) -> dict[str, jax.Array]:
     """The maps of one keypoint, by kind."""
     prefix = f"{keypoint.name}_"
     return {name.removeprefix(prefix): values for name, values in maps.items() if name.startswith(prefix)}
