@@ -143,7 +143,7 @@ class Checkpoints:
         if steps and not any((self._folder / str(step) / "optimiser").is_dir() for step in steps):
             raise InputError(
                 f"{self._path} holds converted weights, which no run can go on from; "
-                f"start one from them with train.py --init {self._path} and another --workdir"
+                f"start one from them with cornerjax train --init {self._path} and another --workdir"
             )
 
     def restore_newest(
@@ -319,4 +319,4 @@ def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") ->
                     bad = f"checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({why})"
                     _LOG.warning(f"{bad}; that of step {taken} is taken")
                 return weights["params"], weights["model_state"], taken
-    raise InputError(f"{workdir} has no checkpoint yet; train.py writes the first one after save_steps steps")
+    raise InputError(f"{workdir} has no checkpoint yet; training writes the first one after save_steps steps")

@@ -53,7 +53,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
     if hosts.count == 1 and not automatic:
         yield
         return
-    import jax  # takes a second, and train.py reads its options with Hosts first
+    import jax  # takes a second, and the commands read their options with Hosts first
     from jax.experimental import multihost_utils
 
     with _last_word() as say_at_end:

@@ -52,12 +52,12 @@ def open_workdir(path: str | Path) -> Workdir:
     path = Path(path)
     if not (path / "run.json").is_file():
         what = "has no run.json" if path.is_dir() else "does not exist"
-        raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
+        raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
     try:
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
+        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that cornerjax train wrote") from None
     return Workdir(path, from_json(path / "config.json"), names, ids)
 
 

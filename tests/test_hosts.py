@@ -159,7 +159,8 @@ def test_one_process_joins_nobody():
 
 WAITING = """
 import sys, time, tyro
-from cornerjax import cli, hosts
+from cornerjax import hosts
+from cornerjax.commands.cli import run
 from cornerjax.errors import InputError
 
 hosts.HEARTBEAT_S = 4
@@ -180,7 +181,7 @@ def main():
             gather(0)
     print("left")
 
-cli.run(main)
+run(main)
 """
 
 

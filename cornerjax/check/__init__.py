@@ -1,1 +1,1 @@
-"""Looks at a COCO-format set before anyone trains on it: `python -m cornerjax.check`."""
+"""Looks at a COCO-format set before anyone trains on it: `cornerjax check`."""

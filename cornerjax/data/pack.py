@@ -1,10 +1,4 @@
-"""Pack a COCO-format folder into a few large files: a TFDS set in array_record.
-
-python -m cornerjax.data.pack --root data/coco --split train2017 val2017 --out data/coco-packed
-
---data.root tfds:data/coco-packed then trains on it. The images' bytes and their order stay as they are, and so do the
-annotation files, which lie beside the shards; any other program opens the folder with tfds.builder_from_directory.
-"""
+"""Packs a COCO-format folder into a few large files, a TFDS set in array_record: the command `cornerjax pack`."""
 
 import contextlib
 import dataclasses
@@ -21,29 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from cornerjax import cli
 from cornerjax.config import Data
 from cornerjax.data.coco import in_order, read_annotations
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 NAME = "coco_format"  # of the set, for TFDS
-
-
-@dataclasses.dataclass(frozen=True)
-class Pack:
-    root: str  # folder of the data set
-    out: str  # folder to write, which must not be there yet
-    split: tuple[str, ...] = ("train", "val")  # splits to pack
-    images: str = ""  # folder of the images; looked for in the usual places if not given
-    shard_mb: float = 256.0  # size of a file, about
-
-
-def main() -> None:
-    args = cli.parse(Pack, description=__doc__)
-    pack(Data(root=args.root, images=args.images), args.split, args.out, shard_mb=args.shard_mb)
-    print(f"written: {args.out}; next: --data.root tfds:{args.out}")
 
 
 def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
@@ -154,7 +133,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     writer.initialize_splits(list(sources))
     for name, source in sources.items():
         count = len(source.records)
-        writer.add_examples({name: cli.progress(_examples(source), total=count, what=f"packing {name}")})
+        writer.add_examples({name: progress(_examples(source), total=count, what=f"packing {name}")})
     writer.close_all()
 
 
@@ -194,7 +173,3 @@ def _relative(box: list[float | int], record: Record) -> np.ndarray:
     x, y, width, height = box
     corners = np.array([y, x, y + height, x + width], np.float64)
     return np.clip(corners / [record.height, record.width, record.height, record.width], 0, 1)
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from cornerjax.cli import progress
 from cornerjax.config import Config
 from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detections, Detector, Truth
@@ -17,6 +16,7 @@ from cornerjax.errors import InputError
 from cornerjax.evaluation.average_precision import average_precision
 from cornerjax.evaluation.pictures import draw_pictures
 from cornerjax.inference.procedure import Procedure
+from cornerjax.progress import progress
 
 
 @dataclasses.dataclass(frozen=True)

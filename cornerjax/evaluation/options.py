@@ -12,7 +12,7 @@ EXTRAS = ("voc", "oracles", "timing")  # options that add numbers to metrics.jso
 class Options:
     """What is evaluated and what is made of it; the comments are the help of eval.py."""
 
-    workdir: str = ""  # a folder that train.py or cornerjax.weights wrote
+    workdir: str = ""  # a folder that cornerjax train or cornerjax weights wrote
     results: str = ""  # instead of a run: a file of boxes in COCO's result format
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
     root: str = ""  # the data set, as train.py's data.root; that of the run if not given

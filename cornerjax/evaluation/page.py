@@ -14,7 +14,6 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cornerjax.cli import progress
 from cornerjax.data.records import Source
 from cornerjax.evaluation.analysis import Analysis
 from cornerjax.evaluation.average_precision import NAMES
@@ -22,6 +21,7 @@ from cornerjax.evaluation.errors import Errors
 from cornerjax.evaluation.plots import HEAT_COLOURS, KIND_COLOURS, draw_confidence, draw_precision_recall
 from cornerjax.evaluation.ranking import score_images, score_range, worst_and_best
 from cornerjax.evaluation.voc import mean_voc
+from cornerjax.progress import progress
 
 MEANINGS = {
     "correct": "the first box on an object of its class, at IoU 0.5 or more",

@@ -107,7 +107,7 @@ def load(
     """Open a training run as a Predictor.
 
     Args:
-        workdir: a folder that train.py or cornerjax.weights wrote.
+        workdir: a folder that cornerjax train or cornerjax weights wrote.
         checkpoint: the one with the highest AP, or the newest.
         test: the way from maps to boxes; None: that of the run.
     Raises: InputError: the folder is not there, is no work directory or has no checkpoint; test has numbers that cannot

@@ -60,7 +60,7 @@ class Guard:
             write_batch(file, step, batch)
         except OSError as e:
             return f"the batch could not be written to {file}: {e.strerror}"
-        return f"to see whether one of them is to blame, run python -m cornerjax.training.replay {file}"
+        return f"to see whether one of them is to blame, run cornerjax replay {file}"
 
 
 def write_batch(file: Path, step: int, batch: Batch) -> None:
