@@ -18,8 +18,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cornerjax.config import Config, differences, to_json
-from cornerjax.errors import InputError
-from cornerjax.workdir import Workdir, not_written, open_workdir, reason, versions, write_atomically
+from cornerjax.errors import InputError, RunError
+from cornerjax.workdir import Workdir, not_written, open_workdir, reason, unusable, versions, write_atomically
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
@@ -45,7 +45,7 @@ def create_workdir(
         init: where its first weights came from, for the record; None: drawn at random.
         trained_on: a hash of the training images; if the run began with others, a warning says so.
     Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
-        cannot be written.
+        cannot be written. RunError: the disk is full.
     """
     path = Path(path)
     if (path / "run.json").is_file():
@@ -80,7 +80,7 @@ def create_workdir(
         write_atomically(path / "config.json", to_json(config))
         write_atomically(path / "run.json", json.dumps(run, indent=2))
     except OSError as e:
-        raise not_written(f"work directory {path}", e) from None
+        raise unusable(path, e) from None
     return Workdir(path, config, class_names, category_ids)
 
 
@@ -92,7 +92,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._path = path
         self._folder = (path / "checkpoints").absolute()
-        self._failure: InputError | None = None
+        self._failure: RunError | None = None
         self._unraisablehook, self._asyncio_level = sys.unraisablehook, _ASYNCIO.level
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
@@ -110,7 +110,7 @@ class Checkpoints:
         """Start writing a checkpoint; it counts once it is complete. Without an optimiser no run can go on from it.
 
         An `ap` makes it a candidate for the best, nan (there were no true boxes) does not.
-        Raises: InputError: this checkpoint, or the one before it, cannot be written.
+        Raises: RunError: this checkpoint, or the one before it, cannot be written.
         """
         trees = {"weights": weights} if optimiser is None else {"weights": weights, "optimiser": optimiser}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
@@ -156,7 +156,7 @@ class Checkpoints:
         Args:
             warn: gets a line for each of these.
         Returns: weights, optimiser; None where there is no checkpoint.
-        Raises: InputError: none is readable, or the newest is of another network or holds weights only.
+        Raises: RunError: none is readable. InputError: the newest is of another network or holds weights only.
         """
         self.check_resumable()
         if not (steps := self.newest_first()):
@@ -171,13 +171,13 @@ class Checkpoints:
     def first_readable(self, steps: Iterable[int], read: Callable[[int], Any]) -> tuple[int, Any, dict[int, str]]:
         """The first step whose checkpoint is not damaged, what `read` makes of it, why those before it are damaged.
 
-        Raises: InputError: all are damaged.
+        Raises: RunError: all are damaged.
         """
         damaged: dict[int, str] = {}
         for step in steps:
             try:
                 return step, read(step), damaged
-            except (InputError, MemoryError, jax.errors.JaxRuntimeError):
+            except (InputError, RunError, MemoryError, jax.errors.JaxRuntimeError):
                 raise
             except Exception as e:  # orbax raises all kinds, bare Exception among them
                 damaged[step] = reason(e)
@@ -186,7 +186,7 @@ class Checkpoints:
             gc.collect()
             sys.unraisablehook = hook
         newest, why = max(damaged.items())
-        raise InputError(
+        raise RunError(
             f"none of the {len(damaged)} checkpoints in {self._path / 'checkpoints'} can be read "
             f"(step {newest}: {why}); put back a copy, or move the folder away to start from the beginning"
         )
@@ -224,13 +224,13 @@ class Checkpoints:
                 folder.mkdir(exist_ok=True)
                 (self._folder / str(step)).rename(target)
             except OSError as e:
-                raise InputError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
+                raise RunError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"set aside {step}")
         self._manager.reload()
         return target
 
-    def _not_written(self, error: Exception) -> InputError:
+    def _not_written(self, error: Exception) -> RunError:
         complete = self._manager.all_steps(read=True)
         newest = f"the newest complete one is that of step {max(complete)}" if complete else "there is no complete one"
         return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
@@ -308,7 +308,7 @@ def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") ->
 
     If it is damaged, the newest of the others that can be read takes its place, with a warning.
 
-    Raises: InputError: the run has no checkpoint, or none that can be read.
+    Raises: InputError: the run has no checkpoint. RunError: it has none that can be read.
     """
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as checkpoints:

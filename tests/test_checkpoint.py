@@ -14,7 +14,7 @@ import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, open_workdir, restore_weights
 from cornerjax.config import Config, Optim
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 NAMES, IDS = ("cat", "dog"), (3, 17)
 
@@ -178,9 +178,9 @@ def test_where_no_checkpoint_can_be_read_nothing_is_moved(two_steps, tmp_path):
     for step in "12":
         (run / "checkpoints" / step / "weights" / "_METADATA").write_text("{")
     message = rf"none of the 2 checkpoints in {run}/checkpoints can be read \(step 2: Expecting property name"
-    with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=message):
+    with Checkpoints(run) as checkpoints, pytest.raises(RunError, match=message):
         checkpoints.restore_newest(*trees(0), pytest.fail)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(RunError, match=message):
         restore_weights(run)
     assert sorted(path.name for path in (run / "checkpoints").iterdir() if path.name.isdigit()) == ["1", "2"]
 
@@ -270,7 +270,7 @@ def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_writte
                 checkpoints.save(step, *many_arrays())
 
     for steps in [range(1, 9), [4]]:
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(RunError, match=message):
             save_steps(*steps)
         assert sorted(path.name for path in (small_disk / "checkpoints").iterdir()) == ["1", "2", "3"]
         closed = SimpleNamespace(exc_value=RuntimeError("Event loop is closed"))
@@ -305,8 +305,8 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_at_once_however_often_i
 
     message = r"cannot write a checkpoint to .*: Not a directory; there is no complete one$"
     for _ in range(2):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(RunError, match=message):
             save(checkpoints, 2)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(RunError, match=message):
         checkpoints.__exit__(None, None, None)
     assert set(threading.enumerate()) <= threads  # the process ends only when they do

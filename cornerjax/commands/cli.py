@@ -11,20 +11,20 @@ from typing import Any, TypeVar
 import tyro
 
 from cornerjax.config import flat
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 T = TypeVar("T")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; a mistake of the user ends the process with one sentence on stderr and exit code 2."""
+    """Call `main`; an InputError or a RunError ends the process with one sentence on stderr and its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal lacks letters for, as stderr has it
     try:
         main()
-    except InputError as e:
+    except (InputError, RunError) as e:
         print(f"error: {e}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(e.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
 

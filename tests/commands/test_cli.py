@@ -9,7 +9,7 @@ import pytest
 
 from cornerjax import commands
 from cornerjax.commands import COMMANDS, cli
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 
 def test_every_command_is_listed_and_has_a_file(capsys, monkeypatch):
@@ -55,13 +55,14 @@ def test_one_option_is_read_before_the_others(args, value):
     assert cli.value_of("--config", args, default="default") == value
 
 
-def test_a_mistake_is_one_sentence_and_exit_code_2(capsys):
+@pytest.mark.parametrize(("error", "code"), [(InputError, 2), (RunError, 1)])
+def test_what_the_user_gave_and_what_happened_to_a_run_are_one_sentence_and_an_exit_code(error, code, capsys):
     def main():
-        raise InputError("no such thing")
+        raise error("no such thing")
 
     with pytest.raises(SystemExit) as ended:
         cli.run(main)
-    assert ended.value.code == 2
+    assert ended.value.code == code
     assert capsys.readouterr().err == "error: no such thing\n"
 
 
