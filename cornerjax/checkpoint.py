@@ -1,12 +1,10 @@
 """The checkpoints of a work directory, and its start as the place of a run."""
 
-import gc
 import itertools
 import json
 import logging
 import math
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,7 +23,6 @@ from cornerjax.workdir import locked as locked
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image", "test.")
 _LOG = logging.getLogger("cornerjax")
-_ASYNCIO = logging.getLogger("asyncio")
 
 
 def create_workdir(
@@ -88,19 +85,18 @@ class Checkpoints:
     """The checkpoints of a work directory: the newest `keep` and the one with the best AP."""
 
     def __init__(self, path: Path, *, keep: int = 1, read_only: bool = False):
-        # Orbax tells every step of every save, and its failures as tracebacks; ours say them in a sentence.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._path = path
         self._folder = (path / "checkpoints").absolute()
         self._failure: RunError | None = None
-        self._unraisablehook, self._asyncio_level = sys.unraisablehook, _ASYNCIO.level
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
-        options = {"read_only": True} if read_only else {"preservation_policy": policy, "cleanup_tmp_directories": True}
+        # What reads creates and starts nothing; orbax's own option read_only logs three warnings each time.
+        reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False}
+        writing: dict[str, Any] = {"preservation_policy": policy, "cleanup_tmp_directories": True}
         self._manager = _Manager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(best_fn=_ap, **options),
+            options=ocp.CheckpointManagerOptions(best_fn=_ap, **(reading if read_only else writing)),
             item_handlers={name: ocp.StandardCheckpointHandler() for name in ("weights", "optimiser")},
         )
 
@@ -181,10 +177,6 @@ class Checkpoints:
                 raise
             except Exception as e:  # orbax raises all kinds, bare Exception among them
                 damaged[step] = reason(e)
-            # The reads that orbax has given up print tracebacks when they are collected.
-            hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-            gc.collect()
-            sys.unraisablehook = hook
         newest, why = max(damaged.items())
         raise RunError(
             f"none of the {len(damaged)} checkpoints in {self._path / 'checkpoints'} can be read "
@@ -236,24 +228,9 @@ class Checkpoints:
         return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
 
     def __enter__(self) -> "Checkpoints":
-        # Of a save that has failed, asyncio and tensorstore's threads print a traceback for every array.
-        sys.unraisablehook = self._without_closed_loops
-        _ASYNCIO.setLevel(logging.CRITICAL)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            self._close(error)
-        finally:
-            if self._failure is None:  # otherwise they go on
-                sys.unraisablehook = self._unraisablehook
-                _ASYNCIO.setLevel(self._asyncio_level)
-
-    def _without_closed_loops(self, what: Any) -> None:
-        if "Event loop is closed" not in str(what.exc_value):
-            self._unraisablehook(what)
-
-    def _close(self, error: BaseException | None) -> None:
         try:
             self._manager.close()  # waits for what is being written
         except (OSError, ValueError) as e:

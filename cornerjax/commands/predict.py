@@ -16,6 +16,7 @@ from typing import Literal
 import tyro
 
 from cornerjax.commands.cli import parse
+from cornerjax.commands.process import quiet
 from cornerjax.errors import InputError
 from cornerjax.inference.inputs import ACCEPTED, find_inputs
 from cornerjax.inference.options import Options
@@ -42,7 +43,8 @@ def main(args: Sequence[str]) -> None:
 
     plan = make_plan(inputs, Path(options.out), options)
     run = open_workdir(options.workdir)
-    predictor = load(run.path, checkpoint=options.checkpoint)
+    with quiet():
+        predictor = load(run.path, checkpoint=options.checkpoint)
     errors = predict_to_folder(predictor, plan, run.category_ids)
     print(f"written: {options.out}")
     if errors:

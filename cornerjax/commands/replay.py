@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from cornerjax.commands.cli import parse
+from cornerjax.commands.process import quiet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,5 +24,6 @@ def main(args: Sequence[str]) -> None:
 
     from cornerjax.training.replay import replay
 
-    for line in replay(Path(options.file)):
-        print(line, flush=True)
+    with quiet():
+        for line in replay(Path(options.file)):
+            print(line, flush=True)

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from cornerjax.commands.cli import parse, value_of
+from cornerjax.commands.process import quiet, single_threaded_opencv
 from cornerjax.config import Config, load_recipe
 from cornerjax.hosts import Hosts, joined
 
@@ -30,7 +31,7 @@ def main(args: Sequence[str]) -> None:
     default = Train(recipe=load_recipe(value_of("--config", args, default=Train.config)))
     options = parse(Train, args, prog="cornerjax train", description=__doc__, default=default)
 
-    with joined(options.hosts):
+    with quiet(), single_threaded_opencv(), joined(options.hosts):
         import jax
 
         from cornerjax.training.loop import train

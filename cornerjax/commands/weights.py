@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from cornerjax.commands.cli import parse
+from cornerjax.commands.process import quiet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +28,15 @@ def main(args: Sequence[str]) -> None:
 
     from cornerjax.weights.convert import convert
 
-    certificate = convert(
-        options.detector,
-        options.source,
-        options.out,
-        preset=None if options.preset == "auto" else options.preset,
-        class_names=options.class_names or None,
-        forward=options.forward or None,
-    )
+    with quiet():
+        certificate = convert(
+            options.detector,
+            options.source,
+            options.out,
+            preset=None if options.preset == "auto" else options.preset,
+            class_names=options.class_names or None,
+            forward=options.forward or None,
+        )
     heads = certificate["largest_difference_of_heads"]
     largest = np.max([*heads.values()], initial=0)  # nan if one is nan, unlike max()
     compared = f"heads within {largest:.2e} of the original's" if heads else "no forward pass to compare with"
