@@ -30,8 +30,8 @@ def state():
 
 
 def leave_something_behind():
-    """What tensorstore's threads do when the save that they belong to has failed, and what nobody knows of."""
-    for said in ("Event loop is closed", "a defect"):
+    """What tensorstore's threads do when the save or read that they belong to has failed, and a defect of somebody's."""
+    for said in ("Event loop is closed", "Encountered error while reading array index: (slice(0, 2, 1),)", "a defect"):
         sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(said)))
 
 
@@ -55,13 +55,13 @@ def test_after_a_failed_save_its_threads_stay_quiet(unraisable):
 
 
 def test_reads_that_orbax_gives_up_say_nothing(tmp_path, unraisable, capfd):
-    """Of arrays that are cut short in a checkpoint of many."""
-    weights = {"params": {str(i): jnp.arange(2000.0) + i for i in range(4)}, "model_state": {"m": jnp.zeros(2)}}
+    """It reads the arrays while it finds that what describes them is damaged."""
+    weights = {"params": {str(i): jnp.zeros((50, 40)) for i in range(20)}, "model_state": {"m": jnp.zeros(2)}}
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, weights)
-    for file in (tmp_path / "checkpoints" / "2" / "weights").rglob("d/*"):
-        file.write_bytes(file.read_bytes()[:100])
+    described = tmp_path / "checkpoints" / "2" / "weights" / "array_metadatas" / "process_0"
+    described.write_bytes(described.read_bytes()[: described.stat().st_size // 2])
     with quiet():
         assert restore_weights(tmp_path, "latest")[2] == 1
     gc.collect()
