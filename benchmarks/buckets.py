@@ -22,7 +22,7 @@ from compilations import Compilations
 from cornerjax.inference.procedure import Procedure
 
 import cornerjax
-from cornerjax import cli
+from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
@@ -136,4 +136,4 @@ def seconds(way: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -25,8 +25,8 @@ from cornerjax.detectors.saccades import Round, Saccades
 from cornerjax.ops.locations import box_locations, choose_locations
 
 import cornerjax
-from cornerjax import cli
 from cornerjax.checkpoint import open_workdir
+from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import Source, read_image
 from cornerjax.data.source import open_source
@@ -211,4 +211,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -16,10 +16,10 @@ from PIL import Image
 from cornerjax.check.annotations import Split
 from cornerjax.check.examples import Fit
 from cornerjax.check.findings import Findings
-from cornerjax.cli import progress
 from cornerjax.data.images import decode_image
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 THREADS = 4
 ORIENTATION = 0x0112  # of EXIF; 1 is upright

@@ -1,10 +1,4 @@
-"""Pack a COCO-format folder into a few large files: a TFDS set in array_record.
-
-python -m cornerjax.data.pack --root data/coco --split train2017 val2017 --out data/coco-packed
-
---data.root tfds:data/coco-packed then trains on it. The images' bytes and their order stay as they are, and so do the
-annotation files, which are beside the shards; other programs open the folder with tfds.builder_from_directory.
-"""
+"""Packs a COCO-format folder into a few large files, a TFDS set in array_record: the command `cornerjax pack`."""
 
 import contextlib
 import dataclasses
@@ -20,29 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cornerjax import cli
 from cornerjax.config import Data
 from cornerjax.data.coco import Json, in_order, read_annotations
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 NAME = "coco_format"  # of the set, for TFDS
-
-
-@dataclasses.dataclass(frozen=True)
-class Pack:
-    root: str  # folder of the data set
-    out: str  # folder to write, which must not exist yet
-    split: tuple[str, ...] = ("train", "val")  # splits to pack
-    images: str = ""  # folder of the images; searched for in the usual places if not given
-    shard_mb: float = 256.0  # approximate size of a file, in 10^6 bytes
-
-
-def main() -> None:
-    args = cli.parse(Pack, description=__doc__)
-    pack(Data(root=args.root, images=args.images), args.split, args.out, shard_mb=args.shard_mb)
-    print(f"written: {args.out}; next: --data.root tfds:{args.out}")
 
 
 def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
@@ -158,7 +137,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     writer.initialize_splits(list(sources))
     for name, source in sources.items():
         count = len(source.records)
-        writer.add_examples({name: cli.progress(_examples(source, names), total=count, what=f"packing {name}")})
+        writer.add_examples({name: progress(_examples(source, names), total=count, what=f"packing {name}")})
     writer.close_all()
 
 
@@ -204,7 +183,3 @@ def _relative(box: list[float | int], record: Record) -> np.ndarray:
     x, y, width, height = box
     corners = np.array([y, x, y + height, x + width], np.float64)
     return np.clip(corners / [record.height, record.width, record.height, record.width], 0, 1)
-
-
-if __name__ == "__main__":
-    cli.run(main)

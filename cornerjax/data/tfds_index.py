@@ -8,11 +8,11 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float
 from PIL import Image
 
-from cornerjax.cli import progress
 from cornerjax.data.coco import Json
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.shards import Shards
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 LABELS = ("label", "type")  # what sets call the class of an object; KITTI says type
 NAMES = ("image/filename", "image/file_name", "id")  # what they call the name of an image

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from cornerjax.cli import progress
 from cornerjax.config import Config
 from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detector, Truth
@@ -19,6 +18,7 @@ from cornerjax.evaluation.coco_format import to_results
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.draw.pictures import draw_pictures
 from cornerjax.inference.batching import BatchPredictor
+from cornerjax.progress import progress
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,14 +41,15 @@ def evaluate_run(asked: Options) -> None:
     if asked.timing < 0:
         raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
     run = open_workdir(Path(asked.workdir))
-    config, split = dataclasses.replace(run.config, test=asked.test), asked.split or run.config.data.val
+    config = dataclasses.replace(run.config, test=asked.test, compute=asked.compute)
+    split = asked.split or config.data.val
     detector = check(config)
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
     out = Path(asked.out or run.path / "eval").resolve()
     options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
-    options |= {"min_score": asked.min_score, **flat(asked.test, "test.")}
+    options |= {"min_score": asked.min_score, **flat(asked.test, "test."), **flat(asked.compute, "compute.")}
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, *_ = make_network(detector, config, None)

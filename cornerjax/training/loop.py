@@ -19,7 +19,7 @@ from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
 from cornerjax.detectors import check
 from cornerjax.devices import barrier, of_first
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
 from cornerjax.training.guard import Guard
@@ -55,7 +55,8 @@ def train(
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
         init: a work directory whose weights a new run starts from, see init.py; a run that resumes has its own.
-    Raises: InputError: the data, the configuration or the work directory cannot be used, or a loss is not finite.
+    Raises: InputError: the data, the configuration or the work directory cannot be used.
+        RunError: a loss is not finite, or the work directory can no longer be written or read.
         Stopped: by a signal, after saving.
     """
     detector = check(config)
@@ -185,7 +186,7 @@ class Run:
     def watch(self, updates: Iterator[Update]) -> None:
         """Ask for the updates; between them check and report the losses, evaluate and save the weights.
 
-        Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
+        Raises: RunError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
         """
         config, saved = self.config, time.monotonic()
         for step, state, batch, losses in updates:
@@ -223,8 +224,8 @@ class Run:
         try:
             yield
         except BaseException as e:
-            # Of several processes all must save; InputError, here, is raised by all of them.
-            together = jax.process_count() == 1 or isinstance(e, InputError)
+            # Of several processes all must save; these errors, here, are raised by all of them.
+            together = jax.process_count() == 1 or isinstance(e, (InputError, RunError))
             if together and int(state.step) != self.checkpoints.latest():
                 save(state, self.checkpoints, ap=None)
             raise

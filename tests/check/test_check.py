@@ -14,12 +14,11 @@ from damages import damaged, where_found, width_of
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from cornerjax.check.__main__ import main
 from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated, is_turned
-from cornerjax.check.pictures import map_panel, target_panel
+from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
 from cornerjax.data.pack import pack
 from cornerjax.data.pipeline import make_example
@@ -197,15 +196,14 @@ def test_turned_images(orientation, turned):
 )
 def test_what_cannot_run_is_one_sentence(args, message, shapes, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["check", *[str(shapes) if arg == "SHAPES" else arg for arg in args]])
     with pytest.raises(InputError, match=message):
-        main()
+        main([str(shapes) if arg == "SHAPES" else arg for arg in args])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_and_its_exit_codes(shapes, tmp_path):
     def run(root: Path) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "cornerjax.check", "--root", str(root), "--samples", "1"]
+        command = [sys.executable, "-m", "cornerjax", "check", "--root", root, "--samples", "1"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     sound = run(shapes)

@@ -190,7 +190,7 @@ def test_a_full_disk_leaves_nothing_behind(folder, small_disk):
 
 
 def test_the_command(folder, tmp_path):
-    command = [sys.executable, "-m", "cornerjax.data.pack", "--root", str(folder), "--split", "train"]
+    command = [sys.executable, "-m", "cornerjax", "pack", "--root", str(folder), "--split", "train"]
     run = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout == f"written: {tmp_path}/pack; next: --data.root tfds:{tmp_path}/pack\n"

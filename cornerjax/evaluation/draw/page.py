@@ -15,7 +15,6 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cornerjax.cli import progress
 from cornerjax.data.records import Source
 from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.average_precision import NAMES
@@ -28,6 +27,7 @@ from cornerjax.evaluation.draw.plots import (
     draw_confidence,
     draw_precision_recall,
 )
+from cornerjax.progress import progress
 
 MEANINGS = {
     "correct": "the first box on an object of its class, at IoU 0.5 or more",

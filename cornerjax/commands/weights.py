@@ -1,48 +1,47 @@
 """Convert a released PyTorch checkpoint into a work directory.
 
-python -m cornerjax.weights --detector cornernet_squeeze --source CHECKPOINT.pkl --out runs/released
+cornerjax weights --detector cornernet_squeeze --source CHECKPOINT.pkl --out runs/released
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
-from cornerjax import cli
+from cornerjax.commands.cli import parse
+from cornerjax.commands.process import quiet
 
 
 @dataclasses.dataclass(frozen=True)
-class Convert:
+class Weights:
     detector: str  # a name in cornerjax.DETECTORS
     source: str  # .pkl or .pth file; code in it does not run
-    out: str  # folder to write, for cornerjax.load, eval.py, predict.py and train.py --init
+    out: str  # folder to write, for cornerjax.load, cornerjax eval and predict, and cornerjax train --init
     preset: Literal["auto", "released", "released_eccv18", "clean"] = "auto"  # auto: as the checkpoint's layout says
     class_names: tuple[str, ...] = ()  # of each class; COCO's if there are 80
     forward: str = ""  # .npz with `images` and the original's heads for them, to compare with
 
 
-def main() -> None:
-    args = cli.parse(Convert, description=__doc__)
+def main(args: Sequence[str]) -> None:
+    options = parse(Weights, args, prog="cornerjax weights", description=__doc__)
 
-    import numpy as np  # these not before the options are right: imports take seconds
+    import numpy as np
 
     from cornerjax.weights.convert import convert
 
-    certificate = convert(
-        args.detector,
-        args.source,
-        args.out,
-        preset=None if args.preset == "auto" else args.preset,
-        class_names=args.class_names or None,
-        forward=args.forward or None,
-    )
+    with quiet():
+        certificate = convert(
+            options.detector,
+            options.source,
+            options.out,
+            preset=None if options.preset == "auto" else options.preset,
+            class_names=options.class_names or None,
+            forward=options.forward or None,
+        )
     heads = certificate["largest_difference_of_heads"]
     largest = np.max([*heads.values()], initial=0)  # nan if one is nan, unlike max()
     compared = f"heads within {largest:.2e} of the original's" if heads else "no forward pass to compare with"
     print(
-        f"{args.out}: {len(certificate['tensors'])} tensors, {certificate['parameters']:,} parameters, "
+        f"{options.out}: {len(certificate['tensors'])} tensors, {certificate['parameters']:,} parameters, "
         f"all equal when read back; {compared}; "
         f"preset {certificate['preset']}; certificate.json"
     )
-
-
-if __name__ == "__main__":
-    cli.run(main)

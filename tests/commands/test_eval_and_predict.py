@@ -17,7 +17,7 @@ from cornerjax.detectors import get_detector
 from cornerjax.inference.video import VideoFile
 from cornerjax.nn.functional import functional
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

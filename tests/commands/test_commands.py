@@ -16,7 +16,7 @@ from cornerjax.checkpoint import create_workdir
 from cornerjax.config import load_recipe
 from cornerjax.data.shapes import write_shapes
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,4 @@
-"""Check a data set before training on it.
-
-python -m cornerjax.check --root PATH/TO/FOLDER --config configs/squeeze_small.py
+"""Check a data set before training on it: `cornerjax check --root PATH/TO/FOLDER --config configs/squeeze_small.py`.
 
 Reads every annotation and every image, prints everything that is wrong with them, and draws training examples with
 their targets. Exit code 0: training can start; 1: there are errors to be corrected first; 2: the set cannot be opened.
@@ -8,9 +6,10 @@ their targets. Exit code 0: training can start; 1: there are errors to be correc
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from cornerjax import cli
+from cornerjax.commands.cli import parse
 from cornerjax.config import Config, load_recipe
 from cornerjax.errors import InputError
 
@@ -25,21 +24,21 @@ class Check:
     samples: int = 12  # training examples drawn; 0: no picture
 
 
-def main() -> None:
-    args = cli.parse(Check, description=__doc__)
-    if args.samples < 0:
-        raise InputError(f"--samples is {args.samples}; accepted is 0 or more")
+def main(args: Sequence[str]) -> None:
+    options = parse(Check, args, prog="cornerjax check", description=__doc__)
+    if options.samples < 0:
+        raise InputError(f"--samples is {options.samples}; accepted is 0 or more")
 
-    from cornerjax.check.run import check_set  # not before the options are right: imports take seconds
+    from cornerjax.check.run import check_set
 
-    config = load_recipe(args.config) if args.config else published_squeeze()
-    data = dataclasses.replace(config.data, root=args.root, images=args.images or config.data.images)
+    config = load_recipe(options.config) if options.config else published_squeeze()
+    data = dataclasses.replace(config.data, root=options.root, images=options.images or config.data.images)
     findings = check_set(
         dataclasses.replace(config, data=data),
-        args.splits or (data.train, data.val),
-        recipe=args.config or "CornerNet-Squeeze as published (--config names another recipe)",
-        out=Path(args.out or Path("runs/check") / Path(args.root.removeprefix("tfds:")).resolve().name),
-        samples=args.samples,
+        options.splits or (data.train, data.val),
+        recipe=options.config or "CornerNet-Squeeze as published (--config names another recipe)",
+        out=Path(options.out or Path("runs/check") / Path(options.root.removeprefix("tfds:")).resolve().name),
+        samples=options.samples,
     )
     sys.exit(1 if findings.has_errors() else 0)
 
@@ -50,7 +49,3 @@ def published_squeeze() -> Config:
 
     squeeze = get_detector("cornernet_squeeze")
     return squeeze.defaults
-
-
-if __name__ == "__main__":
-    cli.run(main)
