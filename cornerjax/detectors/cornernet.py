@@ -52,10 +52,10 @@ class CornerModel(Model):
 class CornerLoss(Loss):
     """Weights of the parts of the loss; the focal loss of the heat maps has weight 1."""
 
-    pull: NotNegative = 0.1  # corners of one object to the same tag
-    push: NotNegative = 0.1  # tags of different objects apart
-    # The originals sum pull and push over the images of one GPU; here they are means over images times this number,
-    # so that the batch size does not change them. 1: a plain mean. The papers' values stand in their recipes.
+    pull: NotNegative = 0.1  # weight of pulling the corners of one object to the same tag
+    push: NotNegative = 0.1  # weight of pushing the tags of different objects apart
+    # pull and push are means over images times this number, so that the batch size does not change them; the originals
+    # sum them over the images of one GPU, whose number stands in their recipes; 1: a plain mean
     group: Positive = 1.0
 
 
