@@ -19,7 +19,7 @@ from cornerjax.errors import InputError
 if TYPE_CHECKING:
     from cornerjax import ops
     from cornerjax.detectors import DETECTORS
-    from cornerjax.detectors.base import Detections
+    from cornerjax.detectors.rows import Detections
     from cornerjax.inference.predictor import Predictor, load
     from cornerjax.weights.convert import from_torch
 
@@ -43,7 +43,7 @@ __all__ = [
 # Imported when they are first asked for, so that `import cornerjax` stays a matter of milliseconds.
 _LATER = {
     "DETECTORS": "cornerjax.detectors",
-    "Detections": "cornerjax.detectors.base",
+    "Detections": "cornerjax.detectors.rows",
     "Predictor": "cornerjax.inference.predictor",
     "from_torch": "cornerjax.weights.convert",
     "load": "cornerjax.inference.predictor",
