@@ -203,6 +203,7 @@ class SaccadeProcedure:
     ) -> Targets:
         """What is true of each crop, in it."""
         laid = zip(truths, scales[:, ::-1], offsets[:, ::-1], windows.resized, windows.corner, strict=True)
+        last = self._config.legacy.clip_to_last_pixel
         shown = [
             place(
                 truth.objects,
