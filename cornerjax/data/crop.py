@@ -1,7 +1,7 @@
 """The geometry of a training example: its random draws, the shared random crop and the plain stretch."""
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -53,6 +53,7 @@ class Cropped(NamedTuple):
     affine: Affine
 
 
+@runtime_checkable
 class Crop(Protocol):
     """How a detector cuts out its training examples."""
 

@@ -4,7 +4,7 @@ import abc
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -93,6 +93,7 @@ class TorchLayout(NamedTuple):
         return path
 
 
+@runtime_checkable
 class TestProcedure(Protocol):
     """From the images of a bucket to boxes. It keeps what it has compiled."""
 
