@@ -23,15 +23,15 @@ class Accepted(NamedTuple):
     test: Callable[[Any], bool]
 
 
-def at_least(least: float) -> Accepted:
+def at_least(least: float | int) -> Accepted:
     return Accepted(f"{least} or more", lambda value: value >= least)
 
 
-def more_than(bound: float) -> Accepted:
+def more_than(bound: float | int) -> Accepted:
     return Accepted(f"more than {bound}", lambda value: value > bound)
 
 
-def less_than(bound: float) -> Accepted:
+def less_than(bound: float | int) -> Accepted:
     return Accepted(f"less than {bound}", lambda value: value < bound)
 
 
