@@ -42,7 +42,10 @@ def select(found: Candidates, config: Config, *, finish: Callable[[Found, Config
         finish: of a detector: what is done to the boxes that are left.
     Source: CornerNet-Lite, test/cornernet.py.
     """
-    suppressed = jax.vmap(partial(_suppress, config=config))(found)
+    rows = found.scores.shape[1]
+    # `finish` may lower the scores of the best, and weigh them against all others: none is left out before it.
+    num = rows if finish or config.legacy.ties else min(config.test.max_detections, rows)
+    suppressed = jax.vmap(partial(_suppress, config=config, num=num))(found)
     return _best(finish(suppressed, config) if finish else suppressed, config)
 
 
@@ -57,8 +60,8 @@ def _best(found: Found, config: Config) -> Found:
     return taken._replace(scores=scores)
 
 
-def _suppress(found: Candidates, config: Config) -> Found:
-    """Non-maximum suppression in one image."""
+def _suppress(found: Candidates, config: Config, num: int) -> Found:
+    """Non-maximum suppression in one image, of which num boxes are wanted."""
     test, legacy = config.test, config.legacy
     _, scores, classes, extra = found
     if test.nms == "none":
@@ -75,7 +78,7 @@ def _suppress(found: Candidates, config: Config) -> Found:
         # Differs from CornerNet: there, rows beyond those kept are reported too.
         kept = kept._replace(scores=jnp.where(kept.kept | legacy.stale_rows, kept.scores, -1))
     else:
-        options["num"] = len(scores) if legacy.ties else min(test.max_detections, len(scores))
+        options["num"] = num
         if test.merge:
             kept = soft_nms_merge(*found[:3], weights, merge_exp=test.merge_exp, **options)
         else:
