@@ -97,8 +97,6 @@ class TorchLayout(NamedTuple):
 class TestProcedure(Protocol):
     """From the images of a bucket to boxes. It keeps what it has compiled."""
 
-    __test__ = False
-
     def bucket(self, height: int, width: int) -> Hashable:
         """What images must share to be taken together; InputError for an image too small."""
         ...

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from cornerjax.config import Config
 from cornerjax.data.geometry import is_points
-from cornerjax.detectors.rows import Candidates, Found
+from cornerjax.detectors.rows import Candidates, Extra, Found
 from cornerjax.ops.soft_nms import Kept, soft_nms, soft_nms_merge
 from cornerjax.ops.soft_nms_in_place import Buffer, soft_nms_in_place
 
@@ -25,11 +25,13 @@ def clip_to_images(found: Candidates, sizes: Float[Array, "b 2"], *, drop_empty:
         drop_empty: boxes of which nothing is left get the score -1.
     """
     limits = jnp.tile(sizes, 2)[:, None]
-    boxes, scores = jnp.clip(found.boxes, 0, limits), found.scores
+    boxes, scores = jnp.clip(jnp.asarray(found.boxes), 0, limits), found.scores
     if drop_empty:
         scores = jnp.where((boxes[..., 2:] <= boxes[..., :2]).any(-1), -1, scores)
-    points = {
-        name: jnp.clip(values, 0, sizes[:, None, None]) for name, values in found.extra.items() if is_points(name)
+    points: Extra = {
+        name: jnp.clip(jnp.asarray(values), 0, sizes[:, None, None])
+        for name, values in found.extra.items()
+        if is_points(name)
     }
     return found._replace(boxes=boxes, scores=scores, extra=found.extra | points)
 
@@ -63,7 +65,7 @@ def _best(found: Found, config: Config) -> Found:
 def _suppress(found: Candidates, config: Config, num: int) -> Found:
     """Non-maximum suppression in one image, of which num boxes are wanted."""
     test, legacy = config.test, config.legacy
-    _, scores, classes, extra = found
+    boxes, scores, classes, extra = jax.tree.map(jnp.asarray, found)
     if test.nms == "none":
         return Found(*found)
     options: dict[str, Any] = {"method": test.nms, "sigma": test.nms_sigma, "iou_threshold": test.nms_iou}
@@ -73,15 +75,15 @@ def _suppress(found: Candidates, config: Config, num: int) -> Found:
     if legacy.stale_rows or (legacy.misplaced_weights and test.merge):
         merge_exp = test.merge_exp if test.merge else None
         kept = soft_nms_in_place(
-            *found[:3], weights, merge_exp=merge_exp, misplaced_weights=legacy.misplaced_weights, **options
+            boxes, scores, classes, weights, merge_exp=merge_exp, misplaced_weights=legacy.misplaced_weights, **options
         )
         # Differs from CornerNet: there, rows beyond those kept are reported too.
         kept = kept._replace(scores=jnp.where(kept.kept | legacy.stale_rows, kept.scores, -1))
     else:
         options["num"] = num
         if test.merge:
-            kept = soft_nms_merge(*found[:3], weights, merge_exp=test.merge_exp, **options)
+            kept = soft_nms_merge(boxes, scores, classes, weights, merge_exp=test.merge_exp, **options)
         else:
-            kept = soft_nms(*found[:3], **options)
+            kept = soft_nms(boxes, scores, classes, **options)
     rows = kept.source
     return Found(kept.boxes, kept.scores, classes[rows], {name: values[rows] for name, values in extra.items()})

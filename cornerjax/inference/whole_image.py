@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from cornerjax.config import Config
 from cornerjax.data.geometry import MIRRORED_ORDER, Affine, is_points, mirrored
 from cornerjax.detectors.base import Detector, Image, InputMaps, Inspection, Outputs, Targets, Truth, View
-from cornerjax.detectors.rows import Candidates, Found
+from cornerjax.detectors.rows import Candidates, Extra, Found
 from cornerjax.detectors.selection import clip_to_images, select
 from cornerjax.detectors.truth import at_size, make_targets, place
 from cornerjax.devices import over_devices
@@ -216,17 +216,18 @@ def combine(candidates: Sequence[Candidates], views: Sequence[View], config: Con
     # Differs from CornerNet: boxes that lie in the padding altogether are dropped, there they stay as lines.
     drop = not config.legacy.padding_boxes
     clipped = [
-        clip_to_images(of_view, view.sizes, drop_empty=drop) for of_view, view in zip(candidates, views, strict=True)
+        clip_to_images(of_view, jnp.asarray(view.sizes), drop_empty=drop)
+        for of_view, view in zip(candidates, views, strict=True)
     ]
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *clipped)
 
 
 def _mirrored(found: Candidates, width: int) -> Candidates:
     """Candidates of mirrored images in cells of the images; width: of the maps, in cells."""
-    x1, y1, x2, y2 = jnp.unstack(found.boxes, axis=-1)
-    points = {}
+    x1, y1, x2, y2 = jnp.unstack(jnp.asarray(found.boxes), axis=-1)
+    points: Extra = {}
     for name in filter(is_points, found.extra):
-        values = found.extra[name]
+        values = jnp.asarray(found.extra[name])
         order = jnp.array(MIRRORED_ORDER.get(name, range(values.shape[2])))
         points[name] = values.at[..., 0].set(width - values[..., 0])[:, :, order]
     return found._replace(boxes=jnp.stack([width - x2, y1, width - x1, y2], -1), extra=found.extra | points)
@@ -238,7 +239,7 @@ def _moved(found: Candidates, move: Callable[[jax.Array], jax.Array]) -> Candida
     def move_all(values: jax.Array) -> jax.Array:
         return move(values.reshape(len(values), -1, 2)).reshape(values.shape)
 
-    points = {name: move_all(jnp.asarray(values)) for name, values in found.extra.items() if is_points(name)}
+    points: Extra = {name: move_all(jnp.asarray(values)) for name, values in found.extra.items() if is_points(name)}
     return found._replace(boxes=move_all(jnp.asarray(found.boxes)), extra=found.extra | points)
 
 
