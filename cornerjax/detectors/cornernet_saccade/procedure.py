@@ -204,7 +204,6 @@ class SaccadeProcedure:
         """What is true of each crop, in it."""
         last = self._config.legacy.clip_to_last_pixel
         laid = zip(truths, scales[:, ::-1], offsets[:, ::-1], windows.resized, windows.corner, strict=True)
-        last = self._config.legacy.clip_to_last_pixel
         shown = [
             place(
                 truth.objects,
