@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from cornerjax.drawing import class_colour, draw_attention, draw_boxes, draw_corners, draw_crops, draw_tags, sheet
+from cornerjax.drawing import (
+    class_colour,
+    draw_attention,
+    draw_boxes,
+    draw_corners,
+    draw_crops,
+    draw_heat,
+    draw_tags,
+    sheet,
+)
 
 NONE = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
 
@@ -69,8 +78,17 @@ def test_attention_is_a_colour_a_map_over_a_darker_image():
     maps[2, 4:8, 5:9] = 1
     picture = draw_attention(image, maps)
     assert (picture[0, 0] == 50).all()
-    assert picture[5, 6].argmax() == 2
-    assert (picture[5, 6] >= 50).all()
+    assert tuple(picture[5, 6]) == (5, 5, 234)  # nine tenths red
+
+
+def test_heat_is_stretched_over_the_image_in_squares():
+    image, heat = np.full((40, 60, 3), 200, np.uint8), np.array([[0, 0.5], [1, 0]], np.float32)
+    picture = draw_heat(image, [heat], [(0, 0, 200)])
+    assert (picture[:20, :30] == 100).all()
+    assert (picture[:20, 30:] == (55, 55, 145)).all()
+    assert (picture[20:, :30] == (10, 10, 190)).all()
+    assert (draw_heat(image, [], []) == 100).all()
+    assert (image == 200).all()
 
 
 def test_crops_are_seen_on_any_ground_and_may_reach_beyond_the_image():

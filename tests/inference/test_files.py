@@ -7,7 +7,7 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, Test
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference import files
 from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized, save_picture

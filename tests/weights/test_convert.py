@@ -13,11 +13,11 @@ from test_match import first_repositorys
 
 import cornerjax
 from cornerjax.checkpoint import restore_weights
+from cornerjax.commands.weights import main
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import DETECTORS
 from cornerjax.errors import InputError, RunError
 from cornerjax.nn.functional import by_path
-from cornerjax.weights.__main__ import main
 from cornerjax.weights.convert import convert, from_torch, largest_differences, read
 
 torch = pytest.importorskip("torch")
@@ -34,9 +34,7 @@ def source(checkpoint, tmp_path):
 
 def run(*options):
     """The command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["weights", *map(str, options)])
-        main()
+    main([str(option) for option in options])
 
 
 def images(count=1):
@@ -251,7 +249,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"")
     options = ["--detector", "cornernet", "--source", str(tmp_path / "w.pkl"), "--out", str(tmp_path / "out")]
     ended = subprocess.run(
-        [sys.executable, "-m", "cornerjax.weights", *options],
+        [sys.executable, "-m", "cornerjax", "weights", *options],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
