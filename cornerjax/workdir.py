@@ -158,9 +158,9 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that a run depends on, for its record."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
+def versions(*more: str) -> dict[str, str | None]:
+    """Of Python, of the packages that a run depends on, and of others, for a record."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in (*_VERSIONS, *more)}
 
 
 def _version(package: str) -> str | None:

@@ -233,6 +233,13 @@ class CornerDetector(Detector[C]):
             non_peaks=config.legacy.non_peaks,
         )
 
+    def heads(self, model: CornerModel) -> list[dict[str, str]]:
+        corners, kinds = [corner.name for corner in self.keypoints], ("heat", "tag", "off")
+        return [
+            {f"{corner}_{kind}": f"{corner}.{stack}.{kind}" for corner in corners for kind in kinds}
+            for stack in range(model.backbone.stacks)
+        ]
+
     def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
         maps = outputs[-1]
         tags = {name: maps[name] for name in ("tl_tag", "br_tag")}
