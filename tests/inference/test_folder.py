@@ -252,7 +252,7 @@ def test_a_json_of_others_is_not_replaced(predict, photos, tmp_path):
     assert not (tmp_path / "a.jpg").exists()
 
 
-def test_what_is_looked_at_is_never_overwritten(predict, photos, clip):
+def test_a_file_that_is_given_is_never_overwritten(predict, photos, clip):
     before = (photos / "b.jpg").read_bytes(), clip.read_bytes()
     for given, name in [(photos / "b.jpg", "b.jpg"), (clip, "clip.mp4")]:
         with pytest.raises(InputError, match=rf"{name} would overwrite a file that is read"):
