@@ -17,7 +17,7 @@ from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Config, load_recipe
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.nn.functional import functional
 from cornerjax.training.loop import resume, train
 from cornerjax.training.mesh import data_mesh

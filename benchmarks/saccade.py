@@ -21,23 +21,23 @@ import jax
 import numpy as np
 import tyro
 from compilations import Compilations
+from cornerjax.detectors.saccades import Round, Saccades
+from cornerjax.ops.locations import box_locations, choose_locations
 
 import cornerjax
-from cornerjax import cli
 from cornerjax.checkpoint import open_workdir
+from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import Source, read_image
 from cornerjax.data.source import open_source
-from cornerjax.detectors.base import Detections
-from cornerjax.detectors.saccades import Round, Saccades
+from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import draw_attention, draw_boxes, draw_crops, sheet
-from cornerjax.evaluation.average_precision import average_precision
-from cornerjax.evaluation.coco import coco_results
+from cornerjax.evaluation.coco_format import to_results
+from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.inference.files import save_picture
 from cornerjax.inference.overlays import find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.nn.functional import functional
-from cornerjax.ops.locations import box_locations, choose_locations
 
 RECIPE = Path(__file__).parents[1] / "configs" / "saccade_small.py"
 SHOWN = 0.4  # boxes with a lower score are left out of the picture
@@ -149,7 +149,7 @@ def measured(name: str, predictor: Predictor, source: Source, kind: type[Saccade
     shape = (side, side) if rounds else padded[0]
     per_image = flops(predictor, shape) * (np.mean(looks) + len(rounds[0].image) if rounds else 1)
     truth = json.loads(source.annotation_file.read_bytes())
-    metrics, _ = average_precision(truth, coco_results(detections, source), [r.image_id for r in source.records])
+    metrics, _ = average_precision(truth, to_results(detections, source), [r.image_id for r in source.records])
     aps = " ".join(f"{key} {metrics[key]:.3f}" for key in ("AP", "AP50", "AP_small", "AP_medium", "AP_large"))
     print(
         f"{name:22s} {aps}; crops {np.mean(looks):.1f}, pixels {np.mean(share):.2f}, "
@@ -211,4 +211,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -13,12 +13,12 @@ from typing import Any
 import jax.numpy as jnp
 import tyro
 
-from cornerjax import cli
+from cornerjax.commands.cli import run
 from cornerjax.config import Config, Data, Model
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
-from cornerjax.evaluation.average_precision import average_precision
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.oracles import COLUMNS
 
 NAMES = ("cornernet", "cornernet_squeeze")  # those that look once
@@ -56,4 +56,4 @@ def main(root: tyro.conf.Positional[str], split: str = "val", top_k: tuple[int, 
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cornerjax.config import Config, Data, Loss, Model, Optim, Test, load_recipe
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from cornerjax import ops
@@ -33,6 +33,7 @@ __all__ = [
     "Model",
     "Optim",
     "Predictor",
+    "RunError",
     "Test",
     "from_torch",
     "load",

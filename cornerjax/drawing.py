@@ -1,7 +1,7 @@
-"""Boxes, keypoints, maps and crops on images. Knows arrays only: BGR, uint8."""
+"""Boxes, keypoints, heat maps and crops on images. Knows arrays only: BGR, uint8."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -10,8 +10,9 @@ from jaxtyping import Float, Int, UInt8
 LEGIBLE_PX = 480  # smaller images are enlarged to about this before anything is drawn on them
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREY = 96  # of the space between the images of a sheet
-LAYERS = ((255, 160, 0), (0, 220, 0), (0, 0, 255))  # BGR
-DIM = 0.5  # brightness of an image under its layers
+LAYERS = (("blue", (255, 160, 0)), ("green", (0, 220, 0)), ("red", (0, 0, 255)))  # of maps without a class; BGR
+DIM = 0.5  # brightness of an image under its heat maps
+OPACITY = 0.9  # of a heat map where it is 1
 
 
 def draw_boxes(
@@ -59,16 +60,32 @@ def enlarged(image: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "H2 W
     return np.asarray(cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR), np.uint8), times
 
 
+def draw_heat(
+    image: UInt8[np.ndarray, "H W 3"],
+    maps: Iterable[Float[np.ndarray, "_ _"]],
+    colours: Iterable[tuple[int, int, int]],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Darken a copy of an image and lay heat maps over it, one after the other, the more opaque the hotter.
+
+    Args:
+        maps: in [0, 1], of any sizes: they are stretched over the image, and their cells stay squares, so that one sees
+            how large they are.
+        colours: BGR, one a map.
+    """
+    canvas = image.astype(np.float32) * DIM
+    for heat, colour in zip(maps, colours, strict=True):
+        opacity = cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)[..., None] * OPACITY
+        canvas += (np.array(colour, np.float32) - canvas) * opacity
+    return canvas.astype(np.uint8)
+
+
 def draw_layers(image: UInt8[np.ndarray, "H W 3"], maps: Float[np.ndarray, "maps H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Darken a copy of an image and lay maps over it, each in a colour of its own.
+    """Draw maps as heat, each in a colour of its own.
 
     Args:
         maps: in [0, 1].
     """
-    canvas = image.astype(np.float32) * DIM
-    for i, heat in enumerate(maps):
-        canvas += heat[..., None] * np.array(LAYERS[i % len(LAYERS)], np.float32) * 0.8
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    return draw_heat(image, maps, [layer_colour(i)[1] for i in range(len(maps))])
 
 
 def draw_crops(image: UInt8[np.ndarray, "H W 3"], crops: Float[np.ndarray, "n 4"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -139,6 +156,11 @@ def draw_groups(
         x, y = (int(side) for side in np.mean([places[i] for i in group], 0))
         _write(canvas, " ".join(f"{values[i]:.2f}" for i in group), x, y, colours[group[0]], scale=0.7)
     return canvas
+
+
+def layer_colour(index: int) -> tuple[str, tuple[int, int, int]]:
+    """Name and BGR of a colour for the map of this number."""
+    return LAYERS[index % len(LAYERS)]
 
 
 def class_colour(index: int) -> tuple[int, int, int]:

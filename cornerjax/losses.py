@@ -3,6 +3,7 @@
 import functools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from cornerjax.keypoints import Keypoint
 from cornerjax.ops.gather import gather_cells
 from cornerjax.ops.precision import precise
 
-Maps = Mapping[str, Array]
+Maps = Mapping[str, Any]  # outputs of one stack; a detector may have lists of maps among them
 Losses = dict[str, Float[Array, ""]]
 
 
@@ -82,7 +83,7 @@ def offset(
     return jnp.where(valid[:, :, None], smooth, 0).sum() / (objects + 1e-4)
 
 
-def batch_counts(targets: Maps, keypoints: Sequence[Keypoint], *, count_ignored: bool = False) -> Losses:
+def batch_counts(targets: Mapping[str, Array], keypoints: Sequence[Keypoint], *, count_ignored: bool = False) -> Losses:
     """What the losses below are divided by. It adds up over the parts of a batch: with the counts of the whole one, the
     losses of its parts add up to that of the whole.
 
@@ -99,7 +100,9 @@ def batch_counts(targets: Maps, keypoints: Sequence[Keypoint], *, count_ignored:
     return counts | {"objects": valid.sum().astype(jnp.float32), "images": jnp.asarray(float(len(valid)), jnp.float32)}
 
 
-def heat_loss(maps: Maps, targets: Maps, keypoints: Sequence[Keypoint], counts: Maps) -> Float[Array, ""]:
+def heat_loss(
+    maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keypoint], counts: Losses
+) -> Float[Array, ""]:
     """The focal losses of the heat maps of all keypoints, added up.
 
     Args:
@@ -118,7 +121,9 @@ def heat_loss(maps: Maps, targets: Maps, keypoints: Sequence[Keypoint], counts: 
     )
 
 
-def offset_loss(maps: Maps, targets: Maps, keypoints: Sequence[Keypoint], counts: Maps) -> Float[Array, ""]:
+def offset_loss(
+    maps: Maps, targets: Mapping[str, Array], keypoints: Sequence[Keypoint], counts: Losses
+) -> Float[Array, ""]:
     """The offset losses of all keypoints that have offsets, added up.
 
     Args:

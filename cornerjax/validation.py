@@ -4,7 +4,6 @@ What a field accepts stands in its annotation: its type, a `Literal`, and inside
 """
 
 import dataclasses
-import functools
 import math
 import types
 import typing
@@ -47,7 +46,6 @@ Part = Annotated[float, more_than(0), less_than(1)]
 Odd = Annotated[int, ODD]
 
 
-@functools.cache
 def hints(cls: type) -> dict[str, Any]:
     """The annotations of a dataclass's fields, with what `Annotated` adds."""
     every = typing.get_type_hints(cls, include_extras=True)

@@ -30,7 +30,7 @@ import jax
 from cornerjax import ops
 from cornerjax.config import Config
 from cornerjax.detectors import read_config
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 _VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -54,12 +54,12 @@ def open_workdir(path: str | Path) -> Workdir:
     path = Path(path)
     if not (path / "run.json").is_file():
         what = "has no run.json" if path.is_dir() else "does not exist"
-        raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
+        raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
     try:
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
+        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that cornerjax train wrote") from None
     return Workdir(path, read_config(path / "config.json"), names, ids)
 
 
@@ -87,7 +87,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Keep other runs out of a work directory, made if missing; however the process ends, the lock ends with it.
 
-    Raises: InputError: another run is in the directory, or it cannot be written.
+    Raises: InputError: another run is in the directory, or it cannot be written. RunError: the disk is full.
     """
     if jax.process_index():
         yield  # the first process of a run holds the lock for all
@@ -96,7 +96,7 @@ def locked(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / ".lock").open("a+b", buffering=0)
     except OSError as e:
-        raise not_written(f"work directory {path}", e) from None
+        raise unusable(path, e) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +113,7 @@ def locked(path: Path) -> Iterator[None]:
             ) from None
         except OSError as e:
             if e.errno not in _NO_LOCKS:
-                raise not_written(f"work directory {path}", e) from None
+                raise unusable(path, e) from None
             logging.getLogger("cornerjax").warning(
                 f"work directory {path} is on a file system without locks: see to it that one run at a time uses it"
             )
@@ -135,11 +135,20 @@ def reason(error: BaseException) -> str:
     )
 
 
-def not_written(what: str, error: Exception, more: str = "") -> InputError:
-    """The sentence for something that could not be written, with what to do about a full disk."""
-    full = _number(error) in (errno.ENOSPC, errno.EDQUOT)
-    todo = "; make room and run the same command again" if full else ""
-    return InputError(f"cannot write {what}: {reason(error)}{more}{todo}")
+def not_written(what: str, error: Exception, more: str = "") -> RunError:
+    """The error for something that a run could not write, with what to do about a full disk."""
+    todo = "; make room and run the same command again" if _is_full(error) else ""
+    return RunError(f"cannot write {what}: {reason(error)}{more}{todo}")
+
+
+def unusable(path: Path, error: OSError) -> InputError | RunError:
+    """The error for a work directory that cannot be made or written: a bad choice of it, unless the disk is full."""
+    found = not_written(f"work directory {path}", error)
+    return found if _is_full(error) else InputError(str(found))
+
+
+def _is_full(error: Exception) -> bool:
+    return _number(error) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _number(error: BaseException) -> int | None:

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from cornerjax.drawing import class_colour, draw_boxes, draw_crops, draw_groups, draw_keypoints, draw_layers, sheet
+from cornerjax.drawing import (
+    class_colour,
+    draw_boxes,
+    draw_crops,
+    draw_groups,
+    draw_heat,
+    draw_keypoints,
+    draw_layers,
+    sheet,
+)
 
 NONE = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
 
@@ -69,10 +78,19 @@ def test_every_layer_has_a_colour_over_a_darker_image():
     maps[2, 4:8, 5:9] = maps[3, 12:16, 5:9] = 1
     picture = draw_layers(image, maps)
     assert (picture[0, 0] == 50).all()
-    assert picture[5, 6].argmax() == 2
-    assert picture[13, 6].argmax() == 0  # the first colour again
-    assert (picture[5, 6] >= 50).all()
+    assert tuple(picture[5, 6]) == (5, 5, 234)  # nine tenths red
+    assert tuple(picture[13, 6]) == (234, 149, 5)  # the first colour again
     assert (image == 100).all()
+
+
+def test_heat_is_stretched_over_the_image_in_squares():
+    image, heat = np.full((40, 60, 3), 200, np.uint8), np.array([[0, 0.5], [1, 0]], np.float32)
+    picture = draw_heat(image, [heat], [(0, 0, 200)])
+    assert (picture[:20, :30] == 100).all()
+    assert (picture[:20, 30:] == (55, 55, 145)).all()
+    assert (picture[20:, :30] == (10, 10, 190)).all()
+    assert (draw_heat(image, [], []) == 100).all()
+    assert (image == 200).all()
 
 
 def test_crops_are_seen_on_any_ground_and_may_reach_beyond_the_image():

@@ -1,7 +1,8 @@
 """The geometry of a training example: its random draws, the shared random crop and the plain stretch."""
 
 import dataclasses
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -53,13 +54,8 @@ class Cropped(NamedTuple):
     affine: Affine
 
 
-@runtime_checkable
-class Crop(Protocol):
-    """How a detector cuts out its training examples."""
-
-    def __call__(
-        self, image: UInt8[np.ndarray, "h0 w0 3"], objects: Objects, draws: Draws, config: Config
-    ) -> Cropped: ...
+# How a detector cuts out its training examples: (image, objects, draws, config) -> crop.
+Crop = Callable[[UInt8[np.ndarray, "h0 w0 3"], Objects, Draws, Config], Cropped]
 
 
 def draw(rng: np.random.Generator, height: int, width: int, data: Data) -> Draws:

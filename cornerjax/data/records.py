@@ -1,4 +1,4 @@
-"""A data set in memory: one record an image, and the one door to its pixels."""
+"""A data set in memory: one record an image, and how its pixels are read."""
 
 import dataclasses
 import logging
@@ -18,10 +18,10 @@ log = logging.getLogger("cornerjax")
 
 
 class Stored(NamedTuple):
-    """Where an image lies that is no file of its own.
+    """Where an image is stored that is not a file of its own.
 
     Attributes:
-        folder: of the larger files.
+        folder: of the larger files that hold it.
         read: reads the encoded image; InputError: it cannot be read.
         turned: whether its size and boxes are those of the image turned as its EXIF data says.
     """
@@ -37,11 +37,12 @@ class Record:
 
     Attributes:
         image_id: the data set's own number.
-        path: of the image; of one that is no file of its own, how it is called in messages.
+        path: of the image; what messages call one that is not a file of its own.
         height, width: of the image, in pixels.
         boxes: x1 y1 x2 y2 in pixels of the image.
         classes: from 0.
-        stored: where the image lies; None: in the file `path`.
+        stored: where the image is stored; None: in the file `path`.
+        points: other points of the objects, x, y in pixels of the image; names end in "_points", as "extreme_points".
     """
 
     image_id: int
@@ -51,11 +52,12 @@ class Record:
     boxes: Float[np.ndarray, "n 4"]
     classes: Int[np.ndarray, "n"]
     stored: Stored | None = None
+    points: dict[str, Float[np.ndarray, "n _ 2"]] = dataclasses.field(default_factory=dict)
 
     @property
     def objects(self) -> Objects:
-        """What is known of the objects, by name; see data/geometry.py."""
-        return {"boxes": self.boxes, "classes": self.classes}
+        """Everything that is known of the objects, one row each: "boxes", "classes" and all of `points`."""
+        return {"boxes": self.boxes, "classes": self.classes} | self.points
 
     @property
     def folder(self) -> Path:
@@ -76,19 +78,19 @@ class Source:
         records: in the order of their image ids. Positions of the training data count in this order, so that the same
             images give the same batches whether they lie in a folder, in the order of its JSON, or in TFDS's shards,
             which are shuffled. The objects of an image are in the order of their annotation ids, for the same reason.
-        class_names: in the order of the category ids.
-        category_ids: the data set's own number of each class.
+        class_names: in the order of the category ids, or in that of a detector, see classes.align_classes.
+        category_ids: the data set's own number of each class; None of a class that only the detector has.
         annotation_file: a COCO-format JSON with all this.
     """
 
     records: list[Record]
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[int | None, ...]
     annotation_file: Path
 
 
 def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the image of a record, BGR, turned as its EXIF data says where its boxes are.
+    """Decode the image of a record, BGR, turned as its EXIF data says if its boxes are those of the turned image.
 
     Raises: InputError: it cannot be read, or its size is not the record's.
     """
@@ -112,12 +114,12 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def is_gone(folder: Path) -> bool:
-    """Whether a folder is not there any more, or not to be reached."""
+    """Whether a folder no longer exists or cannot be reached."""
     return not os.path.isdir(folder)  # Path.is_dir raises where a network drive is lost
 
 
 def check_counts(source: Source, max_objects: int) -> None:
-    """Look at a set before training on it: warn of the objects it may not see; a crop that shows few has room for all.
+    """Warn if images have more objects than a training example holds; crops that show few of them lose none.
 
     Raises: InputError: no image has a box.
     """

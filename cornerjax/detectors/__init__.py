@@ -51,7 +51,7 @@ def read_config(path: str | Path) -> Config:
     fields = options.read_json(path)
     model = fields.get("model")
     try:
-        detector = get_detector(model.get("detector") if isinstance(model, dict) else "")
+        detector = get_detector(str(model.get("detector")) if isinstance(model, dict) else "")
         return validation.filled(type(detector.defaults), fields)
     except InputError as e:
         raise InputError(f"{path}: {e}") from None

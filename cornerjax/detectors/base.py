@@ -152,13 +152,13 @@ class Detector(abc.ABC, Generic[C]):
 
     # Hooks of the test procedure; None: what is said there.
     # (maps, those of the mirrored images, config) -> maps that are decoded; None: both are decoded, each by itself
-    average_mirrored: Callable[[Outputs, Outputs, Config], Outputs] | None = None
+    average_mirrored: Callable[[Outputs, Outputs, C], Outputs] | None = None
     # (candidates of each view in pixels of the images, views, config) -> candidates of all; None: inference.whole_image
-    combine: Callable[[Sequence[Candidates], Sequence[View], Config], Candidates] | None = None
+    combine: Callable[[Sequence[Candidates], Sequence[View], C], Candidates] | None = None
     # (boxes after non-maximum suppression, config) -> boxes; None: as they are
-    finish: Callable[[Found, Config], Found] | None = None
+    finish: Callable[[Found, C], Found] | None = None
     # (apply, config) -> a whole test procedure of its own; None: inference.whole_image
-    procedure: Callable[[Callable, Config], TestProcedure] | None = None
+    procedure: Callable[[Callable, C], TestProcedure] | None = None
 
     @abc.abstractmethod
     def build(self, model: Any, rng: np.random.Generator | None) -> nnx.Module:
@@ -204,17 +204,19 @@ class Detector(abc.ABC, Generic[C]):
         num_classes, map_size = config.model.num_classes, self.map_size(config)
         return render_keypoints(encoded, self.keypoints, num_classes=num_classes, map_size=map_size, xp=xp)
 
-    def counts(self, targets: Mapping[str, Array], config: C) -> Losses:
+    def counts(self, targets: Mapping[str, jax.Array], config: C) -> Losses:
         """The numbers that the loss of a batch is divided by: sums over its images."""
         return batch_counts(targets, self.keypoints)
 
-    def loss(self, outputs: Outputs, targets: Mapping[str, Array], config: C, counts: Losses | None = None) -> Losses:
+    def loss(
+        self, outputs: Outputs, targets: Mapping[str, jax.Array], config: C, counts: Losses | None = None
+    ) -> Losses:
         """Scalars by name, with "total"; with the counts of a batch, the share in them that a part of it has."""
         counts = counts or self.counts(targets, config)
         stacks = [self.stack_losses(maps, targets, config, counts) for maps in outputs]
         return weighted_mean(stacks, self.loss_weights(config))
 
-    def stack_losses(self, maps: Maps, targets: Mapping[str, Array], config: C, counts: Losses) -> Losses:
+    def stack_losses(self, maps: Maps, targets: Mapping[str, jax.Array], config: C, counts: Losses) -> Losses:
         """The parts of the loss of one stack, without their weights."""
         parts = {"focal": heat_loss(maps, targets, self.keypoints, counts)}
         if any(keypoint.offset for keypoint in self.keypoints):

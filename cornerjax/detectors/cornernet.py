@@ -52,10 +52,10 @@ class CornerModel(Model):
 class CornerLoss(Loss):
     """Weights of the parts of the loss; the focal loss of the heat maps has weight 1."""
 
-    pull: NotNegative = 0.1  # corners of one object to the same tag
-    push: NotNegative = 0.1  # tags of different objects apart
-    # The originals sum pull and push over the images of one GPU; here they are means over images times this number,
-    # so that the batch size does not change them. 1: a plain mean. The papers' values stand in their recipes.
+    pull: NotNegative = 0.1  # weight of pulling the corners of one object to the same tag
+    push: NotNegative = 0.1  # weight of pushing the tags of different objects apart
+    # pull and push are means over images times this number, so that the batch size does not change them; the originals
+    # sum them over the images of one GPU, whose number stands in their recipes; 1: a plain mean
     group: Positive = 1.0
 
 
@@ -181,8 +181,8 @@ class CornerDetector(Detector[C]):
     """Pairs of corners, grouped by tags; base.Detector says what each method is."""
 
     keypoints = CORNERS
-    parts = ("heat maps", "tags", "offsets")
-    overlays = (Overlay("tags", draw_tags_overlay),)
+    parts: tuple[str, ...] = ("heat maps", "tags", "offsets")
+    overlays: tuple[Overlay, ...] = (Overlay("tags", draw_tags_overlay),)
 
     def stride(self, model: CornerModel) -> int:
         return model.backbone.stride
@@ -236,7 +236,8 @@ class CornerDetector(Detector[C]):
     def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
         maps = outputs[-1]
         tags = {name: maps[name] for name in ("tl_tag", "br_tag")}
-        true = jax.vmap(partial(true_tags, tag_distance=config.test.tag_distance))(targets.encoded, tags)
+        encoded = jax.tree.map(jnp.asarray, targets.encoded)
+        true = jax.vmap(partial(true_tags, tag_distance=config.test.tag_distance))(encoded, tags)
         tags = {name: replaced(tags[name], true[name], targets.replaced["tags"]) for name in tags}
         return super().with_truth([*outputs[:-1], maps | tags], targets, config)
 

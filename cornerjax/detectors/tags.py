@@ -13,6 +13,7 @@ from cornerjax.detectors.rows import Candidates, Detections
 from cornerjax.detectors.truth import owners
 from cornerjax.drawing import draw_groups
 from cornerjax.keypoints import Keypoint
+from cornerjax.losses import Losses, Maps
 from cornerjax.ops.gather import gather_cells
 from cornerjax.ops.keypoints import Peaks, find_keypoints
 from cornerjax.ops.precision import precise
@@ -58,7 +59,7 @@ def pull_push(
 
 
 def tag_losses(
-    maps: Mapping[str, Array], targets: Mapping[str, Array], counts: Mapping[str, Array], *, push_itself: bool
+    maps: Maps, targets: Mapping[str, jax.Array], counts: Losses, *, push_itself: bool
 ) -> dict[str, Float[Array, ""]]:
     """pull_push at the corners of a batch, as means over its images.
 
@@ -73,7 +74,7 @@ def tag_losses(
 
 
 def decode_corners(
-    maps: Mapping[str, Array],
+    maps: Maps,
     *,
     top_k: int,
     max_pairs: int,
@@ -106,7 +107,7 @@ def decode_corners(
         corners.append(found)
         tags.append(gather_cells(maps[f"{name}_tag"], found.cells)[..., 0].astype(jnp.float32))
     apart = jnp.abs(tags[0][:, :, None] - tags[1][:, None]) > tag_distance
-    return pair_corners(*corners, apart, num=max_pairs)
+    return pair_corners(corners[0], corners[1], apart, num=max_pairs)
 
 
 def pair_corners(tl: Peaks, br: Peaks, apart: Bool[Array, "b k k2"], *, num: int) -> Candidates:

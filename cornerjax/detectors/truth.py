@@ -7,12 +7,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jaxtyping import Bool, Float, Int
 
 from cornerjax.config import Config
 from cornerjax.data.geometry import Affine, clipped, moved, overlap
-from cornerjax.detectors.base import Detector, Outputs, Targets
+from cornerjax.detectors.base import Array, Detector, Outputs, Targets
 from cornerjax.keypoints import Keypoint, Objects
 
 

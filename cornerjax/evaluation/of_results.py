@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from cornerjax.config import Data, Test
+from cornerjax.config import Compute, Data, Test
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
-from cornerjax.evaluation.analysis import analyse
+from cornerjax.evaluation.compare.analysis import analyse
+from cornerjax.evaluation.compare.results import read_ground_truth, read_results
+from cornerjax.evaluation.draw.page import make_page
 from cornerjax.evaluation.options import Options
-from cornerjax.evaluation.page import make_page
-from cornerjax.evaluation.report import check_folder, write_report
-from cornerjax.evaluation.results import read_ground_truth, read_results
-from cornerjax.evaluation.tables import print_tables
+from cornerjax.evaluation.output import check_folder, write_folder
+from cornerjax.evaluation.tables.analysis import print_tables
 
 
 def evaluate_results(asked: Options) -> None:
@@ -25,8 +25,8 @@ def evaluate_results(asked: Options) -> None:
         raise InputError("--results needs the true boxes: either --annotations, a COCO file, or --root and --split")
     if asked.oracles or asked.timing:
         raise InputError("--oracles and --timing are of a run; the boxes of --results are taken as they are")
-    if asked.test != Test():
-        raise InputError("the --test options are of a run; the boxes of --results are taken as they are")
+    if asked.test != Test() or asked.compute != Compute():
+        raise InputError("--test and --compute options are of a run; the boxes of --results are taken as they are")
     source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)
@@ -47,9 +47,9 @@ def evaluate_results(asked: Options) -> None:
         about |= {"least score": asked.min_score} if asked.min_score else {}
         page = make_page(analysis, asked.report_images, about=about, source=source)
     if source:
-        from cornerjax.evaluation.coco import from_results  # imports JAX
-        from cornerjax.evaluation.pictures import draw_pictures
+        from cornerjax.evaluation.coco_format import from_results  # imports JAX
+        from cornerjax.evaluation.draw.pictures import draw_pictures
 
         pictures = draw_pictures(source, from_results(results, source), asked.pictures)
-    write_report(out, analysis, results, options=options, pictures=pictures, page=page)
+    write_folder(out, analysis, results, options=options, pictures=pictures, page=page)
     print(f"written: {out}{', with report.html' if page else ''}")

@@ -8,20 +8,23 @@ import jax
 
 from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config, differences
+from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors import check
 from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
-from cornerjax.evaluation.analysis import analyse
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.compare.analysis import analyse
+from cornerjax.evaluation.draw.page import make_page
+from cornerjax.evaluation.draw.pictures import draw_pictures
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.options import Options
-from cornerjax.evaluation.oracles import ask_oracles, by_name, print_oracles
-from cornerjax.evaluation.page import make_page
-from cornerjax.evaluation.pictures import draw_pictures
-from cornerjax.evaluation.report import check_folder, write_report
-from cornerjax.evaluation.tables import print_tables
-from cornerjax.evaluation.timing import measure, print_timing
+from cornerjax.evaluation.oracles import ask_oracles, by_name
+from cornerjax.evaluation.output import check_folder, write_folder
+from cornerjax.evaluation.tables.analysis import print_tables
+from cornerjax.evaluation.tables.oracles import print_oracles
+from cornerjax.evaluation.tables.timing import print_timing
+from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
 from cornerjax.validation import flat
@@ -38,14 +41,15 @@ def evaluate_run(asked: Options) -> None:
     if asked.timing < 0:
         raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
     run = open_workdir(Path(asked.workdir))
-    config, split = dataclasses.replace(run.config, test=asked.test), asked.split or run.config.data.val
+    config = dataclasses.replace(run.config, test=asked.test, compute=asked.compute)
+    split = asked.split or config.data.val
     detector = check(config)
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
     out = Path(asked.out or run.path / "eval").resolve()
     options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
-    options |= {"min_score": asked.min_score, **flat(asked.test, "test.")}
+    options |= {"min_score": asked.min_score, **flat(asked.test, "test."), **flat(asked.compute, "compute.")}
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, *_ = make_network(detector, config, None)
@@ -70,16 +74,17 @@ def evaluate_run(asked: Options) -> None:
         print_oracles(oracles)
         more["oracles"] = by_name(oracles)
     if asked.timing:
-        timing = measure(evaluator.procedure, params, model_state, source, images=asked.timing)
+        timing = measure(evaluator.batches, params, model_state, source, images=asked.timing)
         print_timing(timing)
         more["timing"] = dataclasses.asdict(timing)
     page = ""
     if asked.report_images > 0:
-        about, notes = _about(run, config, asked, source, step, split), [warned] if warned else []
+        about = _about(run, config, asked, source, step, split)
+        notes = [note for note in (warned, class_differences(source, run.class_names, run.path)) if note]
         predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
         page = make_page(analysis, asked.report_images, about=about, notes=notes, source=source, predictor=predictor)
     pictures = draw_pictures(source, detections, asked.pictures)
-    write_report(out, analysis, results, options=options, pictures=pictures, page=page, **more)
+    write_folder(out, analysis, results, options=options, pictures=pictures, page=page, **more)
     print(f"written: {out}{', with report.html' if page else ''}")
 
 
@@ -88,11 +93,7 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     data = run.config.data
     root, images = asked.root or data.root, asked.images or data.images
     source = open_source(dataclasses.replace(data, root=root, images=images, empty_images=True), split)
-    if source.class_names != run.class_names:
-        raise InputError(
-            f"{source.annotation_file} has the classes {list(source.class_names)}; the run has {list(run.class_names)}"
-        )
-    return source
+    return align_classes(source, run.class_names, run.path)
 
 
 def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """Which part of a detector limits it: its AP with the truth in place of one part, of several, of all."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.table import Column, Table
-
 from cornerjax.detectors.rows import Detections
-from cornerjax.evaluation.average_precision import Metrics, average_precision
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.evaluation.compare.average_precision import Metrics, average_precision
+from cornerjax.evaluation.evaluator import Evaluator
 
 COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
@@ -65,15 +61,6 @@ def verdict(oracles: Sequence[Oracle]) -> str:
         f"the truth in place of its {best} alone raises AP most, from {before:.3f} to {alone[best]:.3f}; "
         f"in place of everything, to {every:.3f}"
     )
-
-
-def print_oracles(oracles: Sequence[Oracle]) -> None:
-    """Print a table, a row for each combination, and the verdict."""
-    table = Table(Column("true", no_wrap=True), *(Column(key.replace("_", " "), justify="right") for key in COLUMNS))
-    for name, metrics in by_name(oracles).items():
-        table.add_row(name, *("-" if math.isnan(value) else f"{value:.3f}" for value in metrics.values()))
-    Console().print(table)
-    print(verdict(oracles))
 
 
 def by_name(oracles: Sequence[Oracle]) -> dict[str, Metrics]:

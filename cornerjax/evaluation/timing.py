@@ -11,8 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
@@ -60,7 +58,7 @@ class Timing:
 
 
 def measure(
-    procedure: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
+    predictor: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
 ) -> Timing:
     """Time the first images of a source, every phase by itself and waited for, then all of them as they run.
 
@@ -72,8 +70,8 @@ def measure(
         raise InputError(f"{images} images to time; accepted is 1 or more")
     records = source.records[:images]
     params, model_state = local_copies((params, model_state))
-    batches = procedure.plan([(record.height, record.width) for record in records])
-    phased = _Phased(procedure, params, model_state)
+    batches = predictor.plan([(record.height, record.width) for record in records])
+    phased = _Phased(predictor, params, model_state)
 
     def load(i: int) -> np.ndarray:
         return read_image(records[i])
@@ -81,7 +79,7 @@ def measure(
     def pass_over() -> tuple[list[Seconds], float]:
         seconds = [phased(batch, load) for batch in batches]
         start = time.perf_counter()
-        collections.deque(procedure(params, model_state, batches, load), maxlen=0)
+        collections.deque(predictor(params, model_state, batches, load), maxlen=0)
         return seconds, time.perf_counter() - start
 
     pass_over()  # compiles; all images, as what Saccade compiles depends on what it sees
@@ -115,10 +113,10 @@ def measure(
 class _Phased:
     """Finds the boxes of one batch after the other, and says how long each phase took."""
 
-    def __init__(self, procedure: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any]):
+    def __init__(self, predictor: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any]):
         self._seconds: Seconds = {}
         self._weights = params, model_state
-        self._procedure = procedure.procedure.in_phases(self._phase)
+        self._procedure = predictor.procedure.in_phases(self._phase)
 
     def _phase(self, name: str, step: Callable) -> Callable:
         def timed(*args: Any) -> Any:
@@ -146,18 +144,3 @@ def peak_memory() -> tuple[int, str]:
         return max(of_device["peak_bytes_in_use"] for of_device in stats), "device"
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "process"
-
-
-def print_timing(timing: Timing) -> None:
-    """Print a row for each phase, images a second, memory and what was measured."""
-    table = Table("ms an image", "median", "mean")
-    for name, ms in timing.phases.items():
-        table.add_row(name, f"{ms.median:.2f}", f"{ms.mean:.2f}")
-    table.add_row("sum", "", f"{sum(ms.mean for ms in timing.phases.values()):.2f}")
-    Console().print(table)
-    print(
-        f"{timing.one_by_one:.1f} images/s if one phase waits for the other, {timing.as_it_runs:.1f} as it runs; "
-        f"peak memory of the {timing.peak_of} {timing.peak_bytes / 1e9:.2f} GB"
-    )
-    padded = ", ".join(f"{count} in {bucket}" for bucket, count in timing.buckets.items())
-    print(f"{timing.device}, batches of {timing.batch}, images: {padded}")

@@ -13,7 +13,6 @@ from types import FrameType
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.cli import progress
 from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
 from cornerjax.errors import InputError
@@ -24,6 +23,7 @@ from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, note, refuse_to_replace, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
+from cornerjax.progress import progress
 
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 

@@ -118,7 +118,7 @@ def load(
     """Open a training run as a Predictor.
 
     Args:
-        workdir: a folder that `cornerjax train` or `cornerjax weights` wrote.
+        workdir: a folder that cornerjax train or cornerjax weights wrote.
         checkpoint: the one with the highest AP, or the newest.
         test: what is to differ from the run's way from maps to boxes: options by name, such as {"flip": True}.
         compute: what is to differ from how the run computed its network, such as {"precision": "highest"}.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cornerjax.errors import InputError
+from cornerjax.errors import RunError
 
 LISTED = 16  # image ids that the message names
 
@@ -34,7 +34,7 @@ class Guard:
             step: its number, from 1.
             batch: this host's rows, with "image_id" (b,).
             losses: "total", its parts and "grad_norm": scalars, still being computed.
-        Raises: InputError: a loss or the gradient of the step before is not finite; its batch is on disk then.
+        Raises: RunError: a loss or the gradient of the step before is not finite; its batch is on disk then.
         """
         self.finish()
         self._waiting = step, batch, losses
@@ -48,7 +48,7 @@ class Guard:
         fetched = jax.device_get(losses)
         values = {name: float(fetched[name]) for name in losses}
         if not np.isfinite(list(values.values())).all():
-            raise InputError(
+            raise RunError(
                 f"{_what(values, step)}, on {_images(batch['image_id'])}; {self._keep(step, batch)}; "
                 "a lower optim.peak_lr, or gradients clipped with optim.clip_norm, may help"
             )
@@ -60,7 +60,7 @@ class Guard:
             write_batch(file, step, batch)
         except OSError as e:
             return f"the batch could not be written to {file}: {e.strerror}"
-        return f"to see whether one of them is to blame, run python -m cornerjax.training.replay {file}"
+        return f"to see whether one of them is to blame, run cornerjax replay {file}"
 
 
 def write_batch(file: Path, step: int, batch: Batch) -> None:

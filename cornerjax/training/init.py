@@ -70,7 +70,7 @@ def record_of(checkpoint: Path) -> dict[str, str]:
     try:
         return record | {"source_sha256": json.loads(file.read_text())["sha256"]}
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file} is damaged; expected the JSON that python -m cornerjax.weights wrote") from None
+        raise InputError(f"{file} is damaged; expected the JSON that cornerjax weights wrote") from None
 
 
 def class_dependent(model: Model) -> set[str]:

@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
 from cornerjax.config import Config
+from cornerjax.data.classes import align_classes
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
 from cornerjax.detectors import check
 from cornerjax.devices import barrier, of_first
-from cornerjax.errors import InputError
-from cornerjax.evaluation.coco import Evaluator
+from cornerjax.errors import InputError, RunError
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
 from cornerjax.training.guard import Guard
 from cornerjax.training.init import init_weights, record_of
@@ -54,7 +55,8 @@ def train(
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
         init: a work directory whose weights a new run starts from, see init.py; a run that resumes has its own.
-    Raises: InputError: the data, the configuration or the work directory cannot be used, or a loss is not finite.
+    Raises: InputError: the data, the configuration or the work directory cannot be used.
+        RunError: a loss is not finite, or the work directory can no longer be written or read.
         Stopped: by a signal, after saving.
     """
     detector = check(config)
@@ -64,7 +66,8 @@ def train(
     check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
     val_source = open_source(dataclasses.replace(config.data, empty_images=True), config.data.val)
-    config = resolve(config, source, val_source)
+    val_source = align_classes(val_source, source.class_names, source.annotation_file)
+    config = resolve(config, source)
     detector.check(config)
     tx = make_optimiser(config)
     apply, params, model_state = network_of(config, np.random.default_rng(config.seed))
@@ -126,7 +129,7 @@ def _start(
         workdir,
         config,
         source.class_names,
-        source.category_ids,
+        tuple(id_ for id_ in source.category_ids if id_ is not None),  # it has all, as its classes are the run's
         recipe=recipe,
         init=record_of(began_with) if began_with else None,
         trained_on=sha256(source),
@@ -183,7 +186,7 @@ class Run:
     def watch(self, updates: Iterator[Update]) -> None:
         """Ask for the updates; between them check and report the losses, evaluate and save the weights.
 
-        Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
+        Raises: RunError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
         """
         config, saved = self.config, time.monotonic()
         for step, state, batch, losses in updates:
@@ -221,23 +224,18 @@ class Run:
         try:
             yield
         except BaseException as e:
-            # Of several processes all must save; InputError, here, is raised by all of them.
-            together = jax.process_count() == 1 or isinstance(e, InputError)
+            # Of several processes all must save; these errors, here, are raised by all of them.
+            together = jax.process_count() == 1 or isinstance(e, (InputError, RunError))
             if together and int(state.step) != self.checkpoints.latest():
                 save(state, self.checkpoints, ap=None)
             raise
 
 
-def resolve(config: Config, source: Source, val_source: Source) -> Config:
-    """Fill in what the data set decides and make its paths absolute, so that the record stands for itself.
+def resolve(config: Config, source: Source) -> Config:
+    """Fill in what the training data decides and make its paths absolute, so that the record stands for itself.
 
-    Raises: InputError: the two splits, or the options, disagree on the classes.
+    Raises: InputError: it does not have as many classes as the options say.
     """
-    if val_source.class_names != source.class_names:
-        raise InputError(
-            f"{config.data.val} has the classes {list(val_source.class_names)}, "
-            f"{config.data.train} has {list(source.class_names)}; they must be the same"
-        )
     num_classes = len(source.class_names)
     if config.model.num_classes not in (0, num_classes):
         raise InputError(f"model.num_classes is {config.model.num_classes}, the data set has {num_classes}; leave it 0")

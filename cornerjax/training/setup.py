@@ -74,7 +74,7 @@ def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str
     return make_train_step(detector, apply, tx, config, mesh), state, batch
 
 
-def example_of(config: Config) -> dict[str, np.ndarray]:
+def example_of(config: Config) -> dict[str, Any]:
     """A training example with no objects, of the names, shapes and types that the pipeline makes."""
     detector, (height, width) = get_detector(config.model.detector), config.data.crop_px
     objects = {"boxes": np.zeros((0, 4), np.float32), "classes": np.zeros(0, np.int32)}

@@ -104,7 +104,7 @@ def convert(
     class_names: Sequence[str] | None = None,
     forward: str | os.PathLike[str] | Forward | None = None,
 ) -> dict[str, Any]:
-    """Write a checkpoint as a work directory that `cornerjax.load`, eval.py, predict.py and `train.py --init` take.
+    """Write a checkpoint as a work directory for `cornerjax.load` and the commands eval, predict and train --init.
 
     Beside it stands `certificate.json`: where every tensor came from and that it was read back bit for bit.
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cornerjax.nn.hourglass import through
 from flax import nnx
 
 from cornerjax.config import Config
 from cornerjax.detectors import get_detector
 from cornerjax.legacy import Legacy
 from cornerjax.nn.functional import by_path, functional, nested
-from cornerjax.nn.hourglass import through
 from cornerjax.nn.layers import kernel_from_torch
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 
 FOUND = Detections(

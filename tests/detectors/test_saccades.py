@@ -5,12 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cornerjax.inference.procedure import Procedure
 
 from cornerjax.config import Config, Data, Saccade, Test
 from cornerjax.detectors.base import Candidates
 from cornerjax.detectors.cornernet_saccade import CornerNetSaccade
 from cornerjax.errors import InputError
-from cornerjax.inference.procedure import Procedure
 from cornerjax.legacy import Legacy
 from cornerjax.ops.pixels import MEAN, STD
 

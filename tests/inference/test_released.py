@@ -4,14 +4,13 @@ import fnmatch
 import json
 import re
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cornerjax
-from cornerjax.weights.__main__ import main
+from cornerjax.commands.weights import main
 
 torch = pytest.importorskip("torch")
 
@@ -73,8 +72,7 @@ def test_a_released_checkpoint_finds_the_boxes_of_the_original(case, golden, tmp
     recorded = golden(f"e2e/{case}.npz")
     source, out = tmp_path / "checkpoint.pkl", tmp_path / "converted"
     write_checkpoint(source, manifest, str(recorded["tweak"]))
-    monkeypatch.setattr(sys, "argv", ["weights", "--detector", detector, "--source", str(source), "--out", str(out)])
-    main()
+    main(["--detector", detector, "--source", str(source), "--out", str(out)])
     source.unlink()  # up to 800 MB
     assert "all equal when read back" in capsys.readouterr().out
 

@@ -1,11 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cornerjax.nn.hourglass import through
 from flax import nnx
 
 from cornerjax.checkpoint import Checkpoints
 from cornerjax.nn.functional import by_path, functional, nested, parameter_count
-from cornerjax.nn.hourglass import through
 from cornerjax.nn.layers import ConvBNReLU
 
 

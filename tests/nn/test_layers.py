@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cornerjax.nn.hourglass import Nearest
 
 from cornerjax.nn.functional import functional
-from cornerjax.nn.hourglass import Nearest
 from cornerjax.nn.layers import (
     BatchNorm,
     Conv,

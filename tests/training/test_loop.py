@@ -14,7 +14,9 @@ import pytest
 
 from cornerjax.config import to_json
 from cornerjax.data.records import Source
+from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
+from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.training.log import TrainLog
 from cornerjax.training.loop import resolve, train
 
@@ -70,7 +72,7 @@ def test_another_seed_gives_other_weights(config, straight, tmp_path, digest):
 def test_an_evaluation_that_fails_loses_nothing(config, straight, tmp_path, digest):
     """The state of the last step is saved before the error is passed on, and evaluated by the same command."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cornerjax.evaluation.coco.read_image", lambda record: 1 / 0)
+        patch.setattr("cornerjax.evaluation.evaluator.read_image", lambda record: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(config, tmp_path / "run")
     assert digest(tmp_path / "run") == digest(straight)
@@ -135,7 +137,45 @@ def test_folders_are_recorded_from_the_root(config, tmp_path, monkeypatch, given
     monkeypatch.chdir(tmp_path)
     source = Source([], ("cell",), (1,), tmp_path / "instances_train.json")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=given))
-    assert resolve(config, source, source).data.root == recorded.format(tmp_path)
+    assert resolve(config, source).data.root == recorded.format(tmp_path)
+
+
+def test_splits_that_list_the_classes_in_another_order(config, straight, tmp_path, digest):
+    """Those of the training split count, in its order."""
+    folder = Path(shutil.copytree(config.data.root, tmp_path / "set"))
+    file = folder / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    for entry in (*content["categories"], *content["annotations"]):
+        entry["id" if "name" in entry else "category_id"] *= -1
+    file.write_text(json.dumps(content))
+    original, config = config, dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(folder)))
+    sources = []
+
+    class Recording(Evaluator):
+        def __init__(self, *args):
+            super().__init__(*args)
+            sources.append(self.source)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cornerjax.training.loop.Evaluator", Recording)
+        run = train(config, tmp_path / "run")
+    ((val,),) = [sources]
+    assert (val.class_names, val.category_ids) == (run.class_names, tuple(-id_ for id_ in run.category_ids))
+    before = open_source(original.data, "val")
+    for after, record in zip(val.records, before.records, strict=True):
+        np.testing.assert_array_equal(after.classes, record.classes)
+    assert digest(run.path) == digest(straight)
+    assert evaluations(run.path) == evaluations(straight)
+
+
+def test_splits_without_a_class_in_common(config, tmp_path):
+    folder = Path(shutil.copytree(config.data.root, tmp_path / "set"))
+    file = folder / "annotations" / "instances_val.json"
+    file.write_text(file.read_text().replace('"name": "', '"name": "no '))
+    data = dataclasses.replace(config.data, root=str(folder))
+    message = r"instances_val\.json has the classes no circle, .* and .*instances_train\.json has the classes circle, "
+    with pytest.raises(InputError, match=message):
+        train(dataclasses.replace(config, data=data), tmp_path / "run")
 
 
 def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):

@@ -1,11 +1,11 @@
 """What a plan makes of a compiled step; tests/aot/test_plan.py compiles one."""
 
 import dataclasses
-import sys
 
 import jax
 import pytest
 
+from cornerjax.commands.plan import main
 from cornerjax.config import load_recipe
 from cornerjax.errors import InputError
 from cornerjax.training import plan
@@ -110,9 +110,8 @@ def test_what_does_not_fit_is_said_in_words_and_exits_with_1(monkeypatch, capsys
 
     monkeypatch.setattr(plan, "abstract_step", lambda config, mesh: (Huge(), None, None))
     monkeypatch.setattr(plan, "mesh_of", lambda tpus: None)
-    monkeypatch.setattr(sys, "argv", ["plan", "--config", "configs/cornernet.py", "--data.batch", "64"])
     with pytest.raises(SystemExit) as exited:
-        plan.main()
+        main(["--config", "configs/cornernet.py", "--data.batch", "64"])
     assert exited.value.code == 1
     printed = capsys.readouterr().out
     assert "configs/cornernet.py on v5e:4x4: 16 chips, batch 64, 80 classes, as COCO has" in printed

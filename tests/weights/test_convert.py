@@ -12,10 +12,10 @@ from test_match import first_repositorys
 
 import cornerjax
 from cornerjax.checkpoint import restore_weights
+from cornerjax.commands.weights import main
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.errors import InputError
 from cornerjax.legacy import CLEAN, RELEASED
-from cornerjax.weights.__main__ import main
 from cornerjax.weights.convert import convert, from_torch, largest_differences, read
 
 torch = pytest.importorskip("torch")
@@ -39,7 +39,7 @@ def heads(predictor, given):
     return {f"{name}s.1": np.asarray(value).transpose(0, 3, 1, 2) for name, value in maps.items()}
 
 
-def test_the_command_writes_what_load_takes(checkpoint, source, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_what_load_takes(checkpoint, source, tmp_path, capsys):
     out = tmp_path / "runs" / "released"
     recorded = tmp_path / "recorded.npz"
     straight = from_torch("cornernet_squeeze", checkpoint("cornernet_squeeze"))
@@ -54,8 +54,7 @@ def test_the_command_writes_what_load_takes(checkpoint, source, tmp_path, monkey
         "--forward",
         str(recorded),
     ]
-    monkeypatch.setattr(sys, "argv", ["weights", *options])
-    main()
+    main(options)
     said = capsys.readouterr().out
     assert "all equal when read back; heads within 0.00e+00 of the original's; preset released" in said
 
@@ -194,7 +193,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"")
     options = ["--detector", "cornernet", "--source", str(tmp_path / "w.pkl"), "--out", str(tmp_path / "out")]
     run = subprocess.run(
-        [sys.executable, "-m", "cornerjax.weights", *options],
+        [sys.executable, "-m", "cornerjax", "weights", *options],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],

@@ -62,7 +62,7 @@ def decode(
         outputs = detector.with_truth(outputs, targets, config)
     found = detector.decode(outputs, config)
     cells = outputs[-1]["tl_heat"].shape[1]
-    boxes = to_image(found.boxes, scales, offsets, side=crops.shape[1], cells=cells)
+    boxes = to_image(jnp.asarray(found.boxes), scales, offsets, side=crops.shape[1], cells=cells)
     attention = []
     for logits in outputs[-1]["attention"]:
         peaks = keep_peaks(jax.nn.sigmoid(logits), window=config.test.saccade.attention_window)

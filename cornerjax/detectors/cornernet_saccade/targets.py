@@ -82,7 +82,7 @@ def render_saccade(
         reach, 1 elsewhere; "attention_0" and so on, (h, w, 1) in the order of attention_sizes, 1 at the centres.
     """
     draw = partial(render_keypoints, keypoints=CORNERS, num_classes=num_classes, map_size=map_size, xp=xp)
-    heats, ignored = draw(encoded), draw(encoded | {"valid": encoded["ignored"]})
+    heats, ignored = draw(encoded), draw({**encoded, "valid": encoded["ignored"]})
     maps = heats | {f"{corner}_valid": (ignored[f"{corner}_heat"] == 0).astype(np.float32) for corner in ("tl", "br")}
     zeros = xp.zeros_like(encoded["classes"])
     for i, size in enumerate(attention_sizes):

@@ -27,11 +27,11 @@ class Hourglass:
     stacks: Count = 2  # hourglasses, one after the other, each with heads of its own
     stride: Literal[4, 8] = 4  # image pixels a cell of the outermost level
     stem_dim: Count = 128  # channels of the first convolution
-    stem_kernel: Odd = 7  # side of its kernel
+    stem_kernel: Odd = 7  # side of the first convolution's kernel, in pixels
     # channels at each level of an hourglass, outermost first
     dims: Annotated[tuple[Count, ...], NOT_EMPTY] = (256, 256, 384, 384, 384, 512)
     blocks: Annotated[tuple[Count, ...], NOT_EMPTY] = (2, 2, 2, 2, 2, 4)  # residual or fire blocks at each level
-    block: Literal["residual", "fire"] = "residual"  # fire: light blocks, and learned up-sampling
+    block: Literal["residual", "fire"] = "residual"  # what blocks are; fire: light ones, and learned up-sampling
     dim: Count = 256  # channels of the features that the heads get
 
     @property

@@ -1,0 +1,85 @@
+"""COCO's average precision, computed by pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cornerjax.evaluation.compare.matching import labels
+
+# In the order of COCOeval.stats.
+NAMES = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+Metrics = dict[str, float]
+
+
+def average_precision(
+    ground_truth: dict[str, Any], results: list[dict[str, Any]], image_ids: Iterable[int]
+) -> tuple[Metrics, dict[str, Metrics]]:
+    """Compare results with the ground truth.
+
+    Args:
+        ground_truth: content of an instances JSON; "area" (width x height) and "iscrowd" (0) may be missing or null.
+            Crowd regions count as COCO counts them: boxes on them are neither right nor wrong.
+        results: {"image_id", "category_id", "bbox": [x, y, width, height], "score"} of each box found; may be empty.
+        image_ids: images that count; what is said of others is left out on both sides.
+    Returns: the twelve numbers by name, and {class name: {"AP", "AP50"}}; nan where there is nothing to find, as
+        AP_large in a set without large objects (pycocotools says -1).
+    """
+    images = set(image_ids)
+    truth = _index(ground_truth["annotations"], images, ground_truth["categories"])
+    # pycocotools, too, takes the size of a found box from the box.
+    found = _index([box | {"area": None} for box in results], images, ground_truth["categories"])
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.params.imgIds = sorted(images)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = {name: _number(value) for name, value in zip(NAMES, evaluation.stats, strict=True)}
+
+    precision = evaluation.eval["precision"][
+        ..., 0, -1
+    ]  # (iou, recall, class): objects of all sizes, 100 boxes an image
+    names = labels(ground_truth["categories"])
+    per_class = {
+        names[category_id]: {"AP": _mean(precision[..., k]), "AP50": _mean(precision[0, :, k])}
+        for k, category_id in enumerate(evaluation.params.catIds)
+    }
+    return metrics, per_class
+
+
+def _index(entries: list[dict[str, Any]], images: set[int], categories: list[dict[str, Any]]) -> COCO:
+    """A COCO object of the entries of some images; made in memory, as pycocotools cannot load an empty list."""
+    kept = [entry for entry in entries if entry["image_id"] in images]
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": image_id} for image_id in images],
+        "categories": categories,
+        # Numbered anew: an annotation with the id 0 would never count as found.
+        "annotations": [_complete(entry) | {"id": i} for i, entry in enumerate(kept, start=1)],
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def _complete(entry: dict[str, Any]) -> dict[str, Any]:
+    _, _, width, height = entry["bbox"]
+    area = entry.get("area")
+    return entry | {"area": width * height if area is None else area, "iscrowd": entry.get("iscrowd") or 0}
+
+
+def _number(value: float) -> float:
+    return float(value) if value >= 0 else float("nan")
+
+
+def _mean(precision: np.ndarray) -> float:
+    known = precision[precision >= 0]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,137 @@
+"""A detector over a whole data set: its boxes, their COCO AP, pictures of both."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+from cornerjax.config import Config
+from cornerjax.data.records import Source, read_image
+from cornerjax.detectors.base import Detector, Truth
+from cornerjax.detectors.rows import Detections
+from cornerjax.devices import gather, local_copies, share
+from cornerjax.errors import InputError
+from cornerjax.evaluation.coco_format import to_results
+from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.draw.pictures import draw_pictures
+from cornerjax.inference.batching import BatchPredictor
+from cornerjax.progress import progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One evaluation.
+
+    Attributes:
+        metrics: COCO's twelve numbers by name; nan where the data set has nothing of that size.
+        per_class: {class name: {"AP", "AP50"}}.
+        detections: of every image, in the order of the source's records.
+        results: the same in COCO's result format, as they were compared with the true boxes.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    detections: list[Detections]
+    results: list[dict[str, Any]]
+
+
+class Evaluator:
+    """Evaluates given weights on one data set, as often as wanted; the network is compiled by the first call.
+
+    The images are divided over the processes of a run, and those of a batch over the devices of a process.
+
+    Args:
+        detector: one of DETECTORS.
+        apply: of `nn.functional`, for the network of `config.model`.
+        config: `model`, `test` and `legacy` are used.
+        source: images and true boxes, its classes aligned with those of the network, see data.classes; every record
+            counts, with or without boxes.
+    Attributes:
+        source: as given.
+        batches: what finds the boxes, with all that it has compiled.
+    Raises: InputError: an image of the source is smaller than a cell of the network's map.
+    """
+
+    def __init__(self, detector: Detector, apply: Callable, config: Config, source: Source):
+        self.source, self._round = source, config.legacy.round_results
+        self._num_classes = config.model.num_classes
+        most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
+        self.batches = BatchPredictor(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        for record in source.records:
+            try:
+                self.batches.procedure.bucket(record.height, record.width)
+            except InputError as e:
+                raise InputError(f"{record.path}: {e}") from None
+        self._plan = self.batches.plan([(record.height, record.width) for record in source.records])
+
+    def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
+        """Find the boxes of all images and compare them with the true ones; every process has the same result.
+
+        Raises: InputError: an image cannot be read; on every process.
+        """
+        detections = self.find(params, model_state)
+        results = self.results(detections)
+        metrics, per_class = average_precision(self.ground_truth(), results, self.image_ids())
+        return Result(metrics, per_class, detections, results)
+
+    def find(
+        self, params: dict[str, Any], model_state: dict[str, Any], *, true: Collection[str] = ()
+    ) -> list[Detections]:
+        """The boxes of all images, in the order of the records; every process has all of them.
+
+        Args:
+            true: those of the detector's parts that are replaced by the truth; compiled once, whichever they are.
+        Raises: InputError: an image cannot be read; on every process.
+        """
+        params, model_state = local_copies((params, model_state))
+        by_index = self._find(params, model_state, true)
+        return [by_index[i] for i in range(len(self.source.records))]
+
+    def results(self, detections: list[Detections]) -> list[dict[str, Any]]:
+        """The boxes in COCO's result format, as they are compared with the true ones."""
+        # Differs from CornerNet: there, everything has two decimals.
+        return to_results(detections, self.source, decimals=2 if self._round else None)
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The content of the annotation file."""
+        return json.loads(self.source.annotation_file.read_bytes())
+
+    def image_ids(self) -> list[int]:
+        """Of the images that count."""
+        return [record.image_id for record in self.source.records]
+
+    def _find(
+        self, params: dict[str, Any], model_state: dict[str, Any], true: Collection[str]
+    ) -> dict[int, Detections]:
+        """The boxes of all images by index, from all processes."""
+        records, batches = self.source.records, share(self._plan)
+
+        def load(i: int) -> np.ndarray:
+            return read_image(records[i])
+
+        def truth(i: int) -> Truth:
+            known = records[i].classes < self._num_classes  # the others have no heat map
+            return Truth({name: values[known] for name, values in records[i].objects.items()}, true)
+
+        found: dict[int, Detections] = {}
+        failure = ""
+        try:
+            boxes = self.batches(params, model_state, batches, load, truth if true else None)
+            if jax.process_index() == 0:
+                boxes = progress(boxes, total=sum(len(batch.indices) for batch in batches), what="evaluating")
+            found.update(boxes)
+        except InputError as e:
+            failure = str(e)  # the others wait in gather, and have to know
+        parts = gather((found, failure))
+        for _, failure in parts:
+            if failure:
+                raise InputError(failure)
+        return {i: detections for part, _ in parts for i, detections in part.items()}
+
+    def pictures(self, result: Result, count: int) -> list[np.ndarray]:
+        """Pictures of `count` images, evenly over the data set: (H, W, 3) uint8 BGR, true boxes left, found right."""
+        return [picture for _, picture in draw_pictures(self.source, result.detections, count)]

@@ -1,0 +1,180 @@
+"""An analysis as a folder of files; a folder that holds another evaluation, or anything else, is not replaced."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cornerjax import drawing
+from cornerjax.errors import InputError
+from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.voc import mean_voc
+from cornerjax.evaluation.draw.plots import save_plots
+from cornerjax.evaluation.options import EXTRAS
+
+OURS = {
+    "metrics.json",
+    "results.json",
+    "report.html",
+    "pictures",
+    "precision_recall.png",
+    "confidence.png",
+    "errors.png",
+}
+SHEET_PX = 800  # longer side of a picture on the sheet
+Options = dict[str, Any]
+
+
+def check_folder(
+    folder: Path, options: Options, *, extras: Collection[str] = (), inputs: Collection[Path] = ()
+) -> None:
+    """Refuse a folder that cannot be replaced, or that is not an evaluation with the same options.
+
+    Args:
+        folder: where write_folder is going to write; without links, as of Path.resolve.
+        options: by name; as they will stand in metrics.json.
+        extras: of EXTRAS, those that are going to be in metrics.json.
+        inputs: files that are read.
+    Raises: InputError: naming what is in the way.
+    """
+    if folder == Path.cwd() or os.path.ismount(folder):
+        what = "the current folder" if folder == Path.cwd() else "where a file system begins"
+        raise InputError(f"{folder} is {what} and cannot be replaced; --out names another folder")
+    if read := [file for file in inputs if file.resolve().is_relative_to(folder)]:
+        raise InputError(f"{folder} is going to be replaced, but {read[0]} in it is read; --out names another folder")
+    try:
+        above = next(path for path in folder.parents if path.exists())
+        there = _names(folder) if folder.exists() else []
+    except OSError as e:
+        raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {folder}: {above} is no folder that can be written to")
+    if others := [name for name in there if not _is_ours(name)]:
+        raise InputError(f"{folder} holds {others[0]}, which no evaluation writes; --out names another folder")
+    if there:
+        _compare(folder, options, extras)
+
+
+def _names(folder: Path) -> list[str]:
+    """What lies in a folder and in its pictures/."""
+    paths = [*folder.iterdir(), *((folder / "pictures").iterdir() if (folder / "pictures").exists() else [])]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
+
+
+def _is_ours(name: str) -> bool:
+    return name in OURS or bool(re.fullmatch(r"pictures/(sheet|0|-?[1-9][0-9]*)\.jpg", name))
+
+
+def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
+    """Refuse what is no evaluation, and one that differs.
+
+    Raises: InputError: naming the difference.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_bytes())
+    except (OSError, ValueError):
+        metrics = None
+    recorded = isinstance(metrics, dict) and isinstance(metrics.get("options"), dict)
+    if not recorded and not (isinstance(metrics, dict) and {"AP", "per_class"} <= set(metrics)):
+        raise InputError(f"{folder} holds files, but no metrics.json of an evaluation; --out names another folder")
+    if lost := [name for name in EXTRAS if name in metrics and name not in extras]:
+        raise InputError(
+            f"{folder} holds an evaluation with --{lost[0]}, which would be lost; give it here too, "
+            "--out names another folder, or remove that one"
+        )
+    earlier = metrics["options"] if recorded else _as_json(options)  # older versions did not record them
+    if changed := [name for name in options if earlier.get(name) != _as_json(options[name])]:
+        raise InputError(
+            f"{folder} holds an evaluation with {changed[0]} {earlier.get(changed[0])} instead of "
+            f"{_as_json(options[changed[0]])}; --out names another folder, or remove that one"
+        )
+
+
+def write_folder(
+    folder: Path,
+    analysis: Analysis,
+    results: list[dict[str, Any]],
+    *,
+    options: Options,
+    pictures: Iterable[tuple[int, np.ndarray]] = (),
+    page: str = "",
+    **about: Any,
+) -> None:
+    """Write metrics.json, results.json, three plots and pictures/; what was in the folder is replaced in one go.
+
+    Args:
+        folder: made if missing, with the folders it lies in; see check_folder.
+        results: in COCO's format, as they were analysed.
+        options: what the evaluation was made with.
+        pictures: of image ids, (H, W, 3) uint8 BGR; drawn one by one, so that one is in memory at a time.
+        page: of page.make_page, for report.html; empty: none.
+        about: more entries of metrics.json, as the step of the checkpoint.
+    Raises: InputError: the folder cannot be written, or an image cannot be drawn.
+    """
+    unfinished, old = (folder.with_name(f".{folder.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))
+    try:
+        (unfinished / "pictures").mkdir(parents=True)
+        metrics = {**as_dict(analysis), **about, "options": options}
+        (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
+        (unfinished / "results.json").write_text(json.dumps(results))
+        save_plots(unfinished, analysis)
+        if page:
+            (unfinished / "report.html").write_text(page, encoding="utf-8")
+        _save_pictures(unfinished / "pictures", pictures)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as e:
+        raise InputError(f"cannot write {folder}: {e.strerror}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> None:
+    small = []
+    for image_id, picture in pictures:
+        from cornerjax.inference.files import reduced, save_picture  # imports jax, which nothing else here needs
+
+        save_picture(folder / f"{image_id}.jpg", picture)
+        small.append(reduced(picture, SHEET_PX))
+    if small:
+        save_picture(folder / "sheet.jpg", drawing.sheet(small))
+
+
+def as_dict(analysis: Analysis) -> dict[str, Any]:
+    """The numbers of an analysis as metrics.json has them, APs as parts of 1."""
+    gains = analysis.errors.gains
+    kinds = {name: {"count": count, "dAP50": gains[name]} for name, count in analysis.error_counts.items()}
+    numbers = {
+        **analysis.metrics,
+        "false_discovery": analysis.false_discovery,
+        "errors": kinds,
+        "errors_from_score": analysis.curve.best_threshold,
+        "per_class": analysis.per_class,
+    }
+    if analysis.voc is not None:
+        per_class = {name: dataclasses.asdict(ap) for name, ap in analysis.voc.items()}
+        numbers["voc"] = {**dataclasses.asdict(mean_voc(analysis.voc)), "per_class": per_class}
+    return numbers
+
+
+def _as_json(value: Any) -> Any:
+    """JSON has no nan: null says that there was nothing to find; and no tuples."""
+    if isinstance(value, dict):
+        return {key: _as_json(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_as_json(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
