@@ -22,7 +22,7 @@ import re
 import socket
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -30,7 +30,7 @@ import jax
 from cornerjax.config import Config, from_json
 from cornerjax.errors import InputError, RunError
 
-_VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -59,18 +59,6 @@ def open_workdir(path: str | Path) -> Workdir:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that cornerjax train wrote") from None
     return Workdir(path, from_json(path / "config.json"), names, ids)
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Whoever reads `path`, at any moment, finds all of the old content or all of the new; text is UTF-8 everywhere."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # File names that are not UTF-8 have surrogates, and get their bytes back.
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager
@@ -148,9 +136,9 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that a run depends on, for its record."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
+    """Of Python and of packages, for the record; None of one that is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 
 def _version(package: str) -> str | None:

@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import tempfile
 import zipfile
@@ -17,21 +15,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights, write_atomically
+from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
 from cornerjax.config import Config, Data
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import Detector
 from cornerjax.errors import InputError
+from cornerjax.files import write_atomically
 from cornerjax.inference.predictor import Predictor
 from cornerjax.legacy import PRESETS, apply_preset
 from cornerjax.nn.functional import by_path, functional, nested
 from cornerjax.nn.layers import kernel_from_torch
 from cornerjax.weights.match import layout_of, lite_name, match, plain_name
 from cornerjax.weights.read import Source, Tensors, read_tensors
+from cornerjax.workdir import versions
 
 Forward = Callable[[Float32[np.ndarray, "b 3 H W"]], Mapping[str, np.ndarray]]
-VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "numpy", "torch")
+PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "numpy", "torch")  # of the certificate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,16 +230,9 @@ def _certificate(folder: Path, converted: Converted, heads: dict[str, float]) ->
         "equal": all(entry["equal"] for entry in tensors),
         "converted_to_float32": converted.tensors.converted,
         "largest_difference_of_heads": heads,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in VERSIONS},
+        "versions": versions(PACKAGES),
         "tensors": tensors,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _class_names(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
