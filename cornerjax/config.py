@@ -57,7 +57,7 @@ class Data:
     batch: Count = 8  # images a step, over all devices and hosts
     crop_px: tuple[Count, Count] = (511, 511)  # height and width of a training example
     random_crop: bool = True  # crop at a random scale and place; otherwise stretch the whole image to crop_px
-    # side of the crop, as a multiple of crop_px, drawn uniformly; Saccade: the scale of images without objects
+    # side of the crop, as a multiple of crop_px: one of these is drawn for each example
     crop_scales: Scales = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
     crop_border_px: Natural = 128  # crop centres keep this distance to the image border, halved until it fits
     flip: bool = True  # mirror half of the examples
@@ -80,26 +80,28 @@ class Data:
 class Loss:
     """Weights of the parts of the loss; the focal loss of the heat maps has weight 1."""
 
-    offset: NotNegative = 1.0  # from cells to the exact places of keypoints
+    offset: NotNegative = 1.0  # weight of the offsets, from cells to the exact places of keypoints
 
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
     """Adam, its learning rate, and how a batch is divided."""
 
-    peak_lr: Positive = 2.5e-4
+    peak_lr: Positive = 2.5e-4  # highest learning rate
     schedule: Literal["step", "cosine"] = "step"  # step: times decay_factor at each of decay_steps; cosine: to zero
-    decay_steps: tuple[Count, ...] = ()
-    decay_factor: Positive = 0.1
+    decay_steps: tuple[Count, ...] = ()  # of schedule step: after which the learning rate falls
+    decay_factor: Positive = 0.1  # of schedule step: what the learning rate is multiplied by
     warmup_steps: Natural = 0  # linear rise from a tenth of peak_lr
     clip_norm: NotNegative = 0.0  # largest norm of the gradient; 0: not clipped
+    # decay of Adam's running mean of the gradients
     b1: Annotated[float, validation.at_least(0), validation.less_than(1)] = 0.9
+    # decay of Adam's running mean of their squares
     b2: Annotated[float, validation.at_least(0), validation.less_than(1)] = 0.999
-    eps: Positive = 1e-8
+    eps: Positive = 1e-8  # added to the root of the mean square that Adam divides by
     accumulate: Count = 1  # parts of a batch that go through the network one after the other, to need less memory
     # the batch is normalised in so many parts, each by its own statistics; the originals have one a GPU; 1: as a whole
     batch_norm_groups: Count = 1
-    # of the running mean of the weights, which then is what is evaluated; 0: none
+    # decay of a running mean of the weights, which then is what is evaluated; 0: none
     ema_decay: Annotated[float, validation.at_least(0), validation.less_than(1)] = 0.0
 
 
@@ -135,10 +137,10 @@ class Config:
     compute: Compute = Compute()
     legacy: Legacy = Legacy()
     seed: Natural = 0  # of the initial weights, the order of the data and its random draws
-    steps: Count = 500_000
-    log_steps: Count = 100
+    steps: Count = 500_000  # updates, each on one batch
+    log_steps: Count = 100  # losses are printed and written every so many steps
     save_steps: Count = 5000  # a checkpoint every so many steps
-    save_minutes: NotNegative = 0.0  # and when the last one is so old; 0: by steps only
+    save_minutes: NotNegative = 0.0  # a checkpoint also when the last one is so many minutes old; 0: by steps only
     eval_steps: Natural = 0  # evaluate every so many steps and at the end; 0: at the end only
     keep: Count = 2  # newest checkpoints kept, besides the best one
 
@@ -146,7 +148,8 @@ class Config:
 def load_recipe(path: str | Path) -> Config:
     """Run a recipe file and return its configuration.
 
-    Raises: InputError: there is no such file, it does not run, or has no function `config` that returns a Config.
+    Raises: InputError: there is no such file, it does not run, it has no function `config` that returns a Config, or an
+        option in it cannot be used.
     """
     path = Path(path)
     if not path.is_file():
@@ -161,6 +164,10 @@ def load_recipe(path: str | Path) -> Config:
         raise InputError(f"recipe {path} cannot be run: {type(e).__name__}: {e}") from None
     if not isinstance(made, Config):
         raise InputError(f"recipe {path} needs a function config() that returns a cornerjax.config.Config")
+    try:
+        check(made)
+    except InputError as e:
+        raise InputError(f"recipe {path}: {e}") from None
     return made
 
 

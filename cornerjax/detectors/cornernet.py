@@ -24,6 +24,7 @@ from cornerjax.detectors.truth import replaced
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 from cornerjax.losses import Losses
+from cornerjax.nn.backbones import Features
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.functional import applied
 from cornerjax.nn.heads import HEAT_BIAS, Head
@@ -52,10 +53,10 @@ class CornerModel(Model):
 class CornerLoss(Loss):
     """Weights of the parts of the loss; the focal loss of the heat maps has weight 1."""
 
-    pull: NotNegative = 0.1  # corners of one object to the same tag
-    push: NotNegative = 0.1  # tags of different objects apart
-    # The originals sum pull and push over the images of one GPU; here they are means over images times this number,
-    # so that the batch size does not change them. 1: a plain mean. The papers' values stand in their recipes.
+    pull: NotNegative = 0.1  # weight of pulling the corners of one object to the same tag
+    push: NotNegative = 0.1  # weight of pushing the tags of different objects apart
+    # pull and push are means over images times this number, so that the batch size does not change them; the originals
+    # sum them over the images of one GPU, whose number stands in their recipes; 1: a plain mean
     group: Positive = 1.0
 
 
@@ -165,7 +166,7 @@ class CornerNetwork(nnx.Module):
         stacks = list(zip(self.tl, self.br, self.features(images, train=train), strict=True))
         return [jax.tree.map(precise, head(tl, x) | head(br, x)) for tl, br, (x, _) in stacks[0 if train else -1 :]]
 
-    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[tuple[Array, list[Array]]]:
+    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Features]:
         """The backbone's, in the type that the network computes in."""
         bfloat16 = self.compute.dtype == "bfloat16"
         return self.backbone(images.astype(jnp.bfloat16) if bfloat16 else images, train=train)
@@ -232,6 +233,13 @@ class CornerDetector(Detector[C]):
             no_border=test.no_border,
             non_peaks=config.legacy.non_peaks,
         )
+
+    def heads(self, model: CornerModel) -> list[dict[str, str]]:
+        corners, kinds = [corner.name for corner in self.keypoints], ("heat", "tag", "off")
+        return [
+            {f"{corner}_{kind}": f"{corner}.{stack}.{kind}" for corner in corners for kind in kinds}
+            for stack in range(model.backbone.stacks)
+        ]
 
     def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
         maps = outputs[-1]

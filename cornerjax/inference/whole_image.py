@@ -26,6 +26,7 @@ from cornerjax.detectors.truth import at_size, make_targets, place
 from cornerjax.devices import over_devices
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
+from cornerjax.nn.functional import Tree
 from cornerjax.ops.pixels import normalise
 
 LARGE_PX = 767 * 767  # COCO's largest bucket; of larger images fewer are taken at a time
@@ -128,7 +129,7 @@ class WholeImage:
         start = -placed.borders[0] * placed.factors[0]
         return Inspection([InputMaps(maps, cell, start)], {}, np.zeros((0, 4), np.float32))
 
-    def _find(self, params: Any, model_state: Any, images: Images, *rest: Any) -> list[Candidates]:
+    def _find(self, params: Tree, model_state: Tree, images: Images, *rest: Any) -> list[Candidates]:
         return self._decode(self._forward(params, model_state, images), images, *rest)
 
     def _truth(self, truths: Sequence[Truth | None], placed: Placed) -> tuple[Targets, ...]:
@@ -145,7 +146,7 @@ class WholeImage:
         return tuple(make_targets(self._detector, config, view, parts, rows=rows) for view in views if known)
 
 
-def forward(apply: Callable, config: Config, params: Any, model_state: Any, images: Images) -> Outputs:
+def forward(apply: Callable, config: Config, params: Tree, model_state: Tree, images: Images) -> Outputs:
     """The network's outputs; with `test.flip` those of the mirrored images behind them."""
     if config.test.flip:
         images = jnp.concatenate([images, images[:, :, ::-1]])
@@ -284,7 +285,7 @@ def place_images(
     borders, factors, sizes = np.zeros((3, rows, 2), np.float32)
     for row, (image, original) in enumerate(zip(images, originals, strict=True)):
         height, width = image.shape[:2]
-        y, x = (size[0] - height) // 2, (size[1] - width) // 2
+        y, x = size[0] // 2 - height // 2, size[1] // 2 - width // 2
         # Differs from CornerNet: an image that fills a side is placed whole; there, its last row or column is lost.
         cut = image[: size[0] - 1, : size[1] - 1] if legacy.cut_last else image
         padded[row, y : y + cut.shape[0], x : x + cut.shape[1]] = cut

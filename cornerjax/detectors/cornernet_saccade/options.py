@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated
 
-from cornerjax.config import Data
+from cornerjax.config import Data, Scales
 from cornerjax.detectors.cornernet import CornerConfig, CornerLegacy, CornerLoss, CornerModel, CornerTest
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.validation import NOT_EMPTY, Count, Natural, NotNegative, Odd, Positive
@@ -14,6 +14,8 @@ class SaccadeData(Data):
     """The data set and what is done to an example before the network sees it."""
 
     crop_px: tuple[Count, Count] = (255, 255)  # height and width of a training example
+    # scale of images without objects: one of these is drawn for each; others are scaled by one of their objects
+    crop_scales: Scales = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
     min_object_px: Natural = 16  # objects whose longer side in the crop is smaller are left out of the loss
     min_overlap: NotNegative = 0.5  # objects of whose area the crop shows no more than this part are left out, too
     # least and largest longer side, in pixels of the crop, of the objects of each attention map, the coarsest first
