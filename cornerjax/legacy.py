@@ -19,9 +19,7 @@ class Legacy:
     misplaced_weights: bool = False  # merging weighs a box by the corner scores of another, after a change of rows
     inclusive_overlap: bool = False  # soft-NMS counts the last pixel of a box as inside: sides are one pixel longer
     ties: bool = False  # boxes that tie with the last of max_detections are kept too
-    # a test image as wide or as high as its padded size loses its last column or row; in a crop of Saccade, on or off,
-    # an odd number of pixels does
-    cut_last: bool = False
+    cut_last: bool = False  # a test image as wide or as high as its padded size loses its last column or row
     nominal_scale: bool = False  # boxes scale back by the scale asked for, not by that of the whole pixels it gave
     padding_boxes: bool = False  # boxes that lie in the padding stay, as lines on the image's border
     non_peaks: bool = False  # where a map has fewer peaks than top_k, other cells fill up, with score 0

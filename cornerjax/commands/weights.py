@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from cornerjax.commands.cli import parse
 from cornerjax.commands.process import quiet
+from cornerjax.config import Compute
+from cornerjax.validation import as_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Weights:
     preset: str = ""
     class_names: tuple[str, ...] = ()  # of each class; COCO's if there are 80
     forward: str = ""  # .npz with `images` and the original's heads for them, to compare with
+    compute: Compute = Compute(precision="highest")  # how the network is computed where nobody says otherwise
 
 
 def main(args: Sequence[str]) -> None:
@@ -36,6 +39,7 @@ def main(args: Sequence[str]) -> None:
             options.out,
             preset=options.preset or None,
             class_names=options.class_names or None,
+            compute=as_dict(options.compute),
             forward=options.forward or None,
         )
     heads = certificate["largest_difference_of_heads"]

@@ -291,7 +291,7 @@ def check_type(config: Config, detector: Detector) -> None:
     Raises: InputError: naming both.
     """
     wanted = type(detector.defaults)
-    if not isinstance(config, wanted):
+    if type(config) is not wanted:
         raise InputError(
             f"model.detector is {config.model.detector!r}, which needs a {wanted.__name__}, but this is a "
             f"{type(config).__name__}; start from a recipe of that detector"

@@ -22,13 +22,14 @@ from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import apply_preset, get_detector
 from cornerjax.detectors.base import Detector, make_network
 from cornerjax.errors import InputError, RunError
+from cornerjax.files import write_atomically
 from cornerjax.inference.predictor import Predictor
 from cornerjax.nn.functional import Tree, by_path, nested, parameter_count
 from cornerjax.nn.layers import kernel_from_torch
 from cornerjax.validation import replaced
 from cornerjax.weights.match import Match, match, plain_name
 from cornerjax.weights.read import Source, Tensors, read_tensors
-from cornerjax.workdir import not_written, versions, write_atomically
+from cornerjax.workdir import not_written, versions
 
 Forward = Callable[[Float32[np.ndarray, "b 3 H W"]], Mapping[str, np.ndarray]]
 Options = Mapping[str, Any]  # by name, as validation.replaced takes them

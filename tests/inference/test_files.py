@@ -1,4 +1,4 @@
-"""Photos on disk: read, reduced, looked at."""
+"""Photos on disk: read, reduced, boxes predicted in them."""
 
 import colour_detector
 import cv2
@@ -67,10 +67,10 @@ def test_what_is_wrong_with_a_photo_comes_in_its_place(predictor, tmp_path, monk
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
     cv2.imwrite(str(tmp_path / "d.png"), np.zeros((2, 50, 3), np.uint8))
     paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg", "d.png")]
-    seen = list(predict_files(predictor, paths, max_side=max_side))
-    assert [isinstance(one, InputError) for one in seen] == [False, True, False, True]
-    assert str(seen[1]).startswith(f"cannot read {tmp_path / 'b.jpg'} as an image")
-    assert str(seen[3]).startswith("image of 8x1 pixels" if max_side else "image of 50x2 pixels")
+    predictions = list(predict_files(predictor, paths, max_side=max_side))
+    assert [isinstance(one, InputError) for one in predictions] == [False, True, False, True]
+    assert str(predictions[1]).startswith(f"cannot read {tmp_path / 'b.jpg'} as an image")
+    assert str(predictions[3]).startswith("image of 8x1 pixels" if max_side else "image of 50x2 pixels")
 
 
 def test_each_axis_has_the_factor_that_whole_pixels_gave_it():

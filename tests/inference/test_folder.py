@@ -1,5 +1,6 @@
 """predict.py without its command line: photos, videos and cameras in; pictures and results out; what it refuses."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from test_video import FRAMES, FakeCapture, box, read, write
 
-from cornerjax.config import Config, Test
+from cornerjax.config import Test
 from cornerjax.drawing import draw_boxes
 from cornerjax.errors import InputError
 from cornerjax.inference import folder as folder_module
@@ -28,7 +29,8 @@ BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
+    config = dataclasses.replace(DETECTOR.defaults, test=Test(batch=4))
+    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, config, NAMES)
 
 
 @pytest.fixture
@@ -138,6 +140,33 @@ def test_reduced_photos_are_drawn_reduced(predict, photos, tmp_path):
     assert picture.shape == (400, 600, 3)
     assert picture[200, 120].min() < 90  # a quarter of the blue box, where it has no border
     assert (cv2.absdiff(picture[150, 36:45], np.full((9, 3), 60, np.uint8)).max(1) > 60).any()  # its left border
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "max_side", "middle"),
+    [
+        ((50, 60), BLUE, 0, (92, 140)),  # drawn eight times as large
+        ((800, 1200), (80, 160, 400, 600), 600, (120, 190)),  # reduced for the network
+    ],
+)
+def test_overlays_are_drawn_where_the_boxes_are(predict, tmp_path, size, box, max_side, middle):
+    """Nothing else of the picture changes than what is round the keypoint, the middle of the box."""
+    cv2.imwrite(str(tmp_path / "a.png"), draw(*size, box))
+    pictures = []
+    for overlay in ((), ("keypoints",)):
+        out = tmp_path / f"out{len(overlay)}"
+        predict([tmp_path / "a.png"], out, max_side=max_side, overlay=overlay)
+        pictures.append(cv2.imread(str(out / "a.jpg")))
+    y, x = np.nonzero(cv2.absdiff(*pictures).max(2) > 60)
+    for places, at in ((x, middle[0]), (y, middle[1])):
+        assert places.min() < at < places.max()
+        assert np.abs(places - at).max() < 80
+
+
+def test_an_overlay_that_there_is_not(predict, photos, tmp_path):
+    with pytest.raises(InputError, match=r"^colours has no overlay 'tags'; it has: keypoints$"):
+        predict([photos], tmp_path / "out", overlay=("keypoints", "tags"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_broken_file_is_named_and_the_others_are_done(predict, photos, clip, tmp_path):
@@ -252,7 +281,7 @@ def test_a_json_of_others_is_not_replaced(predict, photos, tmp_path):
     assert not (tmp_path / "a.jpg").exists()
 
 
-def test_what_is_looked_at_is_never_overwritten(predict, photos, clip):
+def test_a_file_that_is_given_is_never_overwritten(predict, photos, clip):
     before = (photos / "b.jpg").read_bytes(), clip.read_bytes()
     for given, name in [(photos / "b.jpg", "b.jpg"), (clip, "clip.mp4")]:
         with pytest.raises(InputError, match=rf"{name} would overwrite a file that is read"):

@@ -45,12 +45,12 @@ def read(path, most=0):
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_every_frame_has_its_own_boxes_whatever_the_batch(batch):
     predictor = new_predictor()
-    seen = list(predict_frames(predictor, iter(FRAMES), batch=batch))
-    assert len(seen) == 10
-    for i, (frame, found) in enumerate(seen):
+    everything = list(predict_frames(predictor, iter(FRAMES), batch=batch))
+    assert len(everything) == 10
+    for i, (frame, found) in enumerate(everything):
         assert frame is FRAMES[i]
         np.testing.assert_allclose(found.boxes, [box(i)], atol=1e-4)
-    assert predictor.finder.look._cache_size() == 1  # the short last batch too
+    assert predictor.procedure.find._cache_size() == 1  # the short last batch too
 
 
 def test_frames_are_reduced_for_the_network_and_boxes_back():
@@ -68,11 +68,11 @@ def test_few_frames_are_in_memory_at_a_time(monkeypatch):
             given.append(i)
             yield FRAMES[i % 10]
 
-    seen = predict_frames(new_predictor(), frames(), batch=2)
+    everything = predict_frames(new_predictor(), frames(), batch=2)
     for used in range(40):
-        next(seen)
-        assert len(given) <= used + 1 + 4 + 2 * 5  # read ahead, and batches: prepared, on the device, being used
-    seen.close()
+        next(everything)
+        assert len(given) <= used + 1 + 4 + 2 * 5  # read ahead, and batches: preprocessed, on the device, being used
+    everything.close()
 
 
 def test_an_error_while_reading_is_not_lost():

@@ -38,7 +38,8 @@ def view_locations(height: int, width: int, view_px: Sequence[int]) -> Float32[n
 def crop_windows(locations: Float[np.ndarray, "n _"], height: int, width: int, *, side: int) -> Windows:
     """Lay a window around each location, so large that it fills a crop at the location's scale.
 
-    Only the part inside the image is resized, by itself, and put into a black crop.
+    Only the part inside the image is resized, by itself, and put into a black crop. It reaches half a window, in whole
+    pixels, to both sides, so that an odd window loses its last row and column, as in the original.
 
     Args:
         locations: y, x in pixels, scale; further columns are ignored. Their dtype is that of the arithmetic.
