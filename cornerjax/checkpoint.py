@@ -17,7 +17,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from cornerjax.config import Config, differences, to_json
 from cornerjax.errors import InputError, RunError
-from cornerjax.workdir import Workdir, not_written, open_workdir, reason, unusable, versions, write_atomically
+from cornerjax.files import write_atomically
+from cornerjax.workdir import Workdir, not_written, open_workdir, reason, unusable, versions
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.

@@ -148,7 +148,8 @@ class Config:
 def load_recipe(path: str | Path) -> Config:
     """Run a recipe file and return its configuration.
 
-    Raises: InputError: there is no such file, it does not run, or has no function `config` that returns a Config.
+    Raises: InputError: there is no such file, it does not run, it has no function `config` that returns a Config, or an
+        option in it cannot be used.
     """
     path = Path(path)
     if not path.is_file():
@@ -163,6 +164,10 @@ def load_recipe(path: str | Path) -> Config:
         raise InputError(f"recipe {path} cannot be run: {type(e).__name__}: {e}") from None
     if not isinstance(made, Config):
         raise InputError(f"recipe {path} needs a function config() that returns a cornerjax.config.Config")
+    try:
+        check(made)
+    except InputError as e:
+        raise InputError(f"recipe {path}: {e}") from None
     return made
 
 

@@ -184,7 +184,7 @@ def _await_coordinator(hosts: Hosts) -> None:
 def _last_word() -> Iterator:
     """Have a shell say, should this process end before the context does, the last sentence that it was given.
 
-    The shell outlives any end of the process, as Python does not outlive an abort.
+    jax tells nobody before it aborts, and no Python runs in an abort or after it: the shell outlives it.
     """
     script = 'while IFS= read -r line; do word=$line; done; [ -z "$word" ] || echo "$word" >&2'
     with subprocess.Popen(

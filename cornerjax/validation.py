@@ -104,6 +104,9 @@ def _tuple(value: Any, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
 
 
 def _one_of(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
+    if type(None) in kinds:
+        others = tuple(kind for kind in kinds if kind is not type(None))
+        return None if value is None else validated(value, typing.Union[others], name)  # noqa: UP007
     by_name = {kind.__name__: kind for kind in kinds}
     if isinstance(value, Mapping):
         kind = by_name.get(str(value.get("type")))
@@ -153,7 +156,7 @@ def replaced(options: T, changes: Mapping[str, Any], name: str = "") -> T:
             raise InputError(f"there is no option {_dotted(name, field)}; there are: {', '.join(kinds)}")
         part, of_field = getattr(options, field), _dotted(name, field)
         value = {rest: value} if rest else value
-        if dataclasses.is_dataclass(part) and isinstance(value, Mapping):
+        if dataclasses.is_dataclass(part) and isinstance(value, Mapping) and "type" not in value:
             value = replaced(part, value, of_field)
         else:
             value = validated(value, kinds[field], of_field)
@@ -175,15 +178,15 @@ def as_dict(options: Any) -> dict[str, Any]:
 
 
 def flat(options: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of a dataclass and of its parts by dotted names."""
+    """The values of a dataclass and of its parts by dotted names, as as_dict has them."""
+    return _flat(as_dict(options), prefix)
+
+
+def _flat(fields: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, value in _fields(options).items():
-        found |= flat(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else {f"{prefix}{name}": value}
+    for name, value in fields.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
-
-
-def _fields(options: Any) -> dict[str, Any]:
-    return {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
 
 
 def code_of(options: Any) -> dict[str, str]:

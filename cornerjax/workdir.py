@@ -32,7 +32,7 @@ from cornerjax.config import Config
 from cornerjax.detectors import read_config
 from cornerjax.errors import InputError, RunError
 
-_VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -69,18 +69,6 @@ def runnable_here(config: Config) -> Config:
     if name not in ops.IMPLEMENTATIONS or name in ops.runnable():
         return config
     return dataclasses.replace(config, compute=dataclasses.replace(config.compute, pooling_implementation="auto"))
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Whoever reads `path`, at any moment, finds all of the old content or all of the new; text is UTF-8 everywhere."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # File names that are not UTF-8 have surrogates, and get their bytes back.
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager
@@ -158,9 +146,9 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that a run depends on, for its record."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
+def versions(*more: str) -> dict[str, str | None]:
+    """Of Python, of the packages that a run depends on, and of others, for a record."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *more)}
 
 
 def _version(package: str) -> str | None:

@@ -14,6 +14,7 @@ from cornerjax.config import Compute, Config, Data, Model, Test
 from cornerjax.detectors.base import Detector
 from cornerjax.detectors.rows import Candidates
 from cornerjax.keypoints import Keypoint
+from cornerjax.nn.backbones import Features
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.heads import HEAT_BIAS, Head
 from cornerjax.nn.layers import ConvBNReLU
@@ -25,11 +26,15 @@ from cornerjax.validation import Count, Part
 class Plain:
     """A few convolutions."""
 
-    width: Count = 16  # channels
+    dim: Count = 16  # channels
+    stacks: Count = 1
     stride: Count = 4  # image pixels a cell
 
+    def check(self):
+        pass
+
     def build(self, rng):
-        return PlainNetwork(self.width, rng=rng)
+        return PlainNetwork(self.dim, rng=rng)
 
 
 class PlainNetwork(nnx.Module):
@@ -44,7 +49,7 @@ class PlainNetwork(nnx.Module):
     def __call__(self, x, *, train):
         for layer in self.layers:
             x = layer(x, train=train)
-        return x
+        return [Features(x, [])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +79,7 @@ class PostConfig(Config):
 class PostNetwork(nnx.Module):
     def __init__(self, model, *, rng):
         self.backbone = model.backbone.build(rng)
-        width = model.backbone.width
+        width = model.backbone.dim
 
         def heads(cout, bias):
             return nnx.List([Head(width, cout, kernel=1, bias=bias, rng=rng) for _ in ("hub", "tip")])
@@ -82,7 +87,7 @@ class PostNetwork(nnx.Module):
         self.heats, self.offs = heads(model.num_classes, HEAT_BIAS), heads(2, None)
 
     def __call__(self, images, *, train):
-        x = self.backbone(images, train=train)
+        x = self.backbone(images, train=train)[-1].map
         maps = {}
         for name, heat, off in zip(("hub", "tip"), self.heats, self.offs, strict=True):
             maps |= {f"{name}_heat": heat(x, train=train), f"{name}_off": off(x, train=train)}

@@ -21,7 +21,7 @@ ROWS = [
     {"errors"},
     {"legacy"},
     {"config"},
-    {"ops", "drawing", "progress", "workdir", "hosts", "devices"},
+    {"ops", "drawing", "files", "progress", "workdir", "hosts", "devices"},
     {"losses", "targets", "data", "nn", "checkpoint"},
     {"detectors"},
     {"inference"},

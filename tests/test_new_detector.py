@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from post_detector import Plain, PostConfig, PostModel, Posts, PostTest
@@ -14,10 +15,13 @@ from cornerjax.data.records import read_image
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
+from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
 from cornerjax.evaluation.of_run import evaluate_run
 from cornerjax.evaluation.options import Options
 from cornerjax.inference.overlays import available, draw, find_evidence
+from cornerjax.nn.backbones import Backbone
+from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.training.loop import train
 
 
@@ -33,7 +37,7 @@ def posts():
 def config(tmp_path_factory):
     root = write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=8, val=4)
     return PostConfig(
-        model=PostModel(backbone=Plain(width=12)),
+        model=PostModel(backbone=Plain(dim=12)),
         data=Data(
             root=str(root), batch=4, crop_px=(128, 128), random_crop=False, max_objects=8, colour_jitter=0.0, workers=1
         ),
@@ -60,10 +64,21 @@ def test_it_learns(run):
 
 def test_its_options_are_kept_and_refused_like_all_others(run, tmp_path):
     content = json.loads((run.path / "config.json").read_text())
-    assert content["model"]["backbone"] == {"type": "Plain", "width": 12, "stride": 4}
+    assert content["model"]["backbone"] == {"type": "Plain", "dim": 12, "stacks": 1, "stride": 4}
     assert run.config.test.trust == 0.25
     with pytest.raises(InputError, match=r"^test.trust is 1.5; accepted is more than 0 and less than 1$"):
         cornerjax.load(run.path, test={"trust": 1.5})
+
+
+def test_it_has_another_backbone(config):
+    hourglass = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
+    assert all(isinstance(options, Backbone) for options in (hourglass, config.model.backbone))
+    model = PostModel(num_classes=3, backbone=hourglass)
+    apply, *weights = make_network(
+        DETECTORS["posts"], dataclasses.replace(config, model=model), np.random.default_rng(0)
+    )
+    (maps,), _ = apply(*weights, jnp.zeros((1, 127, 127, 3)), train=False)
+    assert maps["hub_heat"].shape == (1, 32, 32, 3)
 
 
 def test_its_boxes_bring_what_belongs_to_them(run, config):

@@ -1,8 +1,10 @@
 """What the commands share: how options are read, and how a command ends when something is wrong."""
 
 import argparse
+import contextlib
 import difflib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -38,23 +40,39 @@ def parse(
         description: the head of the help.
         prog: how the command is called in the help.
         default: gives each option the value that it has there, in place of the dataclass's own.
-    Raises: InputError: an option that does not exist, with the one of the most similar name.
+    Raises: InputError: a value that its option does not accept, or an option that does not exist, with the one of the
+        most similar name.
     """
     given: dict[str, Any] = {} if default is None else {"default": default}
-    parsed, unknown = tyro.cli(
-        options,
-        args=args,
-        prog=prog,
-        description=description,
-        return_unknown_args=True,
-        config=(tyro.conf.AvoidSubcommands,),  # a part of several types is of that of its default
-        **given,
-    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown = tyro.cli(
+                options,
+                args=args,
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                config=(tyro.conf.AvoidSubcommands,),  # a part of several types is of that of its default
+                **given,
+            )
+    except SystemExit as e:
+        if e.code:
+            raise InputError(f"{_message_in(said.getvalue())}; --help lists all options") from None
+        raise
     if unknown:
         names = [name.removeprefix("recipe.").replace("_", "-") for name in flat(parsed)]
         close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names], n=1)
         raise InputError(f"no option {unknown[0]}; " + (f"there is {close[0]}" if close else "--help lists them all"))
     return parsed
+
+
+def _message_in(box: str) -> str:
+    """The message that tyro puts into a box, above a line, as one sentence."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│| ") for line in plain.splitlines()[1:]]
+    end = next((i for i, line in enumerate(lines) if line[:1] in ("─", "╰", "-", "+")), len(lines))
+    return " ".join(lines[:end]).removeprefix("Error parsing ").rstrip(". ") or plain.strip()
 
 
 def value_of(option: str, args: Sequence[str], *, default: str) -> str:

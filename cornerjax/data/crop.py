@@ -41,17 +41,19 @@ class Draws:
 
 
 class Cropped(NamedTuple):
-    """A training crop, not mirrored yet.
+    """A training crop.
 
     Attributes:
         image: BGR, of data.crop_px.
         objects: of which it shows something, clipped, in its pixels.
         affine: from pixels of the image to those of the crop.
+        mirrored: whether the crop has done what draws.flip asks for; otherwise what comes after it does.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
     objects: Objects
     affine: Affine
+    mirrored: bool = False
 
 
 # How a detector cuts out its training examples: (image, objects, draws, config) -> crop.
@@ -92,10 +94,13 @@ def crop_at(
         mirrored.
     """
     draws = draw(order.generator(config.seed, position), record.height, record.width, config.data)
-    image, objects, _ = (crop or crop_example)(image, record.objects, draws, config)
+    cropped = (crop or crop_example)(image, record.objects, draws, config)
+    if cropped.mirrored:
+        draws = dataclasses.replace(draws, flip=False)
+    objects = cropped.objects
     if draws.flip:
-        objects = mirrored(objects, image.shape[1], minus_one=config.legacy.mirror_minus_one)
-    return draws, image, objects
+        objects = mirrored(objects, cropped.image.shape[1], minus_one=config.legacy.mirror_minus_one)
+    return draws, cropped.image, objects
 
 
 def crop_example(image: UInt8[np.ndarray, "h0 w0 3"], objects: Objects, draws: Draws, config: Config) -> Cropped:

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import re
-import uuid
 from pathlib import Path
 
 from etils import epath
@@ -18,6 +17,7 @@ from cornerjax.data.records import Source, Stored
 from cornerjax.data.shards import Shards, cache_folder
 from cornerjax.data.tfds_index import make_index
 from cornerjax.errors import InputError
+from cornerjax.files import write_atomically
 
 MADE_BY = "cornerjax 1"  # an index made by another version is made again
 
@@ -74,7 +74,9 @@ def _own_annotations(shards: Shards) -> Path | None:
     """The JSON beside the shards, as in a pack."""
     name = f"instances_{shards.split}.json"
     if shards.remote is not None and (shards.remote / name).exists():
-        _write(shards.folder / name, (shards.remote / name).read_text(encoding="utf-8"))  # untested: no bucket
+        shards.folder.mkdir(parents=True, exist_ok=True)
+        text = (shards.remote / name).read_text(encoding="utf-8")  # untested: no bucket
+        write_atomically(shards.folder / name, text)
     file = shards.folder / name
     return file if file.is_file() else None
 
@@ -90,7 +92,8 @@ def _index(shards: Shards) -> tuple[Path, Json]:
     content = {"info": made_of} | make_index(shards)
     for file in files:
         try:
-            _write(file, json.dumps(content))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(content))
         except OSError:
             continue  # the folder of the set may be read-only
         return file, content
@@ -122,14 +125,3 @@ def _read_index(file: Path) -> Json | None:
     except InputError:
         return None
     return content if "info" in content else None
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a whole file or nothing; other processes may be writing the same one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.parent / f".{file.name}.{uuid.uuid4().hex}"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """The contract: what one detector is to the rest of the package."""
 
 import abc
+import functools
+import posixpath
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from types import ModuleType
@@ -76,14 +78,16 @@ class TorchLayout(NamedTuple):
         name: of the layout.
         rules: (pattern, replacement) from our dotted paths to the checkpoint's keys, applied one after the other.
         preset: what from_torch calls this layout's configuration.
-        changes: what that configuration changes besides the switches of `legacy`, by option.
-        unused: patterns of keys that such a checkpoint has and the network does not need.
+        changes: what the preset changes besides the switches of `legacy`, by option; the same in all its layouts.
+        model: in what the network of such a checkpoint differs from that of the detector's defaults, by option.
+        unused: patterns of whole keys that such a checkpoint has and the network does not need.
     """
 
     name: str
     rules: tuple[tuple[str, str], ...]
     preset: str = "released"
     changes: Mapping[str, Any] = {}
+    model: Mapping[str, Any] = {}
     unused: tuple[str, ...] = ()
 
     def key_of(self, path: str) -> str:
@@ -245,8 +249,31 @@ class Detector(abc.ABC, Generic[C]):
 
     def torch_names(self, model: Any, layout: TorchLayout) -> dict[str, str]:
         """Key of a released checkpoint -> dotted path of our variable."""
-        _, params, model_state = functional(self.build(model, None))
-        return {layout.key_of(path): path for path in [*by_path(params), *by_path(model_state)]}
+        return {layout.key_of(path): path for path in variable_shapes(self, model)}
+
+    def heads(self, model: Any) -> list[dict[str, str]]:
+        """Of each stack, name of an output map -> dotted path of our module that makes it.
+
+        The maps of a list have the names "NAME.0" and so on. Only detectors with torch_layouts need this.
+        """
+        raise NotImplementedError
+
+    def torch_heads(self, model: Any, layout: TorchLayout) -> list[dict[str, str]]:
+        """Of each stack, name of an output map -> name of the module that makes it in the original."""
+        names = self.torch_names(model, layout).items()
+
+        def module_of(ours: str) -> str:  # what the keys of all its variables have in common
+            keys = [key.rpartition(".")[0] for key, path in names if path.startswith(f"{ours}.")]
+            return posixpath.commonpath([key.replace(".", "/") for key in keys]).replace("/", ".")
+
+        return [{name: module_of(ours) for name, ours in stack.items()} for stack in self.heads(model)]
+
+
+@functools.lru_cache(maxsize=16)
+def variable_shapes(detector: Detector, model: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter and statistic of a network, by dotted path."""
+    _, params, model_state = functional(detector.build(model, None))
+    return {path: value.shape for path, value in (by_path(params) | by_path(model_state)).items()}
 
 
 def make_network(
@@ -264,7 +291,7 @@ def check_type(config: Config, detector: Detector) -> None:
     Raises: InputError: naming both.
     """
     wanted = type(detector.defaults)
-    if not isinstance(config, wanted):
+    if type(config) is not wanted:
         raise InputError(
             f"model.detector is {config.model.detector!r}, which needs a {wanted.__name__}, but this is a "
             f"{type(config).__name__}; start from a recipe of that detector"

@@ -24,6 +24,7 @@ from cornerjax.detectors.truth import replaced
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 from cornerjax.losses import Losses
+from cornerjax.nn.backbones import Features
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.functional import applied
 from cornerjax.nn.heads import HEAT_BIAS, Head
@@ -165,7 +166,7 @@ class CornerNetwork(nnx.Module):
         stacks = list(zip(self.tl, self.br, self.features(images, train=train), strict=True))
         return [jax.tree.map(precise, head(tl, x) | head(br, x)) for tl, br, (x, _) in stacks[0 if train else -1 :]]
 
-    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[tuple[Array, list[Array]]]:
+    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Features]:
         """The backbone's, in the type that the network computes in."""
         bfloat16 = self.compute.dtype == "bfloat16"
         return self.backbone(images.astype(jnp.bfloat16) if bfloat16 else images, train=train)
@@ -232,6 +233,13 @@ class CornerDetector(Detector[C]):
             no_border=test.no_border,
             non_peaks=config.legacy.non_peaks,
         )
+
+    def heads(self, model: CornerModel) -> list[dict[str, str]]:
+        corners, kinds = [corner.name for corner in self.keypoints], ("heat", "tag", "off")
+        return [
+            {f"{corner}_{kind}": f"{corner}.{stack}.{kind}" for corner in corners for kind in kinds}
+            for stack in range(model.backbone.stacks)
+        ]
 
     def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
         maps = outputs[-1]

@@ -22,7 +22,7 @@ class Options:
     out: str = ""  # folder for what is written; <workdir>/eval, or <results without .json>-eval, if not given
     min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted
     voc: bool = False  # PASCAL VOC's AP too
-    oracles: bool = False  # the AP with the truth in place of heat maps, tags, offsets, one by one and together
+    oracles: bool = False  # the AP with the truth in place of each part of the network's outputs, alone and together
     timing: int = 0  # images on which the phases of finding boxes are timed; 0: none
     pictures: int = 16  # images drawn at most
     report_images: int = 32  # in report.html: three quarters the worst, a quarter the best; 0: no report

@@ -14,9 +14,9 @@ from PIL import Image
 from cornerjax.data.images import load_image
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
+from cornerjax.files import write_atomically
 from cornerjax.inference.batching import THREADS
 from cornerjax.inference.predictor import Predictor
-from cornerjax.workdir import write_atomically
 
 TOGETHER = 16  # photos in memory at a time
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}

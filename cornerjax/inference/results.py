@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.workdir import write_atomically
+from cornerjax.files import write_atomically
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
 OURS = ".written_by_predict"  # names of the files in the folder that are ours, a JSON string a line

@@ -285,7 +285,7 @@ def place_images(
     borders, factors, sizes = np.zeros((3, rows, 2), np.float32)
     for row, (image, original) in enumerate(zip(images, originals, strict=True)):
         height, width = image.shape[:2]
-        y, x = (size[0] - height) // 2, (size[1] - width) // 2
+        y, x = size[0] // 2 - height // 2, size[1] // 2 - width // 2
         # Differs from CornerNet: an image that fills a side is placed whole; there, its last row or column is lost.
         cut = image[: size[0] - 1, : size[1] - 1] if legacy.cut_last else image
         padded[row, y : y + cut.shape[0], x : x + cut.shape[1]] = cut

@@ -1,6 +1,5 @@
 """Stops a run whose loss or gradient is not finite, and keeps the batch it happened on."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 
 from cornerjax.errors import RunError
+from cornerjax.files import open_atomically
 
 LISTED = 16  # image ids that the message names
 
@@ -66,13 +66,8 @@ class Guard:
 def write_batch(file: Path, step: int, batch: Batch) -> None:
     """Write a batch and the number of its step; whoever reads `file` finds all of it."""
     arrays: dict[str, Any] = batch | {"step": np.array(step)}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as out:  # given a name, savez would append .npz to it
-            np.savez(out, **arrays)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(file) as out:
+        np.savez(out, **arrays)
 
 
 def _what(values: dict[str, float], step: int) -> str:

@@ -17,7 +17,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from cornerjax.config import Config
-from cornerjax.workdir import not_written, write_atomically
+from cornerjax.files import write_atomically
+from cornerjax.workdir import not_written
 
 
 class TrainLog:

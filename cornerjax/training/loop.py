@@ -22,8 +22,8 @@ from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
+from cornerjax.training.finetune import init_weights, record_of
 from cornerjax.training.guard import Guard
-from cornerjax.training.init import init_weights, record_of
 from cornerjax.training.log import TrainLog
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
@@ -54,7 +54,7 @@ def train(
         workdir: made if missing; `checkpoint.py` says what is in it.
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
-        init: a work directory whose weights a new run starts from, see init.py; a run that resumes has its own.
+        init: a work directory whose weights a new run starts from, see finetune.py; a run that resumes has its own.
     Raises: InputError: the data, the configuration or the work directory cannot be used.
         RunError: a loss is not finite, or the work directory can no longer be written or read.
         Stopped: by a signal, after saving.

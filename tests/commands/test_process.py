@@ -30,7 +30,7 @@ def state():
 
 
 def leave_something_behind():
-    """What tensorstore's threads do when the save or read they belong to has failed, and a defect of somebody's."""
+    """What tensorstore's threads do when the save or read that they belong to has failed, and a defect elsewhere."""
     for said in ("Event loop is closed", "Encountered error while reading array index: (slice(0, 2, 1),)", "a defect"):
         sys.unraisablehook(SimpleNamespace(exc_value=RuntimeError(said)))
 

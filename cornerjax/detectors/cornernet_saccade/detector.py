@@ -140,6 +140,13 @@ class CornerNetSaccade(CornerDetector[SaccadeConfig]):
         shared = super().loss_weights(config)
         return {"focal": shared.pop("focal"), "attention": config.loss.attention, **shared}
 
+    def heads(self, model: CornerModel) -> list[dict[str, str]]:
+        levels = range(len(model.backbone.dims) - 1)
+        return [
+            corners | {f"attention.{level}": f"attention.{stack}.{level}" for level in levels}
+            for stack, corners in enumerate(super().heads(model))
+        ]
+
     def with_truth(self, outputs: Outputs, targets: Targets, config: SaccadeConfig) -> Outputs:
         """As a CornerNet's; of the objects that training would leave out in a crop, the attention only."""
         maps = super().with_truth(outputs, targets, config)[-1]

@@ -12,12 +12,11 @@ from jaxtyping import Float
 
 from cornerjax.config import Compute
 from cornerjax.errors import InputError
+from cornerjax.nn.backbones import Features
 from cornerjax.nn.backbones.fire import FireBlock
 from cornerjax.nn.functional import applied, recomputed
 from cornerjax.nn.layers import ConvBN, ConvBNReLU, ConvTranspose, ResidualBlock, Rng
 from cornerjax.validation import NOT_EMPTY, Count, Odd
-
-Levels = list[Float[Array, "b _ _ _"]]  # outputs of the levels of an hourglass, the innermost but one first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +108,7 @@ class HourglassModule(nnx.Module):
         self.low3 = row(*[(inner, inner)] * (n - 1), (inner, dim))
         self.up2 = upsampling(dim, rng=rng)
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Levels:
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> list[Float[Array, "b _ _ _"]]:
         """The output of every level, the innermost but one first, that of this level last."""
         row = partial(through, train=train, remat=self.compute.remat == "level")
         low, outputs = row(self.low1, x), []
@@ -158,7 +157,7 @@ class StackedHourglass(nnx.Module):
         self.from_output = nnx.List([ConvBN(dim, first, 1, rng=rng) for _ in range(last)])
         self.between = nnx.List([ResidualBlock(first, first, rng=rng) for _ in range(last)])
 
-    def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[tuple[Float[Array, "b h w c"], Levels]]:
+    def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Features]:
         """Of every hourglass the features for the heads, and the outputs of its levels.
 
         Args:
@@ -176,7 +175,7 @@ class StackedHourglass(nnx.Module):
         for i, (hourglass, out) in enumerate(zip(self.hourglasses, self.outs, strict=True)):
             levels = applied(hourglass, x, train=train, remat=remat == "stack")
             y = out(levels[-1], train=train)
-            features.append((y, levels))
+            features.append(Features(y, levels))
             if i < len(self.between):
                 both = self.from_input[i](x, train=train) + self.from_output[i](y, train=train)
                 x = self.between[i](nnx.relu(both), train=train)

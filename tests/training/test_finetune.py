@@ -16,7 +16,7 @@ from cornerjax.detectors import DETECTORS, get_detector
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional, nested
-from cornerjax.training.init import class_dependent, init_weights, record_of
+from cornerjax.training.finetune import class_dependent, init_weights, record_of
 from cornerjax.weights.convert import convert
 
 ROOT = Path(__file__).parents[2]
@@ -265,7 +265,7 @@ def test_no_run_goes_on_from_converted_weights(train, released, capsys, init):
     assert end.value.code == 2
     assert capsys.readouterr().err == (
         f"error: {released} holds converted weights, which no run can go on from; "
-        f"start one from them with train.py --init {released} and another --workdir\n"
+        f"start one from them with cornerjax train --init {released} and another --workdir\n"
     )
     assert {path: path.read_bytes() for path in released.glob("*.json")} == before
     assert len(before) == 3

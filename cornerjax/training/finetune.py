@@ -12,9 +12,10 @@ from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
 from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path, functional, nested
+from cornerjax.validation import flat
 
 LISTED = 10  # arrays that an error names
-FREE = ("num_classes", "pooling")  # fields of Model that may differ
+FREE = ("num_classes", "pooling")  # options of the network that may differ: no array depends on them alone
 
 
 def init_weights(
@@ -86,10 +87,10 @@ def class_dependent(model: Model) -> set[str]:
 
 
 def _check_same_network(theirs: Model, ours: Model, checkpoint: Path) -> None:
-    fields = [field.name for field in dataclasses.fields(Model) if field.name not in FREE]
-    other = [name for name in fields if getattr(theirs, name) != getattr(ours, name)]
+    there, here = flat(theirs), flat(ours)
+    other = [name for name in there | here if name not in FREE and there.get(name) != here.get(name)]
     if other:
-        listed = "; ".join(f"model.{name}: {getattr(theirs, name)}, {getattr(ours, name)}" for name in other)
+        listed = "; ".join(f"model.{name}: {there.get(name)}, {here.get(name)}" for name in other)
         raise InputError(f"{checkpoint} has another network (there, here: {listed}); give the same settings")
 
 
