@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from post_detector import Plain, PostConfig, PostModel, Posts, PostTest
@@ -76,7 +77,7 @@ def test_it_has_another_backbone(config):
     apply, *weights = make_network(
         DETECTORS["posts"], dataclasses.replace(config, model=model), np.random.default_rng(0)
     )
-    (maps,), _ = apply(*weights, np.zeros((1, 127, 127, 3), np.float32), train=False)
+    (maps,), _ = apply(*weights, jnp.zeros((1, 127, 127, 3)), train=False)
     assert maps["hub_heat"].shape == (1, 32, 32, 3)
 
 

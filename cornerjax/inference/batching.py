@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from cornerjax.inference.whole_image import WholeImage
 
 THREADS = 4  # that load images
 AHEAD = 2  # batches loaded before they are needed
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -106,8 +107,8 @@ def batch_rows(count: int, largest: int) -> int:
     return min(largest, 1 << (count - 1).bit_length())
 
 
-def _load_ahead(batches: Iterable[Batch], load: Callable[[int], Any]) -> Iterator[tuple[Batch, list[Any]]]:
-    waiting: collections.deque[tuple[Batch, list[Future]]] = collections.deque()
+def _load_ahead(batches: Iterable[Batch], load: Callable[[int], T]) -> Iterator[tuple[Batch, list[T]]]:
+    waiting: collections.deque[tuple[Batch, list[Future[T]]]] = collections.deque()
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for batch in batches:

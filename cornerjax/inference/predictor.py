@@ -14,10 +14,11 @@ from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config
 from cornerjax.data.images import load_image
 from cornerjax.detectors import check
-from cornerjax.detectors.base import Detector, Inspection, TestProcedure, make_network
+from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_network
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference.batching import THREADS, BatchPredictor
+from cornerjax.nn.functional import Tree
 from cornerjax.validation import replaced
 from cornerjax.workdir import runnable_here
 
@@ -43,13 +44,13 @@ class Predictor:
         self,
         detector: Detector,
         apply: Callable,
-        params: dict[str, Any],
-        model_state: dict[str, Any],
+        params: Tree,
+        model_state: Tree,
         config: Config,
         class_names: Sequence[str],
     ):
         self.detector, self.apply, self.config, self.class_names = detector, apply, config, tuple(class_names)
-        self.weights: tuple[dict[str, Any], dict[str, Any]] = jax.device_put((params, model_state))
+        self.weights: tuple[Tree, Tree] = jax.device_put((params, model_state))
         self.batches = BatchPredictor(detector, apply, config, class_names)
         self.procedure: TestProcedure = self.batches.procedure
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
@@ -80,7 +81,7 @@ class Predictor:
         found = dict(self.batches(*self.weights, batches, images.__getitem__))
         return [found[i].above(min_score) for i in range(len(images))]
 
-    def forward(self, images: jax.Array | np.ndarray) -> dict[str, Any]:
+    def forward(self, images: jax.Array | np.ndarray) -> Maps:
         """The network alone: the raw maps of its last stack, heat maps as logits.
 
         Args:

@@ -26,6 +26,7 @@ from cornerjax.detectors.truth import at_size, make_targets, place
 from cornerjax.devices import over_devices
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
+from cornerjax.nn.functional import Tree
 from cornerjax.ops.pixels import normalise
 
 LARGE_PX = 767 * 767  # COCO's largest bucket; of larger images fewer are taken at a time
@@ -128,7 +129,7 @@ class WholeImage:
         start = -placed.borders[0] * placed.factors[0]
         return Inspection([InputMaps(maps, cell, start)], {}, np.zeros((0, 4), np.float32))
 
-    def _find(self, params: Any, model_state: Any, images: Images, *rest: Any) -> list[Candidates]:
+    def _find(self, params: Tree, model_state: Tree, images: Images, *rest: Any) -> list[Candidates]:
         return self._decode(self._forward(params, model_state, images), images, *rest)
 
     def _truth(self, truths: Sequence[Truth | None], placed: Placed) -> tuple[Targets, ...]:
@@ -145,7 +146,7 @@ class WholeImage:
         return tuple(make_targets(self._detector, config, view, parts, rows=rows) for view in views if known)
 
 
-def forward(apply: Callable, config: Config, params: Any, model_state: Any, images: Images) -> Outputs:
+def forward(apply: Callable, config: Config, params: Tree, model_state: Tree, images: Images) -> Outputs:
     """The network's outputs; with `test.flip` those of the mirrored images behind them."""
     if config.test.flip:
         images = jnp.concatenate([images, images[:, :, ::-1]])

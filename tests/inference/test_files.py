@@ -1,26 +1,18 @@
 """Photos on disk: read, reduced, boxes predicted in them."""
 
-import colour_detector
 import cv2
 import numpy as np
 import pytest
-from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from colour_detector import NAMES, draw
 
-from cornerjax.config import Config, Test
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference import files
 from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized, save_picture
-from cornerjax.inference.predictor import Predictor
 
 BLUE, GREEN = (8, 16, 64, 96), (40, 24, 112, 128)
 # Orientation 6: to be turned clockwise.
 TURNED = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])

@@ -5,34 +5,28 @@ import re
 import subprocess
 import sys
 
-import colour_detector
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from colour_detector import NAMES, draw
+from media import BLUE, GREEN
 
 import cornerjax
 from cornerjax import ops
 from cornerjax.checkpoint import Checkpoints, create_workdir
-from cornerjax.config import Compute, Config, Test
+from cornerjax.config import Compute
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.errors import InputError
-from cornerjax.inference.predictor import Predictor, load
+from cornerjax.inference.predictor import load
 from cornerjax.nn.backbones.hourglass import Hourglass
 
-BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)
 BACKBONE = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
 MODEL = CornerModel(num_classes=2, backbone=BACKBONE, head_kernel=1, pool_dim=4)
 NARROW = CornerConfig(model=MODEL, test=CornerTest(top_k=5, max_pairs=10))
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
 
 
 @pytest.fixture

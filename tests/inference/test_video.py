@@ -4,10 +4,10 @@ import struct
 from pathlib import Path
 
 import colour_detector
-import cv2
 import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from media import FRAMES, FakeCapture, box, read, write
 
 from cornerjax.config import Config, Test
 from cornerjax.errors import InputError
@@ -16,30 +16,8 @@ from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.video import Clip, VideoFile, predict_frames
 
 
-def box(i: int) -> tuple[int, int, int, int]:
-    return 4 * i, 8, 4 * i + 16, 24
-
-
-FRAMES = [draw(48, 64, box(i)) for i in range(10)]
-
-
 def new_predictor() -> Predictor:
     return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
-
-
-def write(path, frames, fps=10.0):
-    made = VideoFile(path, fps)
-    for frame in frames:
-        made.write(frame)
-    made.finish()
-    return path
-
-
-def read(path, most=0):
-    clip = Clip(path)
-    frames = list(clip.frames(most))
-    clip.close()
-    return frames, clip
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
@@ -129,37 +107,6 @@ def test_a_file_that_is_no_video(tmp_path, content, capfd):
     with pytest.raises(InputError, match=r"cannot open .*bad\.mp4 as a video; expected an intact MP4, MOV"):
         Clip(path)
     assert capfd.readouterr().err == ""
-
-
-class FakeCapture:
-    """Stands for cv2.VideoCapture."""
-
-    frames = FRAMES
-    total = 10.0
-
-    def __init__(self, source):
-        self.left = iter(self.frames)
-
-    @classmethod
-    def put_in(cls, monkeypatch, frames, total=10.0):
-        """Cameras, and files whose names end in .avi, have these frames; they announce so many."""
-        monkeypatch.setattr(cls, "frames", frames)
-        monkeypatch.setattr(cls, "total", total)
-        real = cv2.VideoCapture
-        monkeypatch.setattr(cv2, "VideoCapture", lambda s: real(s) if str(s).endswith(".mp4") else cls(s))
-
-    def isOpened(self):  # noqa: N802
-        return True
-
-    def get(self, key):
-        return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: self.total}[key]
-
-    def read(self):
-        frame = next(self.left, None)
-        return frame is not None, frame
-
-    def release(self):
-        self.left = iter(())
 
 
 @pytest.mark.parametrize(
