@@ -68,8 +68,8 @@ def draw_heat(
     """Darken a copy of an image and lay heat maps over it, one after the other, the more opaque the hotter.
 
     Args:
-        maps: in [0, 1], of any sizes: they are stretched over the image, and their cells stay squares, so that one sees
-            how large they are.
+        maps: in [0, 1], of any sizes: they are stretched over the image, and their cells stay squares, so that their
+            size shows.
         colours: BGR, one a map.
     """
     canvas = image.astype(np.float32) * DIM

@@ -13,7 +13,7 @@ COMMANDS = {
     "train": "train a detector, or resume a run",
     "eval": "evaluate a run, or boxes that any program has found",
     "predict": "find objects in photos, videos and cameras",
-    "check": "look at a data set before training on it",
+    "check": "check a data set before training on it",
     "weights": "convert a released PyTorch checkpoint",
     "pack": "pack a COCO-format folder into a few large files",
     "shapes": "write a generated data set",

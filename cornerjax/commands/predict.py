@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> None:
         default = Predict(compute=runnable_here(open_workdir(workdir).config).compute)
     options = parse(Predict, args, prog="cornerjax predict", description=__doc__, default=default)
     if not options.paths:
-        raise InputError(f"nothing to look at is given; accepted are {ACCEPTED}, folders, patterns and camera:N")
+        raise InputError(f"no photo, video or camera is given; accepted are {ACCEPTED}, folders, patterns and camera:N")
     for name in ("workdir", "out"):
         if not getattr(options, name):
             raise InputError(f"--{name} is missing; --help says what it is")

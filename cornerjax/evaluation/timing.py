@@ -34,7 +34,7 @@ class Timing:
 
     Attributes:
         phases: "load" reads and decodes the file; "prepare" is all else that the host does: resize, pad, with Saccade
-            choose where to look; "cut", Saccade's crops; "network", with the copy of its input to the device;
+            choose what to crop; "cut", Saccade's crops; "network", with the copy of its input to the device;
             "decode", from maps to boxes in pixels; "NMS".
         one_by_one: images a second if the phases wait for each other.
         as_it_runs: images a second with images loaded ahead of the device, as in every evaluation.
@@ -82,7 +82,7 @@ def measure(
         collections.deque(predictor(params, model_state, batches, load), maxlen=0)
         return seconds, time.perf_counter() - start
 
-    pass_over()  # compiles; all images, as what Saccade compiles depends on what it sees
+    pass_over()  # compiles; all images, as what Saccade compiles depends on what it finds
     seconds, elapsed = pass_over()
     counts = np.array([len(batch.indices) for batch in batches])
     names = list(dict.fromkeys(name for of_batch in seconds for name in of_batch))

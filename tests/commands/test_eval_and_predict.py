@@ -157,7 +157,7 @@ def test_predict(call, workdir, shapes, tmp_path, capsys):
 
     for wrong, message in [
         ("gone.jpg", "gone.jpg does not exist"),
-        ("", "nothing to look at is given; accepted are images (.bmp"),
+        ("", "no photo, video or camera is given; accepted are images (.bmp"),
     ]:
         assert call("predict.py", "--workdir", workdir, "--out", "none", *([wrong] if wrong else [])) == 2
         assert message in capsys.readouterr().err

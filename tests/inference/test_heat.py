@@ -8,7 +8,7 @@ from colour_detector import NAMES, draw
 from jax import lax
 
 from cornerjax.config import Data
-from cornerjax.detectors.base import InputMaps
+from cornerjax.detectors.base import InputMaps, Inspection
 from cornerjax.detectors.cornernet import CornerConfig, CornerNet, CornerTest
 from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
 from cornerjax.detectors.cornernet_saccade.options import Saccade, SaccadeConfig, SaccadeData, SaccadeTest
@@ -92,6 +92,24 @@ def test_heat_of_many_network_inputs_is_put_together(saccade):
     for values, box in zip(heat.maps.values(), (BLUE, GREEN), strict=True):
         check_lies_on(values, heat.place, box, height=height, width=width, tolerance=28)  # a cell of the smallest view
     check_lies_on(heat.layers["attention"], heat.place, BLUE, height=height, width=width, tolerance=84)
+
+
+def test_where_network_inputs_overlap_the_larger_heat_counts(monkeypatch):
+    """Two inputs of 1 x 3 cells that show pixels 0 to 2 and 1 to 3; the layer has two maps."""
+    predictor = whole()
+    first, second = (
+        {f"{name}_heat": jnp.log(jnp.float32(odds))[None, None, :, None] for name in ("tl", "br")}
+        for odds in ([1, 3, 1], [1, 3, 4])
+    )
+    cell, starts = np.ones(2, np.float32), np.float32([[0, 0], [1, 0]])
+    inputs = [InputMaps(first, cell, starts[0]), InputMaps(second, cell, starts[1])]
+    layers = {"attention": np.float32([[[0, 1, 0, 0]], [[0, 0.5, 0.5, 0]]])}
+    inspection = Inspection(inputs, layers, np.zeros((0, 4), np.float32))
+    monkeypatch.setattr(predictor, "inspect", lambda image: inspection)
+    heat = find_heat(predictor, np.zeros((1, 4, 3), np.uint8))
+    np.testing.assert_allclose(heat.maps["tl"], [[0.5, 0.75, 0.75, 0.8]], rtol=1e-6)
+    np.testing.assert_array_equal(heat.layers["attention"], [[0, 1, 0.5, 0]])
+    np.testing.assert_array_equal(heat.place, [0, 0, 4, 1])
 
 
 def test_heat_of_keypoints_of_any_name():

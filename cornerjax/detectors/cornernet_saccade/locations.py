@@ -1,4 +1,4 @@
-"""Where CornerNet-Saccade looks next: places in an image, from attention maps and from boxes.
+"""What CornerNet-Saccade crops next: places in an image, from attention maps and from boxes.
 
 A location is a row y, x, scale, score: a place in pixels of the image, how much the image is enlarged there, and how
 promising it is. All of this runs on the host in NumPy, because the original compares distances and truncates positions
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64, Real
 
-ALIKE = (0.8, 1.2)  # ratio of two scales at which one look serves for both
+ALIKE = (0.8, 1.2)  # ratio of two scales at which one crop serves for both
 
 
 def attention_locations(
@@ -28,29 +28,29 @@ def attention_locations(
     max_scale: float = 4.0,
     skip_same: bool = False,
 ) -> Float64[np.ndarray, "m 4"]:
-    """Turn the attention peaks of the looks at one image into locations.
+    """Turn the attention peaks of the crops of one image into locations.
 
     Args:
-        maps: scores in [0, 1] of each look, one array a stride; 0 at cells that are no peak.
+        maps: scores in [0, 1] of each crop, one array a stride; 0 at cells that are no peak.
         threshold: a place has more attention than this.
-        strides: of the maps, in pixels of the look.
-        zooms: what the scale of the look is multiplied by, for each map.
-        scales, offsets: of each look: its pixels for one of the image; y, x in the image of its first pixel.
+        strides: of the maps, in pixels of the crop.
+        zooms: what the scale of the crop is multiplied by, for each map.
+        scales, offsets: of each crop: its pixels for one of the image; y, x in the image of its first pixel.
         height, width: of the image; places outside are left out.
-        max_view_scale: looks at a larger scale are not followed.
+        max_view_scale: attention in crops at a larger scale is not followed.
         max_scale: nor are peaks that would lead to a larger one.
-        skip_same: leave out maps whose zoom is no more than 1: they would lead to what has been seen.
-    Returns: look by look, in each map by map, in each row by row.
+        skip_same: leave out maps whose zoom is no more than 1: they would lead to what has been cropped before.
+    Returns: crop by crop, in each map by map, in each row by row.
     Source: CornerNet-Lite, core/test/cornernet_saccade.py, decode_atts.
     """
     found = [np.zeros((0, 4))]
-    for look, (scale, offset) in enumerate(zip(scales, offsets, strict=True)):
+    for crop, (scale, offset) in enumerate(zip(scales, offsets, strict=True)):
         for attention, stride, zoom in zip(maps, strides, zooms, strict=True):
             if scale > max_view_scale or zoom * scale > max_scale or (skip_same and zoom <= 1):
                 continue
-            cells = np.argwhere(attention[look] > threshold)
+            cells = np.argwhere(attention[crop] > threshold)
             y, x = (cells * stride / scale + offset).T
-            scores = attention[look][tuple(cells.T)]
+            scores = attention[crop][tuple(cells.T)]
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
             found.append(np.stack([y, x, np.full_like(y, zoom * scale), scores], 1)[inside])
     return np.concatenate(found)
@@ -91,10 +91,10 @@ def choose_locations(
     row_or_column: bool = False,
     num: int | None = None,
 ) -> Float64[np.ndarray, "m 4"]:
-    """Take the best location, drop those that a look at it serves as well, and repeat.
+    """Take the best location, drop those that a crop there serves as well, and repeat.
 
     Args:
-        apart_px: places that are closer and have a similar scale are one, in pixels of the better one's look.
+        apart_px: places that are closer and have a similar scale are one, in pixels of the better one's crop.
         row_or_column: places on the same row or column are close, however far apart; otherwise both must be near.
         num: locations taken at most; None: all that are apart.
     Returns: best first; of equal scores the last one given comes first.

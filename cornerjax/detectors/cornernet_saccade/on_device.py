@@ -81,7 +81,7 @@ def select_from(detector: Detector, config: SaccadeConfig, found: Candidates, si
 
 
 def over_image(logits: Any, window: Windows, side: int, height: int, width: int) -> Float[np.ndarray, "H W"]:
-    """An attention map of a view as heat over the image; cells stay squares, so that their size is seen."""
+    """An attention map of a view as heat over the image; cells stay squares, so that their size shows."""
     heat = cv2.resize(np.asarray(jax.nn.sigmoid(logits))[0, ..., 0], (side, side), interpolation=cv2.INTER_NEAREST)
     (y, x), (h, w) = window.corner, window.resized
     inside = heat[y : y + h, x : x + w]

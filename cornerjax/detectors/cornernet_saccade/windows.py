@@ -1,4 +1,4 @@
-"""Looks at parts of an image: where they are cut is decided on the host, the pixels are resized on the device.
+"""Crops of an image: where they are cut is decided on the host, the pixels are resized on the device.
 
 The geometry is in whole pixels, all of it decided here, once, in the arithmetic of the original (see locations.py).
 """
@@ -27,7 +27,7 @@ class Windows(NamedTuple):
 
 
 def view_locations(height: int, width: int, view_px: Sequence[int]) -> Float32[np.ndarray, "n 3"]:
-    """The looks at a whole image, as y, x, scale: its longer side is resized to each of view_px.
+    """The views of a whole image, as y, x, scale: its longer side is resized to each of view_px.
 
     Returns: float32, as in the original, where it decides how many pixels a view takes.
     Source: CornerNet-Lite, core/test/cornernet_saccade.py, get_locs.
