@@ -186,8 +186,8 @@ def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
 
 
 def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path, digest):
-    """With less than a millisecond between them, at every step that is reported; only GPUs mind `deterministic`."""
-    config = dataclasses.replace(config, save_steps=100, save_minutes=1e-5, keep=9, deterministic=True)
+    """With less than a microsecond between them, at every step that is reported; only GPUs mind `deterministic`."""
+    config = dataclasses.replace(config, save_steps=100, save_minutes=1e-9, keep=9, deterministic=True)
     train(config, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["2", "4", "6"]
     assert digest(tmp_path / "run") == digest(straight)
