@@ -9,15 +9,16 @@ WORKERS ?= 2
 
 .PHONY: demo test test-slow test-kernels tpu-aot cuda-aot lint torch bench clean
 
-demo: $(VENV)/installed  ## data set, training, COCO AP, pictures
-	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED)
+demo: $(VENV)/installed  ## data set, training, COCO AP, pictures; STEPS=200: a short run that learns little
+	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED) \
+	  $(if $(STEPS),--steps $(STEPS) --optim.warmup-steps $(shell expr $(STEPS) / 10))
 	$(RUN) eval.py --workdir runs/shapes-$(SEED)
 
 test: $(VENV)/installed-dev
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not tpu_aot and not cuda_aot"
 
 test-slow: $(VENV)/installed-torch
-	$(PYTEST) -m slow
+	$(PYTEST) -n $(WORKERS) --dist load -m slow
 
 tpu-aot: export JAX_PLATFORMS = cpu
 tpu-aot: export ALLOW_MULTIPLE_LIBTPU_LOAD = 1

@@ -19,15 +19,15 @@ import jax
 import numpy as np
 import tyro
 from compilations import Compilations
+from cornerjax.inference.procedure import Procedure
 
 import cornerjax
-from cornerjax import cli
+from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.detectors.base import Finder
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import Procedure
 from cornerjax.nn.functional import functional
 
 RECIPE = Path(__file__).parents[1] / "configs" / "shapes.py"
@@ -136,4 +136,4 @@ def seconds(way: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -57,7 +57,8 @@ def main(root: str = "", split: str = "train", crop_px: int = 511, stride: int =
 
 
 def batches_of(source: Source, data: Data, stride: int, classes: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches with the targets of the corner detectors."""
+    """Batches with the targets of the corner detectors, in a process whose OpenCV has no threads, as in training."""
+    cv2.setNumThreads(0)
     cells = ((data.crop_px[0] + 1) // stride, (data.crop_px[1] + 1) // stride)
     encode = partial(
         targets.encode_corners,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cornerjax import cli
+from cornerjax.commands.cli import parse, run
 
 HOUSE = Path(__file__).parents[1]
 METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium")
@@ -51,7 +51,7 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    ablation = cli.parse(Ablation, description=__doc__)
+    ablation = parse(Ablation, sys.argv[1:], description=__doc__)
     results: dict[str, list[dict[str, float]]] = {pooling: [] for pooling in ablation.poolings}
     for seed in ablation.seeds:
         for pooling in ablation.poolings:
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run(main)

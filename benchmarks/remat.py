@@ -1,7 +1,7 @@
 """What does recomputing save? The memory of the train step of a recipe as compiled here, with each model.remat.
 
-Temporary memory a device, in GB, as XLA plans it for this platform, and the FLOPs it counts; `python -m
-cornerjax.training.plan` says the same of TPUs. CornerNet needs about a minute a line on two cores.
+Temporary memory a device, in GB, as XLA plans it for this platform, and the FLOPs it counts; `cornerjax
+plan` says the same of TPUs. CornerNet needs about a minute a line on two cores.
 
 python benchmarks/remat.py --config configs/cornernet.py --batch 2
 """

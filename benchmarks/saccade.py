@@ -21,15 +21,16 @@ import jax
 import numpy as np
 import tyro
 from compilations import Compilations
+from cornerjax.detectors.saccades import Round, Saccades
+from cornerjax.ops.locations import box_locations, choose_locations
 
 import cornerjax
-from cornerjax import cli
 from cornerjax.checkpoint import open_workdir
+from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import Source, read_image
 from cornerjax.data.source import open_source
-from cornerjax.detectors.base import Detections
-from cornerjax.detectors.saccades import Round, Saccades
+from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import draw_attention, draw_boxes, draw_crops, sheet
 from cornerjax.evaluation.coco_format import to_results
 from cornerjax.evaluation.compare.average_precision import average_precision
@@ -37,7 +38,6 @@ from cornerjax.inference.files import save_picture
 from cornerjax.inference.overlays import find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.nn.functional import functional
-from cornerjax.ops.locations import box_locations, choose_locations
 
 RECIPE = Path(__file__).parents[1] / "configs" / "saccade_small.py"
 SHOWN = 0.4  # boxes with a lower score are left out of the picture
@@ -211,4 +211,4 @@ def main(
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import tyro
 
-from cornerjax import cli
+from cornerjax.commands.cli import run
 from cornerjax.config import Config, Data, Model
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
@@ -56,4 +56,4 @@ def main(root: tyro.conf.Positional[str], split: str = "val", top_k: tuple[int, 
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 import cornerjax
-from cornerjax import cli
+from cornerjax.commands.cli import run
 from cornerjax.data.images import load_image
 from cornerjax.data.shapes import write_shapes
 from cornerjax.drawing import draw_boxes, sheet
@@ -133,4 +133,4 @@ def check(frames: list[np.ndarray], out: Path, names: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(lambda: tyro.cli(main))
+    run(lambda: tyro.cli(main))

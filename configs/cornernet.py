@@ -7,17 +7,17 @@ which divides over no usual mesh. 201 million parameters; the paper took ten 12 
 summed over the images of one GPU there.
 """
 
-from cornerjax.config import Config, Data, Loss, Optim
-from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.config import Data, Optim
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerNet
 
 
-def config() -> Config:
-    return Config(
-        model=CornerNet.defaults,
+def config() -> CornerConfig:
+    return CornerConfig(
+        model=CornerNet.defaults.model,
         data=Data(root="data/coco", train="train2017", val="val2017", batch=48, render="device", workers=8),
-        loss=Loss(group=5.0),
+        loss=CornerLoss(group=5.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
-        test=CornerNet.test_defaults,
+        test=CornerNet.defaults.test,
         steps=500_000,
         eval_steps=50_000,
     )

@@ -7,19 +7,17 @@ Hyper-parameters of the paper and its repository; the global batch of 48 is thei
 the number of stacks twice there. Colour jitter and lighting are off in its configuration. 117 million parameters.
 """
 
-from cornerjax.config import Config, Data, Loss, Optim
-from cornerjax.detectors.cornernet_saccade import CornerNetSaccade
+from cornerjax.config import Optim
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig, SaccadeData, SaccadeLoss
 
 
-def config() -> Config:
-    return Config(
-        model=CornerNetSaccade.defaults,
-        data=Data(
+def config() -> SaccadeConfig:
+    return SaccadeConfig(
+        data=SaccadeData(
             root="data/coco",
             train="train2017",
             val="val2017",
             batch=48,
-            crop_px=(255, 255),
             crop_scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1),  # of images without objects
             colour_jitter=0.0,
             lighting=0.0,
@@ -27,9 +25,8 @@ def config() -> Config:
             render="device",
             workers=8,
         ),
-        loss=Loss(group=12.0, attention=1 / 3),
+        loss=SaccadeLoss(group=12.0, attention=1 / 3),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
-        test=CornerNetSaccade.test_defaults,
         steps=500_000,
         eval_steps=50_000,
     )

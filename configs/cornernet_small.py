@@ -8,19 +8,23 @@ training images), seed 0: AP 0.514, AP50 0.62 for red cells, of which many are n
 for platelets. Pairs with tags up to 0.7 apart are taken; with the papers' 0.5 AP is 0.452, with 1 it is 0.506.
 """
 
-from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+from cornerjax.config import Data, Optim
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel, CornerTest
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 
-def config() -> Config:
-    return Config(
-        model=Model(
+def config() -> CornerConfig:
+    return CornerConfig(
+        model=CornerModel(
             detector="cornernet",
-            stacks=1,
-            stem_dim=16,
-            stem_kernel=3,
-            dims=(32, 32, 48, 64, 96),
-            blocks=(1, 1, 1, 1, 2),
-            head_dim=48,
+            backbone=Hourglass(
+                stacks=1,
+                stem_dim=16,
+                stem_kernel=3,
+                dims=(32, 32, 48, 64, 96),
+                blocks=(1, 1, 1, 1, 2),
+                dim=48,
+            ),
             head_kernel=1,
             pool_dim=32,
         ),
@@ -31,9 +35,9 @@ def config() -> Config:
             crop_scales=(1.6, 1.8, 2.0, 2.2, 2.4),
             max_objects=64,
         ),
-        loss=Loss(pull=0.25, push=0.25, group=8.0),
+        loss=CornerLoss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=2e-3, schedule="cosine", warmup_steps=200),
-        test=Test(batch=8, scales=(0.5,), top_k=50, max_pairs=200, tag_distance=0.7),
+        test=CornerTest(batch=8, scales=(0.5,), top_k=50, max_pairs=200, tag_distance=0.7),
         steps=2000,
         log_steps=50,
         save_steps=500,

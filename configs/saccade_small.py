@@ -3,23 +3,34 @@
 python train.py --config configs/saccade_small.py --workdir runs/saccade_small
 """
 
-from cornerjax.config import Config, Data, Loss, Model, Optim, Saccade, Test
+from cornerjax.config import Optim
+from cornerjax.detectors.cornernet import CornerModel
+from cornerjax.detectors.cornernet_saccade.options import (
+    Saccade,
+    SaccadeConfig,
+    SaccadeData,
+    SaccadeLoss,
+    SaccadeTest,
+)
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 
-def config() -> Config:
-    return Config(
-        model=Model(
+def config() -> SaccadeConfig:
+    return SaccadeConfig(
+        model=CornerModel(
             detector="cornernet_saccade",
-            stacks=1,
-            stem_dim=16,
-            stem_kernel=3,
-            dims=(32, 32, 48, 64),
-            blocks=(1, 1, 1, 1),
-            head_dim=32,
+            backbone=Hourglass(
+                stacks=1,
+                stem_dim=16,
+                stem_kernel=3,
+                dims=(32, 32, 48, 64),
+                blocks=(1, 1, 1, 1),
+                dim=32,
+            ),
             head_kernel=1,
             pool_dim=32,
         ),
-        data=Data(
+        data=SaccadeData(
             root="scenes:0",
             batch=8,
             crop_px=(255, 255),
@@ -29,9 +40,9 @@ def config() -> Config:
             gaussian_iou=0.5,
             max_objects=16,
         ),
-        loss=Loss(pull=0.25, push=0.25, group=8.0),
+        loss=SaccadeLoss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=3e-3, schedule="cosine", warmup_steps=200),
-        test=Test(
+        test=SaccadeTest(
             batch=8,
             top_k=12,
             max_pairs=12,

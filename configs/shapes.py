@@ -6,19 +6,23 @@
 0.5 million parameters, 6 to 8 minutes on 2 cores: AP 0.86 to 0.87, AP50 0.96 to 0.98 on 200 validation images.
 """
 
-from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+from cornerjax.config import Data, Optim
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel, CornerTest
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 
-def config() -> Config:
-    return Config(
-        model=Model(
+def config() -> CornerConfig:
+    return CornerConfig(
+        model=CornerModel(
             detector="cornernet",
-            stacks=1,
-            stem_dim=16,
-            stem_kernel=3,
-            dims=(32, 32, 48, 64),
-            blocks=(1, 1, 1, 1),
-            head_dim=32,
+            backbone=Hourglass(
+                stacks=1,
+                stem_dim=16,
+                stem_kernel=3,
+                dims=(32, 32, 48, 64),
+                blocks=(1, 1, 1, 1),
+                dim=32,
+            ),
             head_kernel=1,
             pool_dim=32,
         ),
@@ -31,9 +35,9 @@ def config() -> Config:
             lighting=0.0,
             max_objects=8,
         ),
-        loss=Loss(pull=0.25, push=0.25, group=8.0),
+        loss=CornerLoss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=3e-3, schedule="cosine", warmup_steps=400),
-        test=Test(batch=40, top_k=30, max_pairs=50),
+        test=CornerTest(batch=40, top_k=30, max_pairs=50),
         steps=3000,
         log_steps=100,
         save_steps=500,

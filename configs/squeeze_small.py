@@ -8,19 +8,25 @@ AP50 0.54 for red cells, of which many are not marked, 0.97 for white cells and 
 training scatter: pairs up to 1 apart are taken; with 0.5, the papers' number, AP is 0.392.
 """
 
-from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+from cornerjax.config import Data, Optim
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel, CornerTest
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 
-def config() -> Config:
-    return Config(
-        model=Model(
+def config() -> CornerConfig:
+    return CornerConfig(
+        model=CornerModel(
             detector="cornernet_squeeze",
-            stacks=1,
-            stem_dim=16,
-            stem_kernel=3,
-            dims=(48, 48, 64, 96),
-            blocks=(1, 1, 1, 2),
-            head_dim=48,
+            backbone=Hourglass(
+                stacks=1,
+                stem_dim=16,
+                stem_kernel=3,
+                dims=(48, 48, 64, 96),
+                blocks=(1, 1, 1, 2),
+                dim=48,
+                stride=8,
+                block="fire",
+            ),
             head_kernel=1,
             pool_dim=32,
         ),
@@ -31,9 +37,9 @@ def config() -> Config:
             crop_scales=(1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4),
             max_objects=64,
         ),
-        loss=Loss(pull=0.25, push=0.25, group=8.0),
+        loss=CornerLoss(pull=0.25, push=0.25, group=8.0),
         optim=Optim(peak_lr=2e-3, schedule="cosine", warmup_steps=200),
-        test=Test(batch=8, scales=(0.5,), top_k=50, max_pairs=200, tag_distance=1.0),
+        test=CornerTest(batch=8, scales=(0.5,), top_k=50, max_pairs=200, tag_distance=1.0),
         steps=2000,
         log_steps=50,
         save_steps=500,

@@ -14,12 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cornerjax.config import Config, Data, Loss, Model, Optim, Test, load_recipe
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from cornerjax import ops
     from cornerjax.detectors import DETECTORS
-    from cornerjax.detectors.base import Detections
+    from cornerjax.detectors.rows import Detections
     from cornerjax.inference.predictor import Predictor, load
     from cornerjax.weights.convert import from_torch
 
@@ -33,6 +33,7 @@ __all__ = [
     "Model",
     "Optim",
     "Predictor",
+    "RunError",
     "Test",
     "from_torch",
     "load",
@@ -43,7 +44,7 @@ __all__ = [
 # Imported when they are first asked for, so that `import cornerjax` stays a matter of milliseconds.
 _LATER = {
     "DETECTORS": "cornerjax.detectors",
-    "Detections": "cornerjax.detectors.base",
+    "Detections": "cornerjax.detectors.rows",
     "Predictor": "cornerjax.inference.predictor",
     "from_torch": "cornerjax.weights.convert",
     "load": "cornerjax.inference.predictor",

@@ -1,12 +1,10 @@
 """The checkpoints of a work directory, and its start as the place of a run."""
 
-import gc
 import itertools
 import json
 import logging
 import math
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,14 +16,15 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cornerjax.config import Config, differences, to_json
-from cornerjax.errors import InputError
-from cornerjax.workdir import Workdir, not_written, open_workdir, reason, versions, write_atomically
+from cornerjax.errors import InputError, RunError
+from cornerjax.files import write_atomically
+from cornerjax.workdir import Workdir, not_written, open_workdir, reason, unusable, versions
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
-_FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image", "test.")
+_FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image")
+_FREE_PARTS = ("test.", "compute.")
 _LOG = logging.getLogger("cornerjax")
-_ASYNCIO = logging.getLogger("asyncio")
 
 
 def create_workdir(
@@ -45,7 +44,7 @@ def create_workdir(
         init: where its first weights came from, for the record; None: drawn at random.
         trained_on: a hash of the training images; if the run began with others, a warning says so.
     Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
-        cannot be written.
+        cannot be written. RunError: the disk is full.
     """
     path = Path(path)
     if (path / "run.json").is_file():
@@ -55,7 +54,8 @@ def create_workdir(
             init = began.get("init")  # where its first weights did come from
             if began.get("trained_on", trained_on) != trained_on:
                 _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
-        free = (*_FREE, "steps") if config.optim.schedule == "step" else _FREE  # a cosine ends with the last step
+        steps = ("steps",) if config.optim.schedule == "step" else ()  # a cosine ends with the last step
+        free = (*_FREE, *_FREE_PARTS, *steps)
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
             other.append(f"class names: {list(there.class_names)}, {list(class_names)}")
@@ -80,7 +80,7 @@ def create_workdir(
         write_atomically(path / "config.json", to_json(config))
         write_atomically(path / "run.json", json.dumps(run, indent=2))
     except OSError as e:
-        raise not_written(f"work directory {path}", e) from None
+        raise unusable(path, e) from None
     return Workdir(path, config, class_names, category_ids)
 
 
@@ -88,19 +88,18 @@ class Checkpoints:
     """The checkpoints of a work directory: the newest `keep` and the one with the best AP."""
 
     def __init__(self, path: Path, *, keep: int = 1, read_only: bool = False):
-        # Orbax tells every step of every save, and its failures as tracebacks; ours say them in a sentence.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._path = path
         self._folder = (path / "checkpoints").absolute()
-        self._failure: InputError | None = None
-        self._unraisablehook, self._asyncio_level = sys.unraisablehook, _ASYNCIO.level
+        self._failure: RunError | None = None
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
-        options = {"read_only": True} if read_only else {"preservation_policy": policy, "cleanup_tmp_directories": True}
+        # What reads creates and starts nothing; orbax's own option read_only logs three warnings each time.
+        reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False}
+        writing: dict[str, Any] = {"preservation_policy": policy, "cleanup_tmp_directories": True}
         self._manager = _Manager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(best_fn=_ap, **options),
+            options=ocp.CheckpointManagerOptions(best_fn=_ap, **(reading if read_only else writing)),
             item_handlers={name: ocp.StandardCheckpointHandler() for name in ("weights", "optimiser")},
         )
 
@@ -110,7 +109,7 @@ class Checkpoints:
         """Start writing a checkpoint; it counts once it is complete. Without an optimiser no run can go on from it.
 
         An `ap` makes it a candidate for the best, nan (there were no true boxes) does not.
-        Raises: InputError: this checkpoint, or the one before it, cannot be written.
+        Raises: RunError: this checkpoint, or the one before it, cannot be written.
         """
         trees = {"weights": weights} if optimiser is None else {"weights": weights, "optimiser": optimiser}
         items = {name: ocp.args.StandardSave(tree) for name, tree in trees.items()}
@@ -143,7 +142,7 @@ class Checkpoints:
         if steps and not any((self._folder / str(step) / "optimiser").is_dir() for step in steps):
             raise InputError(
                 f"{self._path} holds converted weights, which no run can go on from; "
-                f"start one from them with train.py --init {self._path} and another --workdir"
+                f"start one from them with cornerjax train --init {self._path} and another --workdir"
             )
 
     def restore_newest(
@@ -156,7 +155,7 @@ class Checkpoints:
         Args:
             warn: gets a line for each of these.
         Returns: weights, optimiser; None where there is no checkpoint.
-        Raises: InputError: none is readable, or the newest is of another network or holds weights only.
+        Raises: RunError: none is readable. InputError: the newest is of another network or holds weights only.
         """
         self.check_resumable()
         if not (steps := self.newest_first()):
@@ -171,22 +170,18 @@ class Checkpoints:
     def first_readable(self, steps: Iterable[int], read: Callable[[int], Any]) -> tuple[int, Any, dict[int, str]]:
         """The first step whose checkpoint is not damaged, what `read` makes of it, why those before it are damaged.
 
-        Raises: InputError: all are damaged.
+        Raises: RunError: all are damaged.
         """
         damaged: dict[int, str] = {}
         for step in steps:
             try:
                 return step, read(step), damaged
-            except (InputError, MemoryError, jax.errors.JaxRuntimeError):
+            except (InputError, RunError, MemoryError, jax.errors.JaxRuntimeError):
                 raise
             except Exception as e:  # orbax raises all kinds, bare Exception among them
                 damaged[step] = reason(e)
-            # The reads that orbax has given up print tracebacks when they are collected.
-            hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-            gc.collect()
-            sys.unraisablehook = hook
         newest, why = max(damaged.items())
-        raise InputError(
+        raise RunError(
             f"none of the {len(damaged)} checkpoints in {self._path / 'checkpoints'} can be read "
             f"(step {newest}: {why}); put back a copy, or move the folder away to start from the beginning"
         )
@@ -224,36 +219,21 @@ class Checkpoints:
                 folder.mkdir(exist_ok=True)
                 (self._folder / str(step)).rename(target)
             except OSError as e:
-                raise InputError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
+                raise RunError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"set aside {step}")
         self._manager.reload()
         return target
 
-    def _not_written(self, error: Exception) -> InputError:
+    def _not_written(self, error: Exception) -> RunError:
         complete = self._manager.all_steps(read=True)
         newest = f"the newest complete one is that of step {max(complete)}" if complete else "there is no complete one"
         return not_written(f"a checkpoint to {self._path / 'checkpoints'}", error, f"; {newest}")
 
     def __enter__(self) -> "Checkpoints":
-        # Of a save that has failed, asyncio and tensorstore's threads print a traceback for every array.
-        sys.unraisablehook = self._without_closed_loops
-        _ASYNCIO.setLevel(logging.CRITICAL)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            self._close(error)
-        finally:
-            if self._failure is None:  # otherwise they go on
-                sys.unraisablehook = self._unraisablehook
-                _ASYNCIO.setLevel(self._asyncio_level)
-
-    def _without_closed_loops(self, what: Any) -> None:
-        if "Event loop is closed" not in str(what.exc_value):
-            self._unraisablehook(what)
-
-    def _close(self, error: BaseException | None) -> None:
         try:
             self._manager.close()  # waits for what is being written
         except (OSError, ValueError) as e:
@@ -308,7 +288,7 @@ def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") ->
 
     If it is damaged, the newest of the others that can be read takes its place, with a warning.
 
-    Raises: InputError: the run has no checkpoint, or none that can be read.
+    Raises: InputError: the run has no checkpoint. RunError: it has none that can be read.
     """
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as checkpoints:
@@ -319,4 +299,4 @@ def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") ->
                     bad = f"checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({why})"
                     _LOG.warning(f"{bad}; that of step {taken} is taken")
                 return weights["params"], weights["model_state"], taken
-    raise InputError(f"{workdir} has no checkpoint yet; train.py writes the first one after save_steps steps")
+    raise InputError(f"{workdir} has no checkpoint yet; training writes the first one after save_steps steps")

@@ -1,7 +1,7 @@
-"""Boxes, corners, attention and crops on images. Knows arrays only: BGR, uint8."""
+"""Boxes, keypoints, heat maps and crops on images. Knows arrays only: BGR, uint8."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -10,8 +10,9 @@ from jaxtyping import Float, Int, UInt8
 LEGIBLE_PX = 480  # smaller images are enlarged to about this before anything is drawn on them
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 GREY = 96  # of the space between the images of a sheet
-ATTENTION = ((255, 160, 0), (0, 220, 0), (0, 0, 255))  # BGR of the maps for large, medium and small objects
-DIM = 0.5  # brightness of an image under its attention
+LAYERS = (("blue", (255, 160, 0)), ("green", (0, 220, 0)), ("red", (0, 0, 255)))  # of maps without a class; BGR
+DIM = 0.5  # brightness of an image under its heat maps
+OPACITY = 0.9  # of a heat map where it is 1
 
 
 def draw_boxes(
@@ -59,18 +60,32 @@ def enlarged(image: UInt8[np.ndarray, "H W 3"]) -> tuple[UInt8[np.ndarray, "H2 W
     return np.asarray(cv2.resize(image, None, fx=times, fy=times, interpolation=cv2.INTER_LINEAR), np.uint8), times
 
 
-def draw_attention(
-    image: UInt8[np.ndarray, "H W 3"], maps: Float[np.ndarray, "maps H W"]
+def draw_heat(
+    image: UInt8[np.ndarray, "H W 3"],
+    maps: Iterable[Float[np.ndarray, "_ _"]],
+    colours: Iterable[tuple[int, int, int]],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Darken a copy of an image and lay attention maps over it, each in a colour of its own.
+    """Darken a copy of an image and lay heat maps over it, one after the other, the more opaque the hotter.
 
     Args:
-        maps: in [0, 1], for large, medium and small objects.
+        maps: in [0, 1], of any sizes: they are stretched over the image, and their cells stay squares, so that their
+            size shows.
+        colours: BGR, one a map.
     """
     canvas = image.astype(np.float32) * DIM
-    for i, heat in enumerate(maps):
-        canvas += heat[..., None] * np.array(ATTENTION[i % len(ATTENTION)], np.float32) * 0.8
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    for heat, colour in zip(maps, colours, strict=True):
+        opacity = cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)[..., None] * OPACITY
+        canvas += (np.array(colour, np.float32) - canvas) * opacity
+    return canvas.astype(np.uint8)
+
+
+def draw_layers(image: UInt8[np.ndarray, "H W 3"], maps: Float[np.ndarray, "maps H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw maps as heat, each in a colour of its own.
+
+    Args:
+        maps: in [0, 1].
+    """
+    return draw_heat(image, maps, [layer_colour(i)[1] for i in range(len(maps))])
 
 
 def draw_crops(image: UInt8[np.ndarray, "H W 3"], crops: Float[np.ndarray, "n 4"]) -> UInt8[np.ndarray, "H W 3"]:
@@ -82,67 +97,70 @@ def draw_crops(image: UInt8[np.ndarray, "H W 3"], crops: Float[np.ndarray, "n 4"
     return canvas
 
 
-def draw_corners(
+def draw_keypoints(
     image: UInt8[np.ndarray, "H W 3"],
     points: Float[np.ndarray, "n 2"],
-    heat: Float[np.ndarray, "n"],
+    scores: Float[np.ndarray, "n"],
     classes: Int[np.ndarray, "n"],
-    *,
-    bottom_right: bool,
+    strokes: Sequence[tuple[int, int]],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw corners on a copy of an image: two strokes along the sides of the box, and the heat.
+    """Draw points of one kind on a copy of an image: strokes that begin there, and the score.
 
     Args:
         points: x, y in pixels.
-        heat: in [0, 1]; the strokes are as much longer.
-        classes: whose colours the corners have.
-        bottom_right: the strokes go left and up, not right and down.
+        scores: in [0, 1]; the strokes are as much longer.
+        classes: whose colours the points have.
+        strokes: their directions, in x and y.
     """
     canvas, line = image.copy(), _line(image)
-    for i in np.argsort(heat, kind="stable"):
+    inwards = sum(x for x, _ in strokes)  # a corner's strokes run along its box, so the text stands on the other side
+    for i in np.argsort(scores, kind="stable"):
         x, y = (round(float(v)) for v in points[i])
-        stroke = round(line * (4 + 12 * float(heat[i]))) * (-1 if bottom_right else 1)
+        length = round(line * (4 + 12 * float(scores[i])))
         for colour, width in (((0, 0, 0), line + 2), (class_colour(int(classes[i])), line)):
-            cv2.polylines(canvas, [np.array([(x + stroke, y), (x, y), (x, y + stroke)])], False, colour, width)
-        text, dark = f"{heat[i]:.2f}", (40, 40, 40)  # beside the corner, outside of its box
-        _write(
-            canvas, text, x + (line if bottom_right else -line), y + 5 * line, dark, scale=0.7, left=not bottom_right
-        )
+            for dx, dy in strokes:
+                cv2.line(canvas, (x, y), (x + dx * length, y + dy * length), colour, width)
+        text, dark = f"{scores[i]:.2f}", (40, 40, 40)
+        _write(canvas, text, x - line if inwards > 0 else x + line, y + 5 * line, dark, scale=0.7, left=inwards > 0)
     return canvas
 
 
-def draw_tags(
+def draw_groups(
     image: UInt8[np.ndarray, "H W 3"],
-    top_left: tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n"]],
-    bottom_right: tuple[Float[np.ndarray, "m 2"], Float[np.ndarray, "m"]],
-    pairs: Sequence[tuple[int, int]],
+    points: Float[np.ndarray, "n 2"],
+    values: Float[np.ndarray, "n"],
+    groups: Sequence[Sequence[int]],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw corners as dots in the colours of their tags on a copy of an image, and a line between those of a pair.
+    """Draw points as dots in the colours of their values on a copy of an image, and lines between those of a group.
 
     Args:
-        top_left, bottom_right: x, y in pixels, and tags; corners with similar tags have similar colours.
-        pairs: places in both.
+        points: x, y in pixels.
+        values: similar ones have similar colours; those of a group stand beside its lines.
+        groups: places in points.
     """
     canvas, line = image.copy(), _line(image)
-    tags = np.concatenate([top_left[1], bottom_right[1]])
-    if not len(tags):
+    if not len(values):
         return canvas
-    spread = (tags - tags.min()) / max(float(np.ptp(tags)), 1e-6) * 200 + 25  # its ends are dark, both
+    spread = (values - values.min()) / max(float(np.ptp(values)), 1e-6) * 200 + 25  # its ends are dark, both
     turbo = cv2.applyColorMap(spread.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0]
     colours = [(int(blue), int(green), int(red)) for blue, green, red in turbo]
-    points = np.round(np.concatenate([top_left[0], bottom_right[0]])).astype(int).tolist()
-    for i, j in pairs:
-        ends = points[i], points[len(top_left[1]) + j]
-        cv2.line(canvas, *ends, (0, 0, 0), line + 2, cv2.LINE_AA)
-        cv2.line(canvas, *ends, colours[i], line, cv2.LINE_AA)
-    for point, colour in zip(points, colours, strict=True):
+    places = np.round(points).astype(int).tolist()
+    for first, *others in groups:
+        for other in others:
+            cv2.line(canvas, places[first], places[other], (0, 0, 0), line + 2, cv2.LINE_AA)
+            cv2.line(canvas, places[first], places[other], colours[first], line, cv2.LINE_AA)
+    for point, colour in zip(places, colours, strict=True):
         cv2.circle(canvas, point, 3 * line, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
         cv2.circle(canvas, point, 3 * line - 2, colour, cv2.FILLED, cv2.LINE_AA)
-    for i, j in pairs:
-        (x1, y1), (x2, y2) = points[i], points[len(top_left[1]) + j]
-        text = f"{top_left[1][i]:.2f} {bottom_right[1][j]:.2f}"
-        _write(canvas, text, (x1 + x2) // 2, (y1 + y2) // 2, colours[i], scale=0.7)
+    for group in groups:
+        x, y = (int(side) for side in np.mean([places[i] for i in group], 0))
+        _write(canvas, " ".join(f"{values[i]:.2f}" for i in group), x, y, colours[group[0]], scale=0.7)
     return canvas
+
+
+def layer_colour(index: int) -> tuple[str, tuple[int, int, int]]:
+    """Name and BGR of a colour for the map of this number."""
+    return LAYERS[index % len(LAYERS)]
 
 
 def class_colour(index: int) -> tuple[int, int, int]:

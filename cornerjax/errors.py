@@ -2,11 +2,12 @@
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; commands end with exit code 2."""
+    """Something the user gave cannot be used."""
+
+    exit_code = 2  # of the commands
 
 
 class RunError(RuntimeError):
-    """Something happened to a run that nobody asked for: a loss that is not finite, a full disk, a peer that died.
+    """Something happened to a run that nobody asked for: a loss that is not finite, a full disk, a damaged file."""
 
-    Commands end with exit code 1.
-    """
+    exit_code = 1

@@ -16,8 +16,9 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Iterator
+from typing import NoReturn
 
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 
 CONNECT_S = 300  # within which all processes must have started
 HEARTBEAT_S = 30  # a process that is silent for so long is lost; a dead first one is noticed at once
@@ -53,7 +54,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
     if hosts.count == 1 and not automatic:
         yield
         return
-    import jax  # takes a second, and train.py reads its options with Hosts first
+    import jax  # takes a second, and the commands read their options with Hosts first
     from jax.experimental import multihost_utils
 
     with _last_word() as say_at_end:
@@ -73,7 +74,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
             raise InputError(f"hosts.coordinator is auto, but there is no cluster that jax knows: {e}") from None
         say_at_end(STOPPED)
 
-        def end(said: str, code: int) -> None:
+        def end(said: str, code: int) -> NoReturn:
             _end(said, code, first=jax.process_index() == 0)
 
         try:
@@ -87,10 +88,10 @@ def joined(hosts: Hosts) -> Iterator[None]:
         except Exception as e:
             if _lost(e):
                 end(str(e).splitlines()[0], 1)
-            if not isinstance(e, InputError):
+            if not isinstance(e, (InputError, RunError)):
                 end(traceback.format_exc(), 1)
             say_at_end("")
-            end(f"error: {e}", 2)
+            end(f"error: {e}", e.exit_code)
         jax.distributed.shutdown()
 
 
@@ -183,7 +184,7 @@ def _await_coordinator(hosts: Hosts) -> None:
 def _last_word() -> Iterator:
     """Have a shell say, should this process end before the context does, the last sentence that it was given.
 
-    The shell outlives any end of the process, as Python does not outlive an abort.
+    jax tells nobody before it aborts, and no Python runs in an abort or after it: the shell outlives it.
     """
     script = 'while IFS= read -r line; do word=$line; done; [ -z "$word" ] || echo "$word" >&2'
     with subprocess.Popen(
@@ -206,7 +207,7 @@ def _lost(e: Exception) -> bool:
     return any(said in str(e) for said in ("Gloo", "oordination service", "Barrier"))
 
 
-def _end(said: str, code: int, *, first: bool) -> None:
+def _end(said: str, code: int, *, first: bool) -> NoReturn:
     print(said, file=sys.stderr, end="\n" if said else "")
     sys.stdout.flush()
     sys.stderr.flush()

@@ -27,10 +27,12 @@ from pathlib import Path
 
 import jax
 
-from cornerjax.config import Config, from_json
-from cornerjax.errors import InputError
+from cornerjax import ops
+from cornerjax.config import Config
+from cornerjax.detectors import read_config
+from cornerjax.errors import InputError, RunError
 
-_VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -52,32 +54,28 @@ def open_workdir(path: str | Path) -> Workdir:
     path = Path(path)
     if not (path / "run.json").is_file():
         what = "has no run.json" if path.is_dir() else "does not exist"
-        raise InputError(f"work directory {path} {what}; expected a folder that train.py wrote")
+        raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
     try:
         run = json.loads((path / "run.json").read_text(encoding="utf-8"))
         names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that train.py wrote") from None
-    return Workdir(path, from_json(path / "config.json"), names, ids)
+        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that cornerjax train wrote") from None
+    return Workdir(path, read_config(path / "config.json"), names, ids)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Whoever reads `path`, at any moment, finds all of the old content or all of the new; text is UTF-8 everywhere."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # File names that are not UTF-8 have surrogates, and get their bytes back.
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def runnable_here(config: Config) -> Config:
+    """The configuration of a run, to be computed on this machine: a kernel for another kind of device is replaced."""
+    name = config.compute.pooling_implementation
+    if name not in ops.IMPLEMENTATIONS or name in ops.runnable():
+        return config
+    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, pooling_implementation="auto"))
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other runs out of a work directory, made if missing; however the process ends, the lock ends with it.
 
-    Raises: InputError: another run is in the directory, or it cannot be written.
+    Raises: InputError: another run is in the directory, or it cannot be written. RunError: the disk is full.
     """
     if jax.process_index():
         yield  # the first process of a run holds the lock for all
@@ -86,7 +84,7 @@ def locked(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / ".lock").open("a+b", buffering=0)
     except OSError as e:
-        raise not_written(f"work directory {path}", e) from None
+        raise unusable(path, e) from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,7 +101,7 @@ def locked(path: Path) -> Iterator[None]:
             ) from None
         except OSError as e:
             if e.errno not in _NO_LOCKS:
-                raise not_written(f"work directory {path}", e) from None
+                raise unusable(path, e) from None
             logging.getLogger("cornerjax").warning(
                 f"work directory {path} is on a file system without locks: see to it that one run at a time uses it"
             )
@@ -125,11 +123,20 @@ def reason(error: BaseException) -> str:
     )
 
 
-def not_written(what: str, error: Exception, more: str = "") -> InputError:
-    """The sentence for something that could not be written, with what to do about a full disk."""
-    full = _number(error) in (errno.ENOSPC, errno.EDQUOT)
-    todo = "; make room and run the same command again" if full else ""
-    return InputError(f"cannot write {what}: {reason(error)}{more}{todo}")
+def not_written(what: str, error: Exception, more: str = "") -> RunError:
+    """The error for something that a run could not write, with what to do about a full disk."""
+    todo = "; make room and run the same command again" if _is_full(error) else ""
+    return RunError(f"cannot write {what}: {reason(error)}{more}{todo}")
+
+
+def unusable(path: Path, error: OSError) -> InputError | RunError:
+    """The error for a work directory that cannot be made or written: a bad choice of it, unless the disk is full."""
+    found = not_written(f"work directory {path}", error)
+    return found if _is_full(error) else InputError(str(found))
+
+
+def _is_full(error: Exception) -> bool:
+    return _number(error) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _number(error: BaseException) -> int | None:
@@ -139,9 +146,9 @@ def _number(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that a run depends on, for its record."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in _VERSIONS}
+def versions(*more: str) -> dict[str, str | None]:
+    """Of Python, of the packages that a run depends on, and of others, for a record."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in (*PACKAGES, *more)}
 
 
 def _version(package: str) -> str | None:

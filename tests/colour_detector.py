@@ -1,61 +1,86 @@
 """A detector whose network can be worked out by hand: class 0 is what is blue in an image, class 1 what is green.
 
-Its maps are as large as the image; its candidates are in cells of 4 pixels, as those of a real detector. Of each colour
-there is one box, round all its pixels; its score is the weight of the class.
+Of each colour there is one box, round all its pixels; its score is the weight of the class. Its keypoint, without
+offset, is the cell of the box's middle; candidates are in cells of 4 pixels.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from cornerjax.detectors.base import Candidates
-from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.config import Config, Model
+from cornerjax.detectors.base import Detector
+from cornerjax.detectors.rows import Candidates
+from cornerjax.keypoints import Keypoint
+from cornerjax.nn.functional import functional
 from cornerjax.ops.pixels import MEAN, STD
 
 NAMES = ("blue", "green")
 WEIGHTS = {"score": np.array([0.9, 0.8], np.float32)}
+STRIDE = 4
+MIDDLE = Keypoint(
+    "middle", "middle of the box", lambda objects: objects["boxes"].reshape(-1, 2, 2).mean(1), offset=False
+)
 
 
-def apply(params, model_state, images, train):
-    assert not train
-    colours = images[..., :2] * STD[:2] + MEAN[:2] > 0.75
-    return [{"colours": colours, "score": params["score"]}], model_state
+class ColourNetwork(nnx.Module):
+    """Says of every pixel which colours it has, and of every cell whether a colour has its middle there."""
+
+    def __init__(self):
+        self.score = nnx.Param(jnp.asarray(WEIGHTS["score"]))
+
+    def __call__(self, images, *, train):
+        assert not train
+        colours = images[..., :2] * STD[:2] + MEAN[:2] > 0.75  # (b, H, W, class)
+        h, w = (-(-side // STRIDE) for side in images.shape[1:3])
+        middles = boxes_of(colours).reshape(-1, 2, 2, 2).mean(2).astype(jnp.int32)  # (b, class, xy), in cells
+        here = (jnp.arange(w)[None, :, None] == middles[:, None, None, :, 0]) & (
+            jnp.arange(h)[:, None, None] == middles[:, None, None, :, 1]
+        )
+        scores = jnp.where(colours.any((1, 2)), self.score[...], -1)
+        logits = jax.scipy.special.logit(jnp.clip(scores, 1e-4, 1 - 1e-4))
+        return [{"colours": colours, "scores": scores, "middle_heat": jnp.where(here, logits[:, None, None], -9.0)}]
 
 
-def decode(outputs, config):
-    colours = outputs[-1]["colours"]
-    b, *sides = colours.shape[:3]
+def boxes_of(colours):
+    """(b, H, W, class) bool -> (b, class, 4) x1 y1 x2 y2 in cells, of no meaning where there is nothing of a colour."""
     edges = []
-    for axis, side in ((2, sides[1]), (1, sides[0])):
+    for axis, side in ((2, colours.shape[2]), (1, colours.shape[1])):
         line = colours.any(3 - axis)  # (b, side, class)
-        cells = np.float32(-(-side // 4) / side)
+        cells = np.float32(-(-side // STRIDE) / side)
         first, last = jnp.argmax(line, 1), side - jnp.argmax(line[:, ::-1], 1)
         edges.append((first.astype(jnp.float32) * cells, last.astype(jnp.float32) * cells))
     (x1, x2), (y1, y2) = edges
-    boxes = jnp.stack([x1, y1, x2, y2], -1)
-    scores = jnp.where(colours.any((1, 2)), outputs[-1]["score"], -1)
-    classes = jnp.tile(jnp.arange(2, dtype=jnp.int32), (b, 1))
-    rejected = jnp.full((b, 1), -1.0), jnp.zeros((b, 1), jnp.int32)
-    scores = jnp.concatenate([scores, rejected[0]], 1)
-    return Candidates(
-        jnp.concatenate([boxes, jnp.ones((b, 1, 4))], 1),
-        scores,
-        jnp.concatenate([classes, rejected[1]], 1),
-        jnp.stack([scores, scores], -1),
-    )
+    return jnp.stack([x1, y1, x2, y2], -1)
 
 
-class ColourDetector(CornerNet):
+class ColourDetector(Detector[Config]):
+    keypoints = (MIDDLE,)
+    defaults = Config(model=Model(detector="colours", num_classes=2))
+
+    def build(self, model, rng):
+        return ColourNetwork()
+
     def stride(self, model):
-        return 4
+        return STRIDE
+
+    def check(self, config):
+        pass
 
     def input_size(self, height, width, model):
         return height | 31, width | 31
 
     def decode(self, outputs, config):
-        return decode(outputs, config)
+        """A box a colour, and a rejected one."""
+        boxes, scores = boxes_of(outputs[-1]["colours"]), outputs[-1]["scores"]
+        classes = jnp.tile(jnp.array([0, 1, 0], jnp.int32), (len(boxes), 1))
+        boxes = jnp.concatenate([boxes, jnp.ones_like(boxes[:, :1])], 1)
+        return Candidates(boxes, jnp.pad(scores, ((0, 0), (0, 1)), constant_values=-1), classes, {})
 
 
 DETECTOR = ColourDetector()
+apply, _, _ = functional(ColourNetwork())
 
 
 def draw(height, width, blue=None, green=None):

@@ -1,7 +1,9 @@
 """Fixtures that all tests share, and the strictness they run under."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import jax
@@ -9,6 +11,26 @@ import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_configure(config):
+    """One cache of compiled programs for all tests of a session, in this process and in those that tests start."""
+    options = {"jax_persistent_cache_min_compile_time_secs": 0.2, "jax_persistent_cache_min_entry_size_bytes": -1}
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # the first process; its workers inherit the folder
+        folder = tempfile.mkdtemp(prefix="cornerjax-tests-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    for name, value in options.items():
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """A worker that goes through many files would keep every program that they have compiled."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from cornerjax.drawing import class_colour, draw_attention, draw_boxes, draw_corners, draw_crops, draw_tags, sheet
+from cornerjax.drawing import (
+    class_colour,
+    draw_boxes,
+    draw_crops,
+    draw_groups,
+    draw_heat,
+    draw_keypoints,
+    draw_layers,
+    sheet,
+)
 
 NONE = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
 
@@ -64,13 +73,24 @@ def test_a_picture_may_keep_the_size_of_the_image():
     assert (image == 7).all()
 
 
-def test_attention_is_a_colour_a_map_over_a_darker_image():
-    image, maps = np.full((20, 30, 3), 100, np.uint8), np.zeros((3, 20, 30), np.float32)
-    maps[2, 4:8, 5:9] = 1
-    picture = draw_attention(image, maps)
+def test_every_layer_has_a_colour_over_a_darker_image():
+    image, maps = np.full((20, 30, 3), 100, np.uint8), np.zeros((4, 20, 30), np.float32)
+    maps[2, 4:8, 5:9] = maps[3, 12:16, 5:9] = 1
+    picture = draw_layers(image, maps)
     assert (picture[0, 0] == 50).all()
-    assert picture[5, 6].argmax() == 2
-    assert (picture[5, 6] >= 50).all()
+    assert tuple(picture[5, 6]) == (5, 5, 234)  # nine tenths red
+    assert tuple(picture[13, 6]) == (234, 149, 5)  # the first colour again
+    assert (image == 100).all()
+
+
+def test_heat_is_stretched_over_the_image_in_squares():
+    image, heat = np.full((40, 60, 3), 200, np.uint8), np.array([[0, 0.5], [1, 0]], np.float32)
+    picture = draw_heat(image, [heat], [(0, 0, 200)])
+    assert (picture[:20, :30] == 100).all()
+    assert (picture[:20, 30:] == (55, 55, 145)).all()
+    assert (picture[20:, :30] == (10, 10, 190)).all()
+    assert (draw_heat(image, [], []) == 100).all()
+    assert (image == 200).all()
 
 
 def test_crops_are_seen_on_any_ground_and_may_reach_beyond_the_image():
@@ -81,29 +101,48 @@ def test_crops_are_seen_on_any_ground_and_may_reach_beyond_the_image():
         assert (picture[120, 60:140] == level).all()
 
 
-@pytest.mark.parametrize("bottom_right", [False, True])
-def test_a_corners_strokes_lie_along_its_box(bottom_right):
+CORNER, CROSS = ((1, 0), (0, 1)), ((1, 0), (-1, 0), (0, 1), (0, -1))
+
+
+@pytest.mark.parametrize("strokes", [CORNER, tuple((-x, -y) for x, y in CORNER), CROSS])
+def test_a_keypoint_has_its_strokes_as_long_as_it_is_sure(strokes):
     image = np.zeros((200, 300, 3), np.uint8)
-    options = {"bottom_right": bottom_right}
-    point, sign = np.array([[150, 100]], np.float32), -1 if bottom_right else 1
-    picture = draw_corners(image, point, np.array([0.9], np.float32), np.array([2]), **options)
-    colour = class_colour(2)
-    assert tuple(picture[100, 150 + sign * 12]) == tuple(picture[100 + sign * 12, 150]) == colour
-    assert not (picture[100, 150 - sign * 12] == colour).all()
-    faint = draw_corners(image, point, np.array([0.1], np.float32), np.array([2]), **options)
-    assert (faint == colour).all(-1).sum() < (picture == colour).all(-1).sum()
+    points = np.array([[150, 100]], np.float32)
+
+    def drawn(score):
+        return draw_keypoints(image, points, np.array([score], np.float32), np.array([2]), strokes)
+
+    picture, colour = drawn(0.9), class_colour(2)
+    for x, y in CROSS:
+        assert (tuple(picture[100 + 12 * y, 150 + 12 * x]) == colour) == ((x, y) in strokes)
+    assert (drawn(0.1) == colour).all(-1).sum() < (picture == colour).all(-1).sum()
+    assert not image.any()
 
 
-def test_similar_tags_have_similar_colours_and_pairs_a_line():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_score_of_a_corner_stands_outside_of_its_box(sign):
+    picture = draw_keypoints(
+        np.full((200, 300, 3), 255, np.uint8),
+        np.array([[150, 100]], np.float32),
+        np.array([0.9], np.float32),
+        np.array([2]),
+        [(sign * x, sign * y) for x, y in CORNER],
+    )
+    columns = np.nonzero((picture == 40).all(-1).any(0))[0]  # of the plate that the text stands on
+    assert len(columns) > 10
+    assert (columns < 150).all() if sign == 1 else (columns > 150).all()
+
+
+def test_similar_values_have_similar_colours_and_groups_lines():
     image = np.zeros((300, 300, 3), np.uint8)
-    first = np.array([[20, 20], [20, 200]], np.float32), np.array([-1.0, 2.0], np.float32)
-    second = np.array([[220, 90], [220, 280]], np.float32), np.array([-0.9, 2.1], np.float32)
-    picture = draw_tags(image, first, second, [(0, 0)]).astype(int)
-    dots = [[picture[y, x] for x, y in points.astype(int)] for points in (first[0], second[0])]
-    for i in range(2):
-        assert np.abs(dots[0][i] - dots[1][i]).max() < 60
-        assert np.abs(dots[0][i] - dots[1][1 - i]).max() > 100
-    assert picture[37, 70].any()  # on the line of the pair
+    points = np.array([[20, 20], [20, 200], [220, 90], [220, 280]], np.float32)
+    values = np.array([-1.0, 2.0, -0.9, 2.1], np.float32)
+    picture = draw_groups(image, points, values, [(0, 2)]).astype(int)
+    first, second, like_first, like_second = (picture[y, x] for x, y in points.astype(int))
+    for one, alike, other in ((first, like_first, like_second), (second, like_second, like_first)):
+        assert np.abs(one - alike).max() < 60
+        assert np.abs(one - other).max() > 100
+    assert picture[37, 70].any()  # on the line of the group
     assert not picture[220, 70].any()  # the other two are none
-    none = np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
-    assert not draw_tags(image, none, none, []).any()
+    assert draw_groups(image, points, values, [(1, 0, 3)])[110, 20].any()  # from the first of a group to all others
+    assert not draw_groups(image, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), []).any()

@@ -24,7 +24,7 @@ from cornerjax.config import Config, Data, Loss, Model, Optim, Test, from_json, 
 from cornerjax.data.order import image_index
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.hosts import Hosts, in_cluster, joined
 
 ROOT = Path(__file__).parents[1]
@@ -176,10 +176,10 @@ def test_one_process_joins_nobody():
 
 WAITING = """
 import sys, time, tyro
-from cornerjax import cli, hosts
-from cornerjax.errors import InputError
+from cornerjax import errors, hosts
+from cornerjax.commands.cli import run
 
-if sys.argv[1] not in ("error", "leave"):  # a busy machine may be silent for as long, which here is what is tested
+if sys.argv[1] in ("hang", "collective", "done"):  # elsewhere a busy machine may be silent for as long
     hosts.HEARTBEAT_S = 4
 
 def main():
@@ -188,9 +188,9 @@ def main():
         from cornerjax.devices import barrier, gather
         assert gather(options.index) == [0, 1]
         print("joined", flush=True)
-        if sys.argv[1] == "error":
+        if sys.argv[1] in ("InputError", "RunError"):
             if options.index:
-                raise InputError("an image that only this process reads is broken")
+                raise getattr(errors, sys.argv[1])("an image that only this process reads is broken")
             barrier("never")
         if sys.argv[1] == "hang" or (sys.argv[1] == "done" and options.index == 0):
             time.sleep(200)
@@ -198,7 +198,7 @@ def main():
             gather(0)
     print("left")
 
-cli.run(main)
+run(main)
 """
 
 
@@ -214,9 +214,10 @@ def test_when_one_process_is_killed_the_other_ends_with_a_sentence(tmp_path, wai
     assert (code != 0, said.splitlines()[-1]) == (True, hosts.STOPPED)
 
 
-def test_an_error_in_one_process_ends_the_other_and_is_said_by_its_own(tmp_path):
-    (other, other_said), (code, said) = finish(start(["-c", WAITING, "error"], tmp_path))
-    assert (code, other != 0) == (2, True)
+@pytest.mark.parametrize("error", [InputError, RunError])
+def test_an_error_in_one_process_ends_the_other_and_is_said_by_its_own(error, tmp_path):
+    (other, other_said), (code, said) = finish(start(["-c", WAITING, error.__name__], tmp_path))
+    assert (code, other != 0) == (error.exit_code, True)
     assert said.splitlines()[-1] == "error: an image that only this process reads is broken"
     assert other_said.splitlines()[-1] == hosts.STOPPED
 

@@ -5,11 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.losses import corner_loss, count_corners, focal, offset, pull_push, saccade_loss
+from cornerjax.detectors import DETECTORS
+from cornerjax.detectors.cornernet import CornerConfig, CornerLegacy, CornerLoss
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig, SaccadeLegacy, SaccadeLoss
+from cornerjax.detectors.tags import pull_push
+from cornerjax.losses import count_peaks, focal, offset
 
 CASES = ["normal", "one_object", "no_object", "one_image_empty", "full", "batch3"]
 MAPS = {f"{side}_{name}": f"{side}_{name}s" for side in ("tl", "br") for name in ("heat", "tag", "off")}
 CLOSE = {"rtol": 1e-5, "atol": 1e-7}  # of gradients; losses 1e-5 relative
+
+
+def corner_loss(outputs, targets, *, group=1.0, push_itself=False):
+    config = CornerConfig(loss=CornerLoss(group=group), legacy=CornerLegacy(push_itself=push_itself))
+    return DETECTORS["cornernet"].loss(outputs, targets, config)
+
+
+def saccade_loss(outputs, targets, *, group=1.0, attention_weight=1.0, **legacy):
+    loss = SaccadeLoss(group=group, attention=attention_weight)
+    return DETECTORS["cornernet_saccade"].loss(
+        outputs, targets, SaccadeConfig(loss=loss, legacy=SaccadeLegacy(**legacy))
+    )
+
+
 loss = jax.jit(functools.partial(corner_loss, group=2.0, push_itself=True))
 slope = jax.jit(
     jax.grad(lambda outputs, targets, push_itself: corner_loss(outputs, targets, push_itself=push_itself)["total"]),
@@ -192,7 +210,7 @@ def test_ignored_corners_count_in_the_divisor_only_if_asked_to():
     kept = focal(logits[:, :, ::3], heat[:, :, ::3])
     np.testing.assert_allclose(focal(logits, heat, weight=weight), kept, rtol=1e-6)
     np.testing.assert_allclose(
-        focal(logits, heat, weight=weight, corners=count_corners(heat, weight, count_ignored=True)), kept / 2, rtol=1e-6
+        focal(logits, heat, weight=weight, peaks=count_peaks(heat, weight, count_ignored=True)), kept / 2, rtol=1e-6
     )
     slope = jax.grad(lambda x: focal(x, heat, weight=weight))(logits)
     np.testing.assert_array_equal(slope.ravel()[1:3], 0)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from cornerjax import targets
-from cornerjax.data.crop import clip_objects, random_crop, stretch
+from cornerjax.data.crop import random_crop, stretch
+from cornerjax.data.geometry import clipped, moved
+from cornerjax.detectors.tags import CORNERS
+from cornerjax.keypoints import Keypoint
+
+encode = partial(targets.encode_keypoints, keypoints=CORNERS)
+render = partial(targets.render_keypoints, keypoints=CORNERS)
 
 
 @pytest.mark.parametrize(("kind", "repository"), [("exact", "lite"), ("legacy", "extremenet")])
@@ -43,7 +49,7 @@ def test_draw_gaussians(golden, xp):
 
 def assert_same_targets(encoded, recorded, i, map_size):
     np.testing.assert_array_equal(encoded["valid"], recorded["tag_mask"][i])
-    heats = targets.render_corners(encoded, num_classes=80, map_size=map_size, xp=np)
+    heats = render(encoded, num_classes=80, map_size=map_size, xp=np)
     for corner in ("tl", "br"):
         flat = encoded[f"{corner}_cells"][:, 1] * map_size[1] + encoded[f"{corner}_cells"][:, 0]
         np.testing.assert_array_equal(flat, recorded[f"{corner}_ind"][i])
@@ -60,12 +66,13 @@ def test_targets_match_the_original(golden, name):
     crop_px, map_size = (511, 511), tuple(recorded["cfg_output_size"].tolist())
     for i in range(2):
         image, objects = recorded[f"image{i}"], recorded[f"boxes{i}"]
-        image, boxes = stretch(image, objects[:, :4], crop_px)
+        image, affine = stretch(image, crop_px)
         step = -(-511 // recorded["xs_uint8"].shape[-1])  # the record keeps every step-th pixel
         difference = image[::step, ::step].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][i]
         assert abs(difference).max() <= 1
-        objects = clip_objects({"boxes": boxes, "classes": objects[:, 4].astype(np.int32) - 1}, crop_px)
-        encoded = targets.encode_corners(objects, map_size=map_size, crop_px=crop_px, max_objects=128, iou=0.3)
+        objects = moved({"boxes": objects[:, :4], "classes": objects[:, 4].astype(np.int32) - 1}, affine)
+        objects = clipped(objects, crop_px, to_last_pixel=True)
+        encoded = encode(objects, map_size=map_size, crop_px=crop_px, max_objects=128, iou=0.3)
         assert_same_targets(encoded, recorded, i, map_size)
 
 
@@ -76,12 +83,13 @@ def test_targets_match_the_first_repository_which_pads_to_a_square(golden, i):
     image = recorded["image1"] if i else np.zeros((240, 320, 3), np.uint8)  # the first one's pixels are not kept
     height, width = image.shape[:2]
     square, centre = (max(height, width),) * 2, (width // 2, height // 2)
-    image, boxes = random_crop(image, objects[:, :4], scale=1.0, centre=centre, crop_px=square)
-    image, boxes = stretch(image, boxes, crop_px)
+    image, cut = random_crop(image, scale=1.0, centre=centre, crop_px=square, lost_odd_side=True)
+    image, stretched = stretch(image, crop_px)
     if i:
         assert abs(image[::4, ::4].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][0]).max() <= 1
-    objects = clip_objects({"boxes": boxes, "classes": objects[:, 4].astype(np.int32) - 1}, crop_px)
-    encoded = targets.encode_corners(objects, map_size=map_size, crop_px=crop_px, max_objects=128, iou=0.3)
+    objects = {"boxes": objects[:, :4], "classes": objects[:, 4].astype(np.int32) - 1}
+    objects = clipped(moved(moved(objects, cut), stretched), crop_px, to_last_pixel=True)
+    encoded = encode(objects, map_size=map_size, crop_px=crop_px, max_objects=128, iou=0.3)
     assert_same_targets(encoded, recorded, i, map_size)
 
 
@@ -93,11 +101,9 @@ def crowded(n: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["exact", "legacy"])
 def test_host_and_device_draw_the_same(kind):
-    encoded = targets.encode_corners(
-        crowded(9), map_size=(32, 32), crop_px=(127, 127), max_objects=12, iou=0.3, kind=kind
-    )
-    render = partial(targets.render_corners, num_classes=3, map_size=(32, 32))
-    host, device = render(encoded, xp=np), jax.jit(partial(render, xp=jnp))(encoded)
+    encoded = encode(crowded(9), map_size=(32, 32), crop_px=(127, 127), max_objects=12, iou=0.3, kind=kind)
+    draw = partial(render, num_classes=3, map_size=(32, 32))
+    host, device = draw(encoded, xp=np), jax.jit(partial(draw, xp=jnp))(encoded)
     for name in ("tl_heat", "br_heat"):
         np.testing.assert_allclose(host[name], device[name], atol=1e-6)
         np.testing.assert_array_equal(host[name] == 1, device[name] == 1)
@@ -105,13 +111,34 @@ def test_host_and_device_draw_the_same(kind):
 
 
 def test_more_objects_than_there_is_room_for_are_left_out():
-    few = targets.encode_corners(crowded(3), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3)
-    many = targets.encode_corners(crowded(9), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3)
+    few = encode(crowded(3), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3)
+    many = encode(crowded(9), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3)
     assert many["valid"].tolist() == [True] * 3
     np.testing.assert_array_equal(many["classes"], few["classes"])
 
 
 def test_no_objects():
-    encoded = targets.encode_corners(crowded(0), map_size=(32, 32), crop_px=(127, 127), max_objects=2, iou=0.3)
+    encoded = encode(crowded(0), map_size=(32, 32), crop_px=(127, 127), max_objects=2, iou=0.3)
     assert not encoded["valid"].any()
-    assert not targets.render_corners(encoded, num_classes=3, map_size=(32, 32), xp=np)["tl_heat"].any()
+    assert not render(encoded, num_classes=3, map_size=(32, 32), xp=np)["tl_heat"].any()
+
+
+def test_a_keypoint_of_other_points_without_offsets_and_with_a_wider_gaussian():
+    tips = Keypoint("tip", "tip", lambda objects: objects["tip_points"][:, 0], offset=False, sigma=1 / 3)
+    objects = crowded(2) | {"tip_points": np.array([[[0, 0]], [[127, 126.9]]], np.float32)}
+    sizes = {"map_size": (32, 32), "crop_px": (127, 127)}
+    encoded = targets.encode_keypoints(objects, (*CORNERS, tips), max_objects=3, iou=0.3, **sizes)
+    assert encoded["tip_cells"].tolist() == [[0, 0], [31, 31], [0, 0]]  # a point may lie where the crop ends
+    assert "tip_off" not in encoded
+    heats = targets.render_keypoints(encoded, (tips,), num_classes=3, map_size=(32, 32), xp=np)
+    assert set(heats) == {"tip_heat"}
+    radius, side = encoded["radii"][0], 2 * encoded["radii"][0] + 1
+    assert radius >= 1
+    np.testing.assert_allclose(heats["tip_heat"][0, 1, 0], np.exp(-1 / (2 * (side / 3) ** 2)), rtol=1e-6)
+
+
+def test_a_point_where_the_crop_ends_is_in_the_last_cell():
+    objects = {"boxes": np.array([[100, 100, 127, 127]], np.float32), "classes": np.zeros(1, np.int32)}
+    encoded = encode(objects, map_size=(32, 32), crop_px=(127, 127), max_objects=1, iou=0.3)
+    assert encoded["br_cells"].tolist() == [[31, 31]]
+    np.testing.assert_allclose(encoded["br_off"], [[1, 1]], atol=1e-5)

@@ -1,1 +1,1 @@
-"""Looks at a COCO-format set before anyone trains on it: `python -m cornerjax.check`."""
+"""Checks a data set before anyone trains on it: `cornerjax check`."""

@@ -1,16 +1,13 @@
-"""The JSON file of a split, read to its end whatever is wrong in it: `data/coco.py` stops at the first mistake."""
+"""The JSON file of a split, read to its end however much is wrong with it; `data/coco.py` stops at the first error."""
 
 import dataclasses
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cornerjax.check.findings import Findings
 from cornerjax.config import Data
 from cornerjax.data import coco
-from cornerjax.data.coco import Place
+from cornerjax.data.coco import ImageEntry, Json, ObjectEntry, Place
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
 
@@ -19,14 +16,14 @@ BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split, without what training cannot use.
+    """One split, without the entries that training cannot use.
 
     Attributes:
         name: as given.
         file: its JSON.
-        folder: of its images, or of its JSON where they are no files.
+        folder: of its images, or of its JSON if they are not files of their own.
         records: of its images, with the boxes that training would see.
-        categories: id -> name, in the order of the ids.
+        categories: id -> name, in the order of the ids; classes count in this order.
         crowd: number of its crowd boxes.
     """
 
@@ -38,10 +35,10 @@ class Split:
     crowd: int
 
     def label(self, record: Record) -> str:
-        """How findings name an image."""
+        """What findings call an image."""
         inside = record.path.is_relative_to(self.folder)  # a file_name may be a whole path
         file = record.path.relative_to(self.folder) if inside else record.path
-        return _label(self.name, {"file_name": file, "id": record.image_id})
+        return _label(self.name, file, record.image_id)
 
 
 def read_split(data: Data, split: str, findings: Findings) -> Split:
@@ -50,7 +47,7 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     Args:
         data: root, images and crowd are used.
         split: as for `data.source.open_source`.
-    Raises: InputError: there is nothing to look at: no folder, no JSON with COCO's three lists, none of the images.
+    Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
     file, content, place = _open(data.root, split)
     name = Path(split).stem.removeprefix("instances_")
@@ -61,26 +58,18 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     folder = file.parent if place else _folder(Path(data.root), split, data.images, file, images)
     reader = _Objects(name, images, categories, findings, crowd=data.crowd)
     reader.read(content["annotations"])
-    order = {category_id: i for i, category_id in enumerate(categories)}
-    records = []
-    for image_id, image in images.items():
-        objects = reader.objects[image_id]
-        boxes = np.array([box for box, _ in objects], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        classes = np.array([order[category_id] for _, category_id in objects], np.int32)
-        path, stored = place(image) if place else (folder / image["file_name"], None)
-        records.append(Record(image_id, path, image["height"], image["width"], boxes, classes, stored))
+    records = coco.make_records(images.values(), reader.objects, categories, place or coco.in_folder(folder))
     return Split(name, file, folder, records, categories, reader.crowds)
 
 
-def _open(root: str, split: str) -> tuple[Path, dict[str, Any], Place | None]:
+def _open(root: str, split: str) -> tuple[Path, Json, Place | None]:
     """The JSON of a split, its content, and where the images lie, if not in a folder."""
     if root.startswith("tfds:"):
         from cornerjax.data.tfds import find_split  # not before it is needed: it imports tensorflow_datasets
 
         return find_split(root.removeprefix("tfds:"), split)
     if not Path(root).is_dir():
-        raise InputError(f"{root!r} is no folder; expected one in COCO format")
+        raise InputError(f"{root!r} is not a folder; expected one in COCO format")
     try:
         file = coco.annotation_file(Path(root), split)
     except InputError as e:
@@ -88,11 +77,11 @@ def _open(root: str, split: str) -> tuple[Path, dict[str, Any], Place | None]:
     return file, coco.read_annotations(file), None
 
 
-def _label(split: str, image: dict[str, Any]) -> str:
-    return f"{split}/{image['file_name']} (id {image['id']})"
+def _label(split: str, file: Path | str, image_id: int) -> str:
+    return f"{split}/{file} (id {image_id})"
 
 
-def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, str]:
+def _categories(entries: list[Json], split: str, findings: Findings) -> dict[int, str]:
     categories: dict[int, str] = {}
     nameless, repeated = [], []
     for entry in entries:
@@ -104,10 +93,10 @@ def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -
             categories[entry["id"]] = entry["name"]
     names = list(categories.values())
     namesakes = [f"{split}: {name} (id {i})" for i, name in categories.items() if names.count(name) > 1]
-    findings.add("error", "category", "without an integer id and a name", nameless)
-    findings.add("error", "category", "with an id that another has", repeated)
-    findings.add("error", 'list "categories"', "without a category", [] if entries else [split])
-    findings.add("warning", "category", "with a name that another has", namesakes)
+    findings.add("error", "category", "lacking an integer id or a name", nameless)
+    findings.add("error", "category", "with the same id as another", repeated)
+    findings.add("error", 'list "categories"', "without an entry", [] if entries else [split])
+    findings.add("warning", "category", "with the same name as another", namesakes)
     ids = sorted(categories)
     if ids and ids != list(range(1, len(ids) + 1)):
         findings.add(
@@ -120,61 +109,62 @@ def _categories(entries: list[dict[str, Any]], split: str, findings: Findings) -
     return dict(sorted(categories.items()))
 
 
-def _images(entries: list[dict[str, Any]], split: str, findings: Findings) -> dict[int, dict[str, Any]]:
-    """Id -> entry, in the order of the ids; of two with one id the first."""
-    images: dict[int, dict[str, Any]] = {}
+def _images(entries: list[Json], split: str, findings: Findings) -> dict[int, ImageEntry]:
+    """Id -> image, in the order of the ids; of two with one id the first."""
+    images: dict[int, ImageEntry] = {}
     nameless, sizeless, repeated, files = [], [], [], defaultdict(list)
     for entry in entries:
         if type(entry.get("id")) is not int or not isinstance(entry.get("file_name"), str):
             nameless.append(f"{split}: {_short(entry)}")
             continue
-        files[Path(entry["file_name"])].append(entry["id"])
-        sizes = [entry.get("width"), entry.get("height")]
+        image_id, name, sizes = entry["id"], entry["file_name"], [entry.get("height"), entry.get("width")]
+        files[Path(name)].append(image_id)
         if not all(type(size) is int and 0 < size < coco.TOO_FAR for size in sizes):
-            sizeless.append(f"{_label(split, entry)}: {sizes[0]}x{sizes[1]}")
-        elif entry["id"] in images:
-            repeated.append(f"{_label(split, entry)} and {images[entry['id']]['file_name']}")
+            sizeless.append(f"{_label(split, name, image_id)}: {sizes[1]}x{sizes[0]}")
+        elif image_id in images:
+            repeated.append(f"{_label(split, name, image_id)} and {images[image_id].file_name}")
         else:
-            images[entry["id"]] = entry
+            images[image_id] = ImageEntry(image_id, name, entry["height"], entry["width"])
     twice = [f"{split}/{file} (ids {', '.join(map(str, ids))})" for file, ids in files.items() if len(ids) > 1]
-    findings.add("error", "image entry", "without an integer id and a file_name", nameless)
-    findings.add("error", "image", "without a height and width that are positive integers", sizeless)
-    findings.add("error", "image", "with an id that another has", repeated)
-    findings.add("warning", "image file", "listed more than once: boxes of one entry are background in another", twice)
+    findings.add("error", "image entry", "lacking an integer id or a file_name", nameless)
+    findings.add("error", "image", "whose height and width are not positive integers", sizeless)
+    findings.add("error", "image", "with the same id as another", repeated)
+    listed = "listed more than once: the boxes of one entry are background in the others"
+    findings.add("warning", "image file", listed, twice)
     return dict(sorted(images.items()))
 
 
-def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, dict[str, Any]]) -> Path:
-    """The folder of the images, by the first that is there."""
+def _folder(root: Path, split: str, images: str, file: Path, entries: dict[int, ImageEntry]) -> Path:
+    """The folder of the images: where the first one is found that is not missing."""
     first_error: InputError | None = None
     for image in entries.values():
         try:
-            return coco.image_folder(root, split, images, file, image["file_name"])
+            return coco.image_folder(root, split, images, file, image.file_name)
         except InputError as e:
             first_error = first_error or e
     assert first_error is not None
-    raise InputError(f"none of the {len(entries)} images is there: {first_error}")
+    raise InputError(f"none of the {len(entries)} images can be found: {first_error}")
 
 
 class _Objects:
-    """The annotations of a split, each put with its image or noted as a mistake."""
+    """The annotations of a split, each assigned to its image or noted as wrong."""
 
     def __init__(
         self,
         split: str,
-        images: dict[int, dict[str, Any]],
+        images: dict[int, ImageEntry],
         categories: dict[int, str],
         findings: Findings,
         *,
         crowd: bool,
     ):
-        self.objects: dict[int, list[tuple[list[float], int]]] = defaultdict(list)
+        self.objects: dict[int, list[ObjectEntry]] = defaultdict(list)
         self.crowds = 0
         self._split, self._images, self._categories, self._crowd = split, images, categories, crowd
         self._findings = findings
         self._noted: dict[str, list[str]] = defaultdict(list)
 
-    def read(self, entries: list[dict[str, Any]]) -> None:
+    def read(self, entries: list[Json]) -> None:
         ids, boxes = set(), set()
         for entry in coco.in_order(entries):
             if (annotation_id := str(entry.get("id"))) in ids and "id" in entry:
@@ -185,13 +175,13 @@ class _Objects:
             image_id, box, category_id = entry["image_id"], entry["bbox"], entry["category_id"]
             if (key := (image_id, category_id, *box)) in boxes:
                 self._note("twice", entry, f"{self._categories[category_id]} {box}")
-                # Training takes it twice, and so does what follows.
+                # Training uses both, and so does all that is counted here.
             boxes.add(key)
-            self.objects[image_id].append(([float(v) for v in box], category_id))
-        self._tell(len(entries))
+            self.objects[image_id].append(ObjectEntry([float(v) for v in box], category_id))
+        self._add_findings(len(entries))
 
-    def _is_sound(self, entry: dict[str, Any]) -> bool:
-        """Whether training would take it as an object."""
+    def _is_sound(self, entry: Json) -> bool:
+        """Whether training would use it as an object."""
         image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
         if type(image_id) is not int or image_id not in self._images:
             return self._note("unknown image", entry, f"image id {image_id!r}")
@@ -206,47 +196,38 @@ class _Objects:
                 return False
         if box[2] == 0 or box[3] == 0:
             return self._note("flat", entry, f"bbox {box}")
-        height, width = self._images[image_id]["height"], self._images[image_id]["width"]
-        if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+        height, width = self._images[image_id].height, self._images[image_id].width
+        if coco.is_outside(box, height, width):
             return self._note("outside", entry, f"bbox {box} in {width}x{height}")
         if min(box[:2]) < -BEYOND_PX or box[0] + box[2] > width + BEYOND_PX or box[1] + box[3] > height + BEYOND_PX:
             self._note("beyond", entry, f"bbox {box} in {width}x{height}")
         return True
 
-    def _note(self, what: str, entry: dict[str, Any], value: str) -> bool:
+    def _note(self, what: str, entry: Json, value: str) -> bool:
         image_id = entry.get("image_id")
         image = self._images.get(image_id) if type(image_id) is int else None
-        where = _label(self._split, image) if image else self._split
+        where = _label(self._split, image.file_name, image.image_id) if image else self._split
         self._noted[what].append(f"{where}, annotation {entry.get('id')}" + (f": {value}" if value else ""))
         return False
 
-    def _tell(self, total: int) -> None:
+    def _add_findings(self, total: int) -> None:
         noted, add = self._noted, self._findings.add
-        add("error", "annotation", "of an image that the file does not have", noted["unknown image"])
-        add("error", "annotation", "of a category that the file does not have", noted["unknown category"])
-        add(
-            "error",
-            "box",
-            "whose bbox is not four finite numbers x, y, width, height, no size negative",
-            noted["no box"],
-        )
-        add("error", "box", "wholly outside its image", noted["outside"])
-        hint = "; is bbox x, y, width, height, and not x1, y1, x2, y2?" if 2 * len(noted["beyond"]) > total else ""
+        add("error", "annotation", "of an image that the file does not list", noted["unknown image"])
+        add("error", "annotation", "of a category that the file does not list", noted["unknown category"])
+        add("error", "box", "whose bbox is not x, y, width, height: finite numbers, no size negative", noted["no box"])
+        add("error", "box", "entirely outside its image", noted["outside"])
+        mostly = 2 * len(noted["beyond"]) > total
+        hint = "; is bbox really x, y, width, height, and not x1, y1, x2, y2?" if mostly else ""
         add("warning", "box", f"partly outside its image, clipped in training{hint}", noted["beyond"])
         add("warning", "box", "of width or height 0, left out of training", noted["flat"])
-        add("warning", "box", "with the class and place of another in the image", noted["twice"])
-        add("warning", "annotation", "with an id that another has", noted["id taken"])
-        largest = [max(box) for boxes in self.objects.values() for box, _ in boxes]
+        add("warning", "box", "with the same class and position as another in its image", noted["twice"])
+        add("warning", "annotation", "with the same id as another", noted["id taken"])
+        largest = [max(entry.bbox) for of_image in self.objects.values() for entry in of_image]
         if largest and max(largest) <= 1:
-            add(
-                "error",
-                "box",
-                "of at most 1 px, all of this split; bbox is in pixels, not in parts of the image",
-                [self._split],
-                count=len(largest),
-            )
+            text = "of at most 1 px, as all in the split; bbox must be in pixels, not in fractions of the image's size"
+            add("error", "box", text, [self._split], count=len(largest))
 
 
-def _short(entry: dict[str, Any]) -> str:
+def _short(entry: Json) -> str:
     text = str(entry)
     return text if len(text) <= 60 else f"{text[:57]}..."

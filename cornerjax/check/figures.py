@@ -1,8 +1,8 @@
-"""Figures of a split: how many, of which class, how large."""
+"""Figures of a split: how many boxes, of which classes, of which sizes."""
 
+import dataclasses
 from collections import Counter
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -14,57 +14,84 @@ EDGES_PX = (0, 8, 16, 32, 64, 128, 256, 512)  # of the histogram of longer sides
 MEDIUM_PX, LARGE_PX = 32, 96  # sides of squares of the areas at which COCO's medium and large begin
 
 
-def figures_of(split: Split) -> dict[str, Any]:
-    """Counts of a split, as they stand in report.json."""
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures of a split, as they stand in report.json.
+
+    Attributes:
+        file: its JSON.
+        crowd: number of its crowd boxes.
+        objects_mean, objects_most: in an image.
+        classes: number of boxes of each.
+        longer_side_px: number of boxes from each of EDGES_PX up to the next.
+        small, medium, large: number of boxes of COCO's sizes.
+    """
+
+    file: str
+    images: int
+    images_without_boxes: int
+    boxes: int
+    crowd: int
+    objects_mean: float
+    objects_most: int
+    classes: dict[str, int]
+    longer_side_px: dict[str, int]
+    small: int
+    medium: int
+    large: int
+
+
+def figures_of(split: Split) -> Figures:
+    """Count what is in a split."""
     counts = [len(record.classes) for record in split.records]
     boxes = np.concatenate([record.boxes for record in split.records])
-    classes = Counter(np.concatenate([record.classes for record in split.records]).tolist())
+    of_class = _boxes_by_name(split)
     sides = boxes[:, 2:] - boxes[:, :2]
     longer, area = sides.max(1, initial=0), sides.prod(1)
     histogram = np.histogram(longer, [*EDGES_PX, np.inf])[0]
-    return {
-        "file": str(split.file),
-        "images": len(counts),
-        "images_without_boxes": counts.count(0),
-        "boxes": len(boxes),
-        "crowd": split.crowd,
-        "objects_mean": float(np.mean(counts)),
-        "objects_most": max(counts),
-        "classes": {name: classes[i] for i, name in enumerate(split.categories.values())},
-        "longer_side_px": {str(edge): int(n) for edge, n in zip(EDGES_PX, histogram, strict=True)},
-        "small": int((area < MEDIUM_PX**2).sum()),
-        "medium": int(((area >= MEDIUM_PX**2) & (area < LARGE_PX**2)).sum()),
-        "large": int((area >= LARGE_PX**2).sum()),
-    }
+    return Figures(
+        file=str(split.file),
+        images=len(counts),
+        images_without_boxes=counts.count(0),
+        boxes=len(boxes),
+        crowd=split.crowd,
+        objects_mean=float(np.mean(counts)),
+        objects_most=max(counts),
+        classes={name: of_class[name] for name in split.categories.values()},
+        longer_side_px={str(edge): int(n) for edge, n in zip(EDGES_PX, histogram, strict=True)},
+        small=int((area < MEDIUM_PX**2).sum()),
+        medium=int(((area >= MEDIUM_PX**2) & (area < LARGE_PX**2)).sum()),
+        large=int((area >= LARGE_PX**2).sum()),
+    )
 
 
-def table(split: Split, figures: dict[str, Any], config: Config) -> str:
-    """The same for people."""
-    f, total = figures, max(figures["boxes"], 1)
-    used = sorted(((n, name) for name, n in f["classes"].items() if n), reverse=True)
+def table(split: Split, figures: Figures, config: Config) -> str:
+    """The figures as printed."""
+    f = figures
+    used = sorted(((n, name) for name, n in f.classes.items() if n), reverse=True)
     ends = [f"{a}-{b}" for a, b in pairwise(EDGES_PX)]
     columns = [*ends, f"{EDGES_PX[-1]}+"]
     width = max(len(column) for column in columns) + 2
-    crowd = "used as ordinary boxes" if config.data.crowd else "left out"
+    crowd = "treated as ordinary boxes" if config.data.crowd else "left out"
+    sizes = (("small", f.small), ("medium", f.medium), ("large", f.large))
     return "\n".join(
         [
             f"{split.name}: {split.file}, images in {split.folder}",
-            f"  {f['images']} images, {f['images_without_boxes']} of them without boxes; {f['boxes']} boxes; "
-            f"crowd boxes: {f['crowd']} ({crowd})",
-            f"  objects in an image: {f['objects_mean']:.1f} on average, {f['objects_most']} at most; "
+            f"  {f.images} images, {f.images_without_boxes} of them without boxes; {f.boxes} boxes; "
+            f"crowd boxes: {f.crowd} ({crowd})",
+            f"  objects in an image: {f.objects_mean:.1f} on average, {f.objects_most} at most; "
             f"data.max_objects is {config.data.max_objects}",
             f"  {len(used)} of {len(split.categories)} classes used: "
             + ", ".join(f"{name} {n}" for n, name in used[:12])
             + (f", and {len(used) - 12} more" if len(used) > 12 else ""),
             "  longer side, px  " + "".join(f"{column:>{width}}" for column in columns),
-            "  boxes            " + "".join(f"{n:>{width}}" for n in f["longer_side_px"].values()),
-            "  COCO's sizes: "
-            + ", ".join(f"{f[name]} {name} ({100 * f[name] / total:.0f} %)" for name in ("small", "medium", "large")),
+            "  boxes            " + "".join(f"{n:>{width}}" for n in f.longer_side_px.values()),
+            "  COCO's sizes: " + ", ".join(f"{n} {name} ({100 * n / max(f.boxes, 1):.0f} %)" for name, n in sizes),
         ]
     )
 
 
-def tell_counts(splits: list[Split], config: Config, findings: Findings) -> None:
+def note_counts(splits: list[Split], config: Config, findings: Findings) -> None:
     """Note what the counts mean for training on the first of the splits and evaluating on the others."""
     train, room = splits[0], config.data.max_objects
     over = [record for record in train.records if len(record.classes) > room]
@@ -79,16 +106,37 @@ def tell_counts(splits: list[Split], config: Config, findings: Findings) -> None
         if not any(len(record.classes) for record in split.records):
             findings.add("error" if split is train else "warning", "split", "without a box", [split.name])
         empty = [split.label(record) for record in split.records if not len(record.classes)]
-        left_out = "" if config.data.empty_images or split is not train else "; data.empty_images leaves them out"
+        left_out = "" if config.data.empty_images or split is not train else ", not trained on (data.empty_images)"
         findings.add("info", "image", f"without boxes{left_out}", empty)
-        crowd = "used as ordinary boxes" if config.data.crowd else "left out of training"
+        crowd = "treated as ordinary" if config.data.crowd else "left out of training"
         findings.add("info", "crowd box", crowd, [f"{split.name}: {split.crowd}"], count=split.crowd)
-        if list(split.categories.values()) != list(train.categories.values()):
-            findings.add("error", "split", f"with other categories than {train.name}", [split.name])
-    used = [{int(c) for record in split.records for c in record.classes} for split in splits]
-    names = list(train.categories.values())
-    never = [name for i, name in enumerate(names) if i not in set().union(*used)]
-    findings.add("warning", "category", "that no box has", never)
-    for split, classes in zip(splits[1:], used[1:], strict=True):
-        unlearnt = [names[i] for i in sorted(classes - used[0]) if i < len(names)]
+
+
+def compare_classes(splits: list[Split], findings: Findings) -> None:
+    """Note the classes that training on the first of the splits will not learn, or that the others will not test.
+
+    Classes are matched by name: their ids and their order may differ.
+    """
+    train, boxes = splits[0], [_boxes_by_name(split) for split in splits]
+    every = dict.fromkeys(name for split in splits for name in split.categories.values())
+    unused = [name for name in every if not any(of_split[name] for of_split in boxes)]
+    findings.add("warning", "category", "without a box", unused)
+    learnt = list(train.categories.values())
+    for split, of_split in zip(splits[1:], boxes[1:], strict=True):
+        names = list(split.categories.values())
+        if not set(names) & set(learnt):
+            findings.add("error", "split", f"that has no category in common with {train.name}", [split.name])
+            continue
+        if names != learnt and sorted(names) == sorted(learnt):
+            order = f"with the categories of {train.name} in another order, which is accepted: they are matched by name"
+            findings.add("info", "split", order, [split.name])
+        only_train, only_split = ([name for name in a if name not in b] for a, b in ((learnt, names), (names, learnt)))
+        findings.add("warning", "category", f"in {train.name}, but not in {split.name}", only_train)
+        findings.add("warning", "category", f"in {split.name}, but not in {train.name}", only_split)
+        unlearnt = [name for name in learnt if of_split[name] and not boxes[0][name]]
         findings.add("warning", "category", f"with boxes in {split.name}, but none in {train.name}", unlearnt)
+
+
+def _boxes_by_name(split: Split) -> Counter[str]:
+    names = list(split.categories.values())
+    return Counter(names[i] for record in split.records for i in record.classes.tolist())

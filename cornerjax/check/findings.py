@@ -1,4 +1,4 @@
-"""What is found in a data set: how bad it is, how often, and where."""
+"""What is found in a data set: how bad it is, how often it occurs, and where."""
 
 import dataclasses
 from collections import Counter
@@ -16,10 +16,10 @@ class Finding:
     """One kind of thing that was found.
 
     Attributes:
-        level: error: training would stop or learn what is not there; warning: it goes on, but loses or distorts
+        level: error: training would stop, or learn something wrong; warning: training works, but loses or distorts
             something; info: good to know.
-        count: how often.
-        text: what, in the number that goes with the count.
+        count: how often it occurs.
+        text: what it is, in the singular or plural as the count needs.
         examples: where: file, id, value.
     """
 
@@ -36,19 +36,19 @@ class Finding:
 
 
 class Findings:
-    """Collects findings; one kind of thing is one finding, in whichever split and however often it was found."""
+    """Collects findings; all occurrences of one kind, in whichever split, are one finding."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[Level, str, str], tuple[int, tuple[str, ...]]] = {}
 
     def add(self, level: Level, noun: str, text: str, examples: Sequence[str], *, count: int | None = None) -> None:
-        """Note what was found, if there is any.
+        """Note what was found, if anything.
 
         Args:
             noun: what is counted, in the singular.
-            text: the rest of the line; it fits one and many.
-            examples: one for each.
-            count: if it is not the number of examples.
+            text: the rest of the line; it must fit one and many.
+            examples: one for each occurrence.
+            count: number of occurrences if it is not that of the examples.
         """
         count = len(examples) if count is None else count
         if count:
@@ -68,7 +68,7 @@ class Findings:
         return any(level == "error" for level, *_ in self._found)
 
     def verdict(self) -> str:
-        """All of it in one line."""
+        """Everything in one line."""
         kinds = Counter(level for level, *_ in self._found)
         numbers = f"{_number(kinds['error'], 'error')}, {_number(kinds['warning'], 'warning')}"
         if kinds["error"]:

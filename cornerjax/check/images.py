@@ -1,80 +1,84 @@
-"""The image files of a split: which cannot be read, which are not what the JSON says, which are the same picture."""
+"""The image files of a split: which cannot be read, which differ from the JSON, which show the same picture."""
 
+import functools
 import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from cornerjax.check.annotations import Split
+from cornerjax.check.examples import Fit
 from cornerjax.check.findings import Findings
-from cornerjax.cli import progress
 from cornerjax.data.images import decode_image
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 THREADS = 4
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
-class Seen(NamedTuple):
-    """What is kept of an image file.
+class ImageFile(NamedTuple):
+    """What is known of an image file once it has been read.
 
     Attributes:
         problem: a key of PROBLEMS, or empty.
         size: height and width as decoded.
-        turned: by its EXIF data.
+        turned: whether it was turned or mirrored by its EXIF orientation.
         digest: of the pixels.
-        measured: what was measured on the image.
+        fit: of the training example made from it, if there is one.
     """
 
     problem: str = ""
     size: tuple[int, int] = (0, 0)
     turned: bool = False
     digest: bytes = b""
-    measured: Any = None
+    fit: Fit | None = None
 
 
 PROBLEMS = {
     "missing": "missing",
     "unreadable": "that cannot be opened",
     "empty": "of 0 bytes",
-    "truncated": "cut short (truncated)",
-    "no image": "that cannot be decoded: not an image, or damaged",
+    "truncated": "truncated",
+    "no image": "that cannot be decoded: damaged, or not an image",
 }
 
 
-def look_at(record: Record, measure: Callable[[UInt8[np.ndarray, "H W 3"]], Any] | None = None) -> Seen:
-    """Read an image as training does, and find out why if that fails.
+def inspect_image(
+    record: Record, measure: Callable[[Record, UInt8[np.ndarray, "H W 3"]], Fit | None] | None = None
+) -> ImageFile:
+    """Read an image as training does and, if that fails, find out why.
 
     Args:
-        measure: called with an image that could be read.
+        measure: what to do with an image that could be read.
     """
     try:
         content = record.stored.read() if record.stored else record.path.read_bytes()
     except FileNotFoundError:
-        return Seen("missing")
+        return ImageFile("missing")
     except (OSError, InputError):
-        return Seen("unreadable")
+        return ImageFile("unreadable")
     if not content:
-        return Seen("empty")
+        return ImageFile("empty")
     if is_truncated(content):
-        return Seen("truncated")
+        return ImageFile("truncated")
     try:
         image = decode_image(content, record.path, turned=record.turned)
     except InputError:
-        return Seen("no image")
+        return ImageFile("no image")
     digest = hashlib.blake2b(image.data, key=str(image.shape).encode(), digest_size=16).digest()
     height, width, _ = image.shape
     turned = record.turned and is_turned(content)
-    return Seen("", (height, width), turned, digest, measure(image) if measure else None)
+    return ImageFile("", (height, width), turned, digest, measure(record, image) if measure else None)
 
 
 def is_truncated(content: bytes) -> bool:
@@ -98,43 +102,42 @@ def is_turned(content: bytes) -> bool:
         return False
 
 
-def look_at_split(split: Split, measure: Callable[[Record, np.ndarray], Any] | None, findings: Findings) -> list[Seen]:
-    """Look at every image of a split, a few at a time, and note what is wrong with them."""
-
-    def look(record: Record) -> Seen:
-        return look_at(record, (lambda image: measure(record, image)) if measure else None)
-
-    total = len(split.records)
+def inspect_split(
+    split: Split, measure: Callable[[Record, np.ndarray], Fit | None] | None, findings: Findings
+) -> list[ImageFile]:
+    """Read every image of a split, a few at a time, and note what is wrong with them; arguments as of inspect_image."""
+    total, inspect = len(split.records), functools.partial(inspect_image, measure=measure)
     with ThreadPoolExecutor(THREADS) as pool:
-        seen = list(progress(pool.map(look, split.records), total=total, what=f"reading {split.name}"))
+        files = list(progress(pool.map(inspect, split.records), total=total, what=f"reading {split.name}"))
     problems, sizes, turned = defaultdict(list), [], []
-    for record, image in zip(split.records, seen, strict=True):
+    for record, file in zip(split.records, files, strict=True):
         label = split.label(record)
-        if image.problem:
-            problems[image.problem].append(label)
+        if file.problem:
+            problems[file.problem].append(label)
             continue
-        if image.size != (record.height, record.width):
-            why = ", turned by its EXIF data" if image.turned else ""
-            sizes.append(f"{label}: {image.size[1]}x{image.size[0]}{why}, the JSON says {record.width}x{record.height}")
-        elif image.turned:
+        if file.size != (record.height, record.width):
+            why = ", as turned by its EXIF orientation" if file.turned else ""
+            sizes.append(f"{label}: {file.size[1]}x{file.size[0]}{why}, the JSON says {record.width}x{record.height}")
+        elif file.turned:
             turned.append(label)
     for problem, text in PROBLEMS.items():
         findings.add("error", "image", text, problems[problem])
-    findings.add("error", "image", "of another size than the JSON says", sizes)
-    findings.add("warning", "image", "turned by its EXIF data: the boxes must be of the turned image", turned)
-    return seen
+    findings.add("error", "image", "whose size differs from the JSON's", sizes)
+    by_exif = "turned by its EXIF orientation: its boxes must be those of the turned image"
+    findings.add("warning", "image", by_exif, turned)
+    return files
 
 
-def compare_pictures(splits: list[Split], seen: list[list[Seen]], findings: Findings) -> None:
-    """Note the same picture under two names, and in two splits."""
+def compare_pictures(splits: list[Split], files: list[list[ImageFile]], findings: Findings) -> None:
+    """Note pictures that occur under two names or in two splits."""
     places: dict[bytes, dict[Path, tuple[str, str]]] = defaultdict(dict)
     leaks: dict[bytes, dict[str, str]] = defaultdict(dict)
-    for split, of_split in zip(splits, seen, strict=True):
-        for record, image in zip(split.records, of_split, strict=True):
-            if image.digest:
+    for split, of_split in zip(splits, files, strict=True):
+        for record, file in zip(split.records, of_split, strict=True):
+            if file.digest:
                 label = split.label(record)
-                places[image.digest].setdefault(record.path, (split.name, label))
-                leaks[image.digest].setdefault(split.name, label)
+                places[file.digest].setdefault(record.path, (split.name, label))
+                leaks[file.digest].setdefault(split.name, label)
     same = []
     for group in places.values():
         for split in splits:
@@ -143,13 +146,13 @@ def compare_pictures(splits: list[Split], seen: list[list[Seen]], findings: Find
                 same.append(" = ".join(labels))
     findings.add("warning", "picture", "under several names in one split", same)
     shared = [" = ".join(labels.values()) for labels in leaks.values() if len(labels) > 1]
-    findings.add("warning", "picture", "in more than one split: figures of the evaluation will be too good", shared)
+    findings.add("warning", "picture", "in more than one split: the evaluation will look better than it is", shared)
 
 
-def find_unnamed(splits: list[Split], findings: Findings) -> None:
-    """Note image files that lie with those of the splits and that none of them names."""
-    named = {record.path for split in splits for record in split.records}
-    folders = {path.parent for path in named} | {split.folder for split in splits}
+def find_unlisted(splits: list[Split], findings: Findings) -> None:
+    """Note image files in the folders of the splits that no split lists."""
+    listed = {record.path for split in splits for record in split.records}
+    folders = {path.parent for path in listed} | {split.folder for split in splits}
     files = {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    unnamed = sorted(str(path) for path in files - named if path.suffix.lower() in SUFFIXES)
-    findings.add("info", "image file", "in the folders, but in none of the JSON files looked at", unnamed)
+    unlisted = sorted(str(path) for path in files - listed if path.suffix.lower() in SUFFIXES)
+    findings.add("info", "image file", "in the image folders, but in none of the JSON files checked", unlisted)

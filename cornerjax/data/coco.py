@@ -1,12 +1,12 @@
-"""COCO's JSON as records: files checked when they are opened, and the folders that images lie in."""
+"""COCO's JSON as records: files are checked when they are opened, and the folder of the images is found."""
 
 import json
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,29 +15,46 @@ from cornerjax.data.records import Record, Source, Stored
 from cornerjax.errors import InputError
 
 log = logging.getLogger("cornerjax")
-TOO_FAR = 1e30  # no number of a box is as large: float32 must hold sums and multiples of them
+TOO_FAR = 1e30  # numbers of a box must be smaller: float32 must hold sums and multiples of them
 
-Place = Callable[[dict[str, Any]], tuple[Path, Stored | None]]  # entry of an image -> its path, and where it is stored
+Json = dict[str, Any]  # an object of a JSON file
+
+
+class ImageEntry(NamedTuple):
+    """What is used of an entry of "images"."""
+
+    image_id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class ObjectEntry(NamedTuple):
+    """What is used of an entry of "annotations"."""
+
+    bbox: list[float]  # x, y, width, height in pixels
+    category_id: int
+
+
+Place = Callable[[ImageEntry], tuple[Path, Stored | None]]  # an image -> its path and how it is stored, see Record
 
 
 def open_coco(data: Data, split: str) -> Source:
     """Open a COCO-format folder; arguments and errors as in open_source."""
     root = Path(data.root)
     file = annotation_file(root, split)
-    return make_source(read_annotations(file), file, data, lambda images: _in_folder(root, split, data, file, images))
+    return make_source(read_annotations(file), file, data, lambda images: _find_folder(root, split, data, file, images))
 
 
-def make_source(
-    content: dict[str, Any], file: Path, data: Data, find: Callable[[list[dict[str, Any]]], Place]
-) -> Source:
+def make_source(content: Json, file: Path, data: Data, find: Callable[[list[ImageEntry]], Place]) -> Source:
     """The records of a COCO-format JSON.
 
     Args:
         content: of the JSON.
         file: its path.
         data: crowd and empty_images are used.
-        find: given the entries of the images that are used, says where they lie.
-    Raises: InputError: something makes no sense; the message names the file and the value.
+        find: given the images that are used, says where they are.
+    Raises: InputError: something is missing or wrong; the message names the file and the value.
     """
     categories = _categories(content["categories"], file)
     images = _images(content["images"], file)
@@ -46,17 +63,33 @@ def make_source(
         images = {image_id: image for image_id, image in images.items() if objects[image_id]}
     if not images:
         raise InputError(f"{file} has no images{'' if data.empty_images else ' with boxes'}; expected at least one")
-    place = find(list(images.values()))
-
-    order = {category_id: i for i, category_id in enumerate(categories)}
-    records = []
-    for image_id, image in images.items():
-        boxes = np.array([box for box, _ in objects[image_id]], np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        classes = np.array([order[category_id] for _, category_id in objects[image_id]], np.int32)
-        path, stored = place(image)
-        records.append(Record(image_id, path, image["height"], image["width"], boxes, classes, stored))
+    records = make_records(images.values(), objects, categories, find(list(images.values())))
     return Source(records, tuple(categories.values()), tuple(categories), file)
+
+
+def make_records(
+    images: Iterable[ImageEntry],
+    objects: Mapping[int, Iterable[ObjectEntry]],
+    category_ids: Iterable[int],
+    place: Place,
+) -> list[Record]:
+    """One record an image, in the order given.
+
+    Args:
+        objects: of each image id; every category_id is one of category_ids.
+        category_ids: of the classes, in their order.
+        place: says where an image is.
+    """
+    classes = {category_id: i for i, category_id in enumerate(category_ids)}
+    records = []
+    for image in images:
+        entries = list(objects.get(image.image_id, ()))
+        boxes = np.array([entry.bbox for entry in entries], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = np.array([classes[entry.category_id] for entry in entries], np.int32)
+        path, stored = place(image)
+        records.append(Record(image.image_id, path, image.height, image.width, boxes, labels, stored))
+    return records
 
 
 def annotation_file(root: Path, split: str) -> Path:
@@ -71,7 +104,11 @@ def annotation_file(root: Path, split: str) -> Path:
     raise InputError(f"no annotation file for split {split!r}; looked for {', '.join(map(str, places))}")
 
 
-def read_annotations(file: Path) -> dict[str, Any]:
+def read_annotations(file: Path) -> Json:
+    """The content of a COCO-format JSON, which has its three lists; their entries are not checked.
+
+    Raises: InputError: it cannot be read, or lacks one of the lists.
+    """
     try:
         content = json.loads(file.read_bytes())
     except OSError as e:
@@ -86,7 +123,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
     return content
 
 
-def _categories(entries: list[dict[str, Any]], file: Path) -> dict[int, str]:
+def _categories(entries: list[Json], file: Path) -> dict[int, str]:
     """Category id -> name, in the order of the ids."""
     categories: dict[int, str] = {}
     for entry in entries:
@@ -100,9 +137,9 @@ def _categories(entries: list[dict[str, Any]], file: Path) -> dict[int, str]:
     return dict(sorted(categories.items()))
 
 
-def _images(entries: list[dict[str, Any]], file: Path) -> dict[int, dict[str, Any]]:
-    """Image id -> entry, in the order of the ids."""
-    images: dict[int, dict[str, Any]] = {}
+def _images(entries: list[Json], file: Path) -> dict[int, ImageEntry]:
+    """Image id -> image, in the order of the ids."""
+    images: dict[int, ImageEntry] = {}
     for entry in entries:
         sizes = [entry.get("height"), entry.get("width")]
         if not isinstance(entry.get("id"), int) or not isinstance(entry.get("file_name"), str):
@@ -111,25 +148,25 @@ def _images(entries: list[dict[str, Any]], file: Path) -> dict[int, dict[str, An
             raise InputError(f"{file}: image id {entry['id']} has height and width {sizes}; expected positive integers")
         if entry["id"] in images:
             raise InputError(f"{file}: two images have the id {entry['id']}; ids must be unique")
-        images[entry["id"]] = entry
+        images[entry["id"]] = ImageEntry(entry["id"], entry["file_name"], entry["height"], entry["width"])
     return dict(sorted(images.items()))
 
 
-def in_order(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Annotations in the order of their ids; those without one come first, as they stand in the file."""
+def in_order(annotations: list[Json]) -> list[Json]:
+    """Annotations in the order of their ids; those without one come first, in the order of the file."""
     return sorted(annotations, key=lambda entry: entry["id"] if type(entry.get("id")) is int else -math.inf)
 
 
 def _objects(
-    entries: list[dict[str, Any]],
+    entries: list[Json],
     file: Path,
     *,
-    images: dict[int, dict[str, Any]],
+    images: dict[int, ImageEntry],
     categories: dict[int, str],
     crowd: bool,
-) -> dict[int, list[tuple[list[float], int]]]:
-    """Image id -> (x, y, width, height) and category id of each of its objects."""
-    objects = defaultdict(list)
+) -> dict[int, list[ObjectEntry]]:
+    """Image id -> its objects."""
+    objects: dict[int, list[ObjectEntry]] = defaultdict(list)
     flat = 0
     for entry in in_order(entries):
         name = f"{file}: annotation id {entry.get('id')}"
@@ -139,7 +176,7 @@ def _objects(
             raise InputError(f'{name} is of image id {image_id!r}, which is not in "images"')
         if type(category_id) is not int or category_id not in categories:
             raise InputError(f'{name} has category id {category_id!r}, which is not in "categories"')
-        height, width = images[image_id]["height"], images[image_id]["width"]
+        height, width = images[image_id].height, images[image_id].width
         if not is_box(box):
             raise InputError(
                 f"{name} has bbox {box} in an image of {width}x{height} pixels; "
@@ -150,23 +187,34 @@ def _objects(
         if box[2] == 0 or box[3] == 0:
             flat += 1
             continue
-        if box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0:
+        if is_outside(box, height, width):
             raise InputError(f"{name} has bbox {box}, all of it outside its image of {width}x{height} pixels")
-        objects[image_id].append(([float(v) for v in box], category_id))
+        objects[image_id].append(ObjectEntry([float(v) for v in box], category_id))
     if flat:
         log.warning("%s: dropped %d boxes of width or height 0", file, flat)
     return objects
 
 
 def is_box(box: Any) -> bool:
+    """Whether it is x, y, width, height: finite numbers that float32 can hold, no size negative."""
     numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
     return numbers and all(abs(v) < TOO_FAR for v in box) and box[2] >= 0 and box[3] >= 0
 
 
-def _in_folder(root: Path, split: str, data: Data, file: Path, images: list[dict[str, Any]]) -> Place:
-    folder = image_folder(root, split, data.images, file, images[0]["file_name"])
-    _check_files(folder, [image["file_name"] for image in images], file)
-    return lambda image: (folder / image["file_name"], None)
+def is_outside(box: Sequence[float | int], height: int, width: int) -> bool:
+    """Whether nothing of a box, x, y, width, height, lies in an image of this size."""
+    return box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0
+
+
+def _find_folder(root: Path, split: str, data: Data, file: Path, images: list[ImageEntry]) -> Place:
+    folder = image_folder(root, split, data.images, file, images[0].file_name)
+    _check_files(folder, [image.file_name for image in images], file)
+    return in_folder(folder)
+
+
+def in_folder(folder: Path) -> Place:
+    """Every image is a file of a folder."""
+    return lambda image: (folder / image.file_name, None)
 
 
 def image_folder(root: Path, split: str, images: str, file: Path, first: str) -> Path:
@@ -183,7 +231,7 @@ def image_folder(root: Path, split: str, images: str, file: Path, first: str) ->
 
 
 def _check_files(folder: Path, names: Iterable[str], file: Path) -> None:
-    """Every image is there; a folder is listed once, not asked for each file (network drives are slow at that)."""
+    """Every image exists; folders are listed once, as network drives are slow to answer for each file."""
     there: dict[Path, set[str]] = {}
     missing = []
     for name in names:

@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, UInt8
+from jaxtyping import Float32, Float64, Int32, UInt8
 
 from cornerjax.config import Config, Data
 from cornerjax.data import order
+from cornerjax.data.geometry import Affine, clipped, mirrored, moved
 from cornerjax.data.records import Record
+from cornerjax.keypoints import Objects
 
 DRAWS = ("flip", "jitter_order", "jitter", "lighting")  # what a batch carries when pixels are finished on the device
-Objects = dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2, "classes" (n,) int32, more where a source has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,26 @@ class Draws:
     jitter: Float32[np.ndarray, "3"]
     lighting: Float32[np.ndarray, "3"]
     own: Float64[np.ndarray, "9"]
+
+
+class Cropped(NamedTuple):
+    """A training crop.
+
+    Attributes:
+        image: BGR, of data.crop_px.
+        objects: of which it shows something, clipped, in its pixels.
+        affine: from pixels of the image to those of the crop.
+        mirrored: whether the crop has done what draws.flip asks for; otherwise what comes after it does.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    objects: Objects
+    affine: Affine
+    mirrored: bool = False
+
+
+# How a detector cuts out its training examples: (image, objects, draws, config) -> crop.
+Crop = Callable[[UInt8[np.ndarray, "h0 w0 3"], Objects, Draws, Config], Cropped]
 
 
 def draw(rng: np.random.Generator, height: int, width: int, data: Data) -> Draws:
@@ -63,97 +84,79 @@ def fit_border(border: int, size: int) -> int:
 
 
 def crop_at(
-    position: int, record: Record, image: UInt8[np.ndarray, "h0 w0 3"], config: Config, crop: Callable | None = None
+    position: int, record: Record, image: UInt8[np.ndarray, "h0 w0 3"], config: Config, crop: Crop | None = None
 ) -> tuple[Draws, UInt8[np.ndarray, "H W 3"], Objects]:
-    """The random crop of a record's image at a global position of the training data, mirrored boxes included.
+    """The random crop of a record's image at a global position of the training data, mirrored objects included.
 
     Args:
-        crop: a detector's own, see its contract; None: crop_example.
+        crop: a detector's own; None: crop_example.
     Returns: the draws, the crop, and its objects; the draws say how the crop's pixels are still to be finished, and
         mirrored.
     """
     draws = draw(order.generator(config.seed, position), record.height, record.width, config.data)
-    objects = {"boxes": record.boxes, "classes": record.classes}
-    image, objects = (crop or crop_example)(image, objects, draws, config)
-    return draws, image, flip_objects(objects, image.shape[1]) if draws.flip else objects
+    cropped = (crop or crop_example)(image, record.objects, draws, config)
+    if cropped.mirrored:
+        draws = dataclasses.replace(draws, flip=False)
+    objects = cropped.objects
+    if draws.flip:
+        objects = mirrored(objects, cropped.image.shape[1], minus_one=config.legacy.mirror_minus_one)
+    return draws, cropped.image, objects
 
 
-def crop_example(
-    image: UInt8[np.ndarray, "h0 w0 3"], objects: Objects, draws: Draws, config: Config
-) -> tuple[UInt8[np.ndarray, "H W 3"], Objects]:
-    """The shared crop: random where config.data.random_crop, else the whole image, stretched to config.data.crop_px.
-
-    Boxes are clipped to the crop, and the objects of which nothing is left are dropped. Not mirrored yet.
-    """
-    data = config.data
-    boxes = objects["boxes"]
+def crop_example(image: UInt8[np.ndarray, "h0 w0 3"], objects: Objects, draws: Draws, config: Config) -> Cropped:
+    """The shared crop: random where config.data.random_crop, else the whole image, stretched to config.data.crop_px."""
+    data, legacy = config.data, config.legacy
+    cut = Affine(np.ones(2, np.float32), np.zeros(2, np.float32))
     if data.random_crop:
-        image, boxes = random_crop(image, boxes, scale=draws.scale, centre=draws.centre, crop_px=data.crop_px)
-    image, boxes = stretch(image, boxes, data.crop_px)
-    return image, clip_objects(objects | {"boxes": boxes}, data.crop_px)
+        image, cut = random_crop(
+            image, scale=draws.scale, centre=draws.centre, crop_px=data.crop_px, lost_odd_side=legacy.lost_odd_side
+        )
+    image, stretched = stretch(image, data.crop_px)
+    objects = clipped(moved(moved(objects, cut), stretched), data.crop_px, to_last_pixel=legacy.clip_to_last_pixel)
+    return Cropped(image, objects, cut.then(stretched))
 
 
 def random_crop(
     image: UInt8[np.ndarray, "h0 w0 3"],
-    boxes: Float[np.ndarray, "n 4"],
     *,
     scale: float,
     centre: tuple[int, int],
     crop_px: tuple[int, int],
-) -> tuple[UInt8[np.ndarray, "h1 w1 3"], Float[np.ndarray, "n 4"]]:
+    lost_odd_side: bool = False,
+) -> tuple[UInt8[np.ndarray, "h1 w1 3"], Affine]:
     """Cut out crop_px * scale around a centre; what lies outside the image is black.
-
-    The cut reaches width // 2 to both sides, so that an odd width leaves its last column black.
 
     Args:
         image: BGR.
-        boxes: x1 y1 x2 y2 in pixels of the image.
         scale, centre: see Draws.
         crop_px: height and width at scale 1.
-    Returns: the crop, and the boxes in its pixels, not clipped.
+        lost_odd_side: the original's form: the cut reaches width // 2 to both sides, so that an odd width leaves its
+            last column black.
+    Returns: the crop, and the move from pixels of the image to those of the crop.
     Source: CornerNet-Lite, core/sample/utils.py, random_crop.
     """
     height, width = (max(int(side * scale), 2) for side in crop_px)
     x, y = centre
-    left, top = min(x, width // 2), min(y, height // 2)
-    right, bottom = min(image.shape[1] - x, width // 2), min(image.shape[0] - y, height // 2)
-    crop = np.zeros((height, width, 3), np.uint8)
     x_crop, y_crop = width // 2, height // 2
+    # Differs from CornerNet: what an odd side has more reaches to the right and below, unless lost_odd_side.
+    after_x, after_y = (half if lost_odd_side else side - half for side, half in ((width, x_crop), (height, y_crop)))
+    left, top = min(x, x_crop), min(y, y_crop)
+    right, bottom = min(image.shape[1] - x, after_x), min(image.shape[0] - y, after_y)
+    crop = np.zeros((height, width, 3), np.uint8)
     crop[y_crop - top : y_crop + bottom, x_crop - left : x_crop + right] = image[
         y - top : y + bottom, x - left : x + right
     ]
-    shift = np.array([x_crop - x, y_crop - y] * 2, boxes.dtype)
-    return crop, boxes + shift
+    return crop, Affine(np.ones(2, np.float32), np.array([x_crop - x, y_crop - y], np.float32))
 
 
-def stretch(
-    image: UInt8[np.ndarray, "h0 w0 3"], boxes: Float[np.ndarray, "n 4"], size_px: tuple[int, int]
-) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "n 4"]]:
-    """Resize an image and its boxes to a height and width, without regard to the aspect ratio."""
+def stretch(image: UInt8[np.ndarray, "h0 w0 3"], size_px: tuple[int, int]) -> tuple[UInt8[np.ndarray, "H W 3"], Affine]:
+    """Resize an image to a height and width, without regard to the aspect ratio; and the move that this is."""
     height, width = size_px
-    ratio = np.array([width / image.shape[1], height / image.shape[0]] * 2, boxes.dtype)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), boxes * ratio
+    ratio = np.array([width / image.shape[1], height / image.shape[0]], np.float32)
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized, Affine(ratio, np.zeros(2, np.float32))
 
 
-def clip_objects(objects: Objects, size_px: tuple[int, int], *, first_px: tuple[int, int] = (0, 0)) -> Objects:
-    """Clip boxes to the first and last pixel of an image of this height and width; drop objects left without area.
-
-    Where the image is a part of a larger one, first_px is the y, x of its first pixel there.
-    """
-    first = np.array([first_px[1], first_px[0]] * 2, np.float32)
-    last = first + np.array([size_px[1] - 1, size_px[0] - 1] * 2, np.float32)
-    boxes = np.clip(objects["boxes"], first, last)
-    keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return {name: values[keep] for name, values in (objects | {"boxes": boxes}).items()}
-
-
-def flip_objects(objects: Objects, width: int) -> Objects:
-    """Mirror boxes left to right in an image of this width; pixel x goes to width - x - 1."""
-    x1, y1, x2, y2 = objects["boxes"].T
-    boxes = np.stack([width - x2 - 1, y1, width - x1 - 1, y2], axis=1)
-    return objects | {"boxes": boxes}
-
-
-def as_arrays(draws: Draws) -> dict[str, Any]:
+def as_arrays(draws: Draws) -> dict[str, np.ndarray]:
     """Those of DRAWS, for a batch."""
     return {name: np.asarray(getattr(draws, name)) for name in DRAWS}

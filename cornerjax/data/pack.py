@@ -1,10 +1,4 @@
-"""Pack a COCO-format folder into a few large files: a TFDS set in array_record.
-
-python -m cornerjax.data.pack --root data/coco --split train2017 val2017 --out data/coco-packed
-
---data.root tfds:data/coco-packed then trains on it. The images' bytes and their order stay as they are, and so do the
-annotation files, which lie beside the shards; any other program opens the folder with tfds.builder_from_directory.
-"""
+"""Packs a COCO-format folder into a few large files, a TFDS set in array_record: the command `cornerjax pack`."""
 
 import contextlib
 import dataclasses
@@ -17,49 +11,33 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cornerjax import cli
 from cornerjax.config import Data
-from cornerjax.data.coco import in_order, read_annotations
+from cornerjax.data.coco import Json, in_order, read_annotations
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 NAME = "coco_format"  # of the set, for TFDS
 
 
-@dataclasses.dataclass(frozen=True)
-class Pack:
-    root: str  # folder of the data set
-    out: str  # folder to write, which must not be there yet
-    split: tuple[str, ...] = ("train", "val")  # splits to pack
-    images: str = ""  # folder of the images; looked for in the usual places if not given
-    shard_mb: float = 256.0  # size of a file, about
-
-
-def main() -> None:
-    args = cli.parse(Pack, description=__doc__)
-    pack(Data(root=args.root, images=args.images), args.split, args.out, shard_mb=args.shard_mb)
-    print(f"written: {args.out}; next: --data.root tfds:{args.out}")
-
-
 def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
-    """Write a TFDS set of some splits of a folder, whole or not at all.
+    """Write a TFDS set of some splits of a folder, completely or not at all.
 
     Args:
         data: root and images are used.
         splits: as for open_source.
-        out: folder to write; it must not be there yet, or be empty, and neither the current folder nor a mount point.
-        shard_mb: size of a file, about, in 10^6 bytes.
-    Raises: InputError: the folder cannot be opened, the splits differ in their classes, or `out` cannot be written.
+        out: folder to write; it must be new or empty, and neither the current folder nor a mount point.
+        shard_mb: approximate size of a file, in 10^6 bytes.
+    Raises: InputError: the folder cannot be opened, two classes of a split share a name, or `out` cannot be written.
     """
     if data.root.startswith("tfds:"):
         raise InputError(f"--root {data.root} is a TFDS set already; expected a COCO-format folder")
     if "://" in out:
-        raise InputError(f"--out {out} is no folder of this machine; pack into one and copy it there")
+        raise InputError(f"--out {out} is not a local folder; pack into one and copy it there")
     if not shard_mb > 0:
         raise InputError(f"--shard-mb is {shard_mb}; accepted is more than 0")
     if not splits or len({_name(split) for split in splits}) < len(splits):
@@ -69,9 +47,9 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
     temporary = there / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         with _writing(out):
-            temporary.mkdir()  # before anything is read: where nothing may be written, that is known at once
+            temporary.mkdir()  # before anything is read, so that a folder that cannot be written is reported at once
         sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
-        _check_classes(list(sources.values()))
+        _check_names(list(sources.values()))
         with _writing(out):
             _write(temporary, sources, shard_mb)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -81,27 +59,29 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
 
 
 def _find_place(out: str) -> Path:
-    """The folder that `out` is, without links and dots, if a finished pack can take its place."""
+    """The folder that `out` is, without links and dots, if a finished pack can be put there."""
     folder = Path(os.path.realpath(out))
     with _writing(out):
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-            raise InputError(f"--out {out} is there already; expected a folder that is not")
+            raise InputError(f"--out {out} exists already; expected a new folder")
         if folder == Path.cwd() or os.path.ismount(folder):
-            raise InputError(f"--out {out} is the current folder or a mount point; expected a new folder, as inside it")
+            raise InputError(
+                f"--out {out} is the current folder or a mount point; expected a new folder, such as one inside it"
+            )
     return folder
 
 
 @contextlib.contextmanager
 def _writing(out: str) -> Iterator[None]:
-    """What goes wrong in here is that `out` cannot be written."""
+    """Errors in here mean that `out` cannot be written."""
     try:
         yield
-    except (OSError, RuntimeError) as e:  # array_record has but the second
+    except (OSError, RuntimeError) as e:  # array_record raises the second
         raise InputError(f"cannot write {out}: {getattr(e, 'strerror', None) or e}") from None
 
 
 def _name(split: str) -> str:
-    """What TFDS is to call a split."""
+    """TFDS's name for a split."""
     name = Path(split).name.removesuffix(".json").removeprefix("instances_")
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(
@@ -110,19 +90,22 @@ def _name(split: str) -> str:
     return name
 
 
-def _check_classes(sources: list[Source]) -> None:
-    for source in sources[1:]:
-        if (source.class_names, source.category_ids) != (sources[0].class_names, sources[0].category_ids):
-            raise InputError(f"{source.annotation_file} has other categories than {sources[0].annotation_file}")
-    names = sources[0].class_names
-    if len(set(names)) < len(names):
-        raise InputError(f"{sources[0].annotation_file}: two categories have the same name, which TFDS does not take")
+def _check_names(sources: list[Source]) -> None:
+    for source in sources:
+        names = source.class_names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(
+                f"{source.annotation_file}: two categories have the name {twice!r}, which TFDS does not accept; "
+                "rename or merge them"
+            )
 
 
 def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     import tensorflow_datasets as tfds  # not before the options are right: it takes a second
 
-    features = tfds.features.FeaturesDict(  # those of TFDS's own coco
+    names = list(dict.fromkeys(name for source in sources.values() for name in source.class_names))
+    features = tfds.features.FeaturesDict(  # the same as those of TFDS's own coco
         {
             "image": tfds.features.Image(),
             "image/filename": tfds.features.Text(),
@@ -132,7 +115,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
                     "id": np.int64,
                     "area": np.int64,
                     "bbox": tfds.features.BBoxFeature(),
-                    "label": tfds.features.ClassLabel(names=next(iter(sources.values())).class_names),
+                    "label": tfds.features.ClassLabel(names=names),
                     "is_crowd": np.bool_,
                 }
             ),
@@ -154,15 +137,19 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     writer.initialize_splits(list(sources))
     for name, source in sources.items():
         count = len(source.records)
-        writer.add_examples({name: cli.progress(_examples(source), total=count, what=f"packing {name}")})
+        writer.add_examples({name: progress(_examples(source, names), total=count, what=f"packing {name}")})
     writer.close_all()
 
 
-def _examples(source: Source) -> Iterator[dict[str, Any]]:
-    """What TFDS keeps of each image, in the order of the annotation file: its entries are the index of the shards."""
+def _examples(source: Source, class_names: list[str]) -> Iterator[Json]:
+    """What TFDS keeps of each image, in the order of the annotation file: its entries are the index of the shards.
+
+    Args:
+        class_names: of all splits: TFDS has one list of labels for them.
+    """
     content = read_annotations(source.annotation_file)
     records = {record.image_id: record for record in source.records}
-    order = {category_id: i for i, category_id in enumerate(source.category_ids)}
+    label = dict(zip(source.category_ids, map(class_names.index, source.class_names), strict=True))
     objects = defaultdict(list)
     for number, entry in enumerate(in_order(content["annotations"]), start=1):
         record = records[entry["image_id"]]
@@ -171,7 +158,7 @@ def _examples(source: Source) -> Iterator[dict[str, Any]]:
                 "id": entry["id"] if type(entry.get("id")) is int else number,
                 "area": _area(entry),
                 "bbox": _relative(entry["bbox"], record),
-                "label": order[entry["category_id"]],
+                "label": label[entry["category_id"]],
                 "is_crowd": bool(entry.get("iscrowd")),
             }
         )
@@ -184,17 +171,15 @@ def _examples(source: Source) -> Iterator[dict[str, Any]]:
         }
 
 
-def _area(entry: dict[str, Any]) -> int:
-    area: Any = entry.get("area")
-    return int(area if type(area) in (int, float) and math.isfinite(area) else entry["bbox"][2] * entry["bbox"][3])
+def _area(entry: Json) -> int:
+    area = entry.get("area")
+    if isinstance(area, int | float) and math.isfinite(area):
+        return int(area)
+    return int(entry["bbox"][2] * entry["bbox"][3])
 
 
 def _relative(box: list[float | int], record: Record) -> np.ndarray:
-    """y1 x1 y2 x2 in parts of the image, clipped to it: TFDS takes no others."""
+    """y1 x1 y2 x2 in fractions of the image, clipped to it: TFDS accepts no others."""
     x, y, width, height = box
     corners = np.array([y, x, y + height, x + width], np.float64)
     return np.clip(corners / [record.height, record.width, record.height, record.width], 0, 1)
-
-
-if __name__ == "__main__":
-    cli.run(main)

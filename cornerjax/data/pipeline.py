@@ -14,7 +14,6 @@ import contextlib
 import logging
 import threading
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from jaxtyping import UInt8
@@ -134,7 +133,6 @@ def make_batches(
             failures[int(i)] = e
             return [np.zeros_like(value) for value in form.values()]
 
-    cv2.setNumThreads(0)  # the workers are the threads
     form = example_at(first)  # its names, shapes and types are those of all
 
     @tf.autograph.experimental.do_not_convert  # it reads and rewrites sources otherwise

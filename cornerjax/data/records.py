@@ -1,4 +1,4 @@
-"""A data set in memory: one record an image, and the one door to its pixels."""
+"""A data set in memory: one record an image, and how its pixels are read."""
 
 import dataclasses
 import logging
@@ -12,15 +12,16 @@ from jaxtyping import Float, Int, UInt8
 
 from cornerjax.data.images import decode_image, load_image
 from cornerjax.errors import InputError
+from cornerjax.keypoints import Objects
 
 log = logging.getLogger("cornerjax")
 
 
 class Stored(NamedTuple):
-    """Where an image lies that is no file of its own.
+    """Where an image is stored that is not a file of its own.
 
     Attributes:
-        folder: of the larger files.
+        folder: of the larger files that hold it.
         read: reads the encoded image; InputError: it cannot be read.
         turned: whether its size and boxes are those of the image turned as its EXIF data says.
     """
@@ -36,11 +37,12 @@ class Record:
 
     Attributes:
         image_id: the data set's own number.
-        path: of the image; of one that is no file of its own, how it is called in messages.
+        path: of the image; what messages call one that is not a file of its own.
         height, width: of the image, in pixels.
         boxes: x1 y1 x2 y2 in pixels of the image.
         classes: from 0.
-        stored: where the image lies; None: in the file `path`.
+        stored: where the image is stored; None: in the file `path`.
+        points: other points of the objects, x, y in pixels of the image; names end in "_points", as "extreme_points".
     """
 
     image_id: int
@@ -50,6 +52,12 @@ class Record:
     boxes: Float[np.ndarray, "n 4"]
     classes: Int[np.ndarray, "n"]
     stored: Stored | None = None
+    points: dict[str, Float[np.ndarray, "n _ 2"]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def objects(self) -> Objects:
+        """Everything that is known of the objects, one row each: "boxes", "classes" and all of `points`."""
+        return {"boxes": self.boxes, "classes": self.classes} | self.points
 
     @property
     def folder(self) -> Path:
@@ -82,7 +90,7 @@ class Source:
 
 
 def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the image of a record, BGR, turned as its EXIF data says where its boxes are.
+    """Decode the image of a record, BGR, turned as its EXIF data says if its boxes are those of the turned image.
 
     Raises: InputError: it cannot be read, or its size is not the record's.
     """
@@ -106,12 +114,12 @@ def read_image(record: Record) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def is_gone(folder: Path) -> bool:
-    """Whether a folder is not there any more, or not to be reached."""
+    """Whether a folder no longer exists or cannot be reached."""
     return not os.path.isdir(folder)  # Path.is_dir raises where a network drive is lost
 
 
 def check_counts(source: Source, max_objects: int) -> None:
-    """Look at a set before training on it: warn of the objects it may not see; a crop that shows few has room for all.
+    """Warn if images have more objects than a training example holds; crops that show few of them lose none.
 
     Raises: InputError: no image has a box.
     """

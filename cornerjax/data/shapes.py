@@ -1,21 +1,17 @@
-"""The generated data sets: circles, rectangles and triangles on noisy backgrounds, as COCO-format folders.
-
-python -m cornerjax.data.shapes --out data/scenes-0 --seed 0 --style scenes
-"""
+"""The generated data sets: circles, rectangles and triangles on noisy backgrounds, as COCO-format folders."""
 
 import dataclasses
 import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from cornerjax import cli
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 SHAPES = ("circle", "rectangle", "triangle")  # category ids 1, 2, 3
 SPLITS = ("train", "val")
@@ -152,7 +148,7 @@ def _write_split(folder: Path, seed: int, split: str, count: int, style: Style) 
     images.mkdir(parents=True)
     image_entries: list[dict] = []
     annotations: list[dict] = []
-    for index in cli.progress(range(count), total=count, what=f"drawing {style.name}, {split}"):
+    for index in progress(range(count), total=count, what=f"drawing {style.name}, {split}"):
         image, classes, boxes, areas = make_picture(seed, split, index, style)
         name = f"{index + 1:06d}.jpg"
         _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
@@ -270,20 +266,3 @@ def _paint(canvas: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> No
     while np.linalg.norm(colour - covered) < CONTRAST:
         colour = rng.uniform(20, 235, 3)
     canvas[mask] = colour
-
-
-def main(out: Path, seed: int = 0, style: Literal["shapes", "scenes"] = "shapes") -> None:
-    """Write a generated data set.
-
-    Args:
-        out: folder to write.
-        seed: another one gives other pictures.
-        style: shapes of 127x127 px, or scenes of 511x511 px in which most objects are small.
-    """
-    print(write_shapes(out, seed=seed, style=STYLES[style]))
-
-
-if __name__ == "__main__":
-    import tyro
-
-    cli.run(lambda: tyro.cli(main))

@@ -15,14 +15,14 @@ from cornerjax.errors import InputError
 
 
 class Shards:
-    """The examples of one split, by their place; several threads may read them.
+    """The examples of one split, by position; several threads may read them.
 
     Args:
-        name: as TFDS calls the set, "coco/2017", or the folder that it was prepared in.
-        split: as TFDS calls it: "train", "validation", also "train+validation" or "train[:80%]".
+        name: TFDS's name of the set, as "coco/2017", or the folder that it was prepared in.
+        split: TFDS's name of it, as "train", "validation", "train+validation" or "train[:80%]".
     Attributes:
         name, split: as given.
-        folder: of the set; of one in a cloud bucket, a folder on this machine for what is made of it.
+        folder: of the set; for one in a cloud bucket, a local folder for files derived from it.
         remote: the bucket's folder, or None.
         features: of the set, as TFDS describes them.
         files: the parts of files that the split is made of, as TFDS describes them.
@@ -37,9 +37,9 @@ class Shards:
         self.features = builder.info.features
         if "array_record" not in {form.value for form in builder.info.available_file_formats()}:
             raise InputError(
-                f"tfds:{name} is stored as {builder.info.file_format.value}, which cannot be read in any order; "
+                f"tfds:{name} is stored as {builder.info.file_format.value}, which cannot be read in random order; "
                 f"`tfds convert_format --dataset_version_dir={builder.data_path} --out_file_format=array_record` "
-                "(pip install apache-beam mlcroissant) adds the form that can"
+                "(pip install apache-beam mlcroissant) adds a copy that can"
             )
         try:
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
@@ -52,8 +52,8 @@ class Shards:
     def __len__(self) -> int:
         return len(self._examples)
 
-    def parser(self, keys: Sequence[str], **others: Any) -> tfds.features.FeaturesDict:
-        """What reads these features of an example, and others by names of theirs; the rest is not parsed.
+    def parser(self, keys: Sequence[str], **others: tfds.features.FeatureConnector) -> tfds.features.FeaturesDict:
+        """Reads these features of an example, and others given by name; the rest is not parsed.
 
         Some sets keep a mask of every object in their examples, each a PNG.
         """
@@ -67,25 +67,25 @@ class Shards:
         try:
             decoders = {"image": tfds.decode.SkipDecoding()}
             return parser.deserialize_example_np(self._examples[position], decoders=decoders)
-        except Exception as e:  # array_record and protobuf have many kinds
+        except Exception as e:  # array_record and protobuf raise many kinds
             raise InputError(
                 f"cannot read example {position} of tfds:{self.name}, split {self.split!r}: {_first_line(e)}"
             ) from None
 
 
 def cache_folder(name: str) -> Path:
-    """Where things are kept that are made of a set and cannot be kept beside it."""
+    """Where files derived from a set are kept that cannot be kept beside it."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "cornerjax" / hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _find_builder(name: str) -> tfds.core.DatasetBuilder:
-    """What reads a set: from its files alone, so that neither its code nor the network is asked."""
+    """What reads a set from its files alone, without its code and without the network."""
     folder = os.path.expanduser(name)
     if "://" in name or os.path.isfile(os.path.join(folder, "dataset_info.json")):
         try:
             return tfds.builder_from_directory(folder)
-        except Exception as e:  # protobuf, JSON and TFDS have many kinds
+        except Exception as e:  # protobuf, JSON and TFDS raise many kinds
             raise InputError(f"tfds:{name} cannot be opened as a prepared TFDS set: {_first_line(e)}") from None
     if os.path.isdir(folder) or name.startswith((".", "/", "~")):
         raise InputError(f"tfds:{name} has no dataset_info.json; expected a folder that TFDS or data.pack prepared")
@@ -102,7 +102,7 @@ def _not_found(name: str) -> str:
     if base not in known:
         close = ", ".join(difflib.get_close_matches(base, known))
         there = f"similar ones are {close}" if close else "tfds.list_builders() names all"
-        return f"tfds:{name} is no prepared folder, and TFDS knows no set {base!r}; {there}"
+        return f"tfds:{name} is not a prepared folder, and TFDS knows no set {base!r}; {there}"
     prepare = f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()"
     return (
         f"tfds:{name} is not prepared in TFDS_DATA_DIR or ~/tensorflow_datasets; "
@@ -111,5 +111,5 @@ def _not_found(name: str) -> str:
 
 
 def _first_line(e: Exception) -> str:
-    """What an exception of a library says, without the rest of its page."""
+    """The first line of the message of a library's exception, which may fill a page."""
     return (str(e).splitlines() or [type(e).__name__])[0]

@@ -1,4 +1,4 @@
-"""What data.root names, opened: every kind of data set gives the same records."""
+"""Opens what data.root names: every kind of data set gives the same records."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ def open_source(data: Data, split: str) -> Source:
         data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED,
             "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all others folders.
         split: usually data.train or data.val: a split of the set, or, of a folder, a path to a JSON file.
-    Raises: InputError: something is missing or makes no sense; the message names the file and the value.
+    Raises: InputError: something is missing or wrong; the message names the file and the value.
     """
     kind, colon, name = data.root.partition(":")
     if colon and kind == "tfds":
@@ -33,6 +33,6 @@ def open_source(data: Data, split: str) -> Source:
         data = dataclasses.replace(data, root=str(folder))
     if not Path(data.root).is_dir():
         raise InputError(
-            f"data.root {data.root!r} is no folder; expected one in COCO format, tfds:NAME, tfds:DIR, {GENERATED}"
+            f"data.root {data.root!r} is not a folder; expected one in COCO format, tfds:NAME, tfds:DIR, {GENERATED}"
         )
     return open_coco(data, split)

@@ -1,4 +1,4 @@
-"""COCO's lists of a TFDS split, made by reading it through: sizes, ids and boxes in pixels."""
+"""COCO's lists for a TFDS split, made by reading all of it: sizes, ids and boxes in pixels."""
 
 import io
 from typing import Any
@@ -8,18 +8,19 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float
 from PIL import Image
 
-from cornerjax.cli import progress
+from cornerjax.data.coco import Json
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.shards import Shards
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
-LABELS = ("label", "type")  # what sets call the class of an object; KITTI has types
-NAMES = ("image/filename", "image/file_name", "id")  # and the name of an image
-CROWDS = ("is_crowd", "is_group_of", "is_difficult")  # and objects that an evaluation counts neither right nor wrong
+LABELS = ("label", "type")  # what sets call the class of an object; KITTI says type
+NAMES = ("image/filename", "image/file_name", "id")  # what they call the name of an image
+CROWDS = ("is_crowd", "is_group_of", "is_difficult")  # and objects that an evaluation ignores
 
 
-def make_index(shards: Shards) -> dict[str, list[dict[str, Any]]]:
-    """Read a split through.
+def make_index(shards: Shards) -> dict[str, list[Json]]:
+    """Read a whole split.
 
     Returns: "images", in the order in which they are stored, "annotations" and "categories". Image ids that the set
         does not have are the places, from 1, of the file names in sorted order. Category ids count from 1; where the
@@ -56,21 +57,21 @@ def _find_objects(shards: Shards) -> tuple[str, str]:
         )
         box = inner.get("bbox")
         label = next((label for label in LABELS if isinstance(inner.get(label), kinds.ClassLabel)), None)
-        # Parts of the image; sets that an older TFDS wrote do not say so, and all are.
+        # In fractions of the image; sets that an older TFDS wrote do not say so, but all are.
         relative = isinstance(box, kinds.BBoxFeature) and (not box.bbox_format or box.bbox_format.value == "REL_YXYX")
         if label and relative and "image" in shards.features:
             return name, label
     raise InputError(
-        f"tfds:{shards.name} is no detection set: expected an image and a sequence of objects with a relative bbox and "
-        f"a ClassLabel, but it has {', '.join(sorted(shards.features))}"
+        f"tfds:{shards.name} is not a detection set: expected an image and a sequence of objects with a relative bbox "
+        f"and a ClassLabel, but it has {', '.join(sorted(shards.features))}"
     )
 
 
-def _image(example: dict[str, Any], position: int, shards: Shards) -> dict[str, Any]:
+def _image(example: dict[str, Any], position: int, shards: Shards) -> Json:
     """COCO's entry of an image; the id is None where the set has none."""
     try:
         with Image.open(io.BytesIO(example["image"])) as image:
-            width, height = image.size  # as stored: TFDS does not turn images by their EXIF data either
+            width, height = image.size  # as stored: TFDS ignores the EXIF orientation too
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise InputError(
             f"example {position} of tfds:{shards.name}, split {shards.split!r}, has no intact image"
@@ -82,8 +83,8 @@ def _image(example: dict[str, Any], position: int, shards: Shards) -> dict[str, 
     return {"id": image_id, "file_name": (names or [f"{number:012}.jpg"])[0], "height": height, "width": width}
 
 
-def _objects(objects: dict[str, Any], category_ids: list[int], image: dict[str, Any]) -> list[dict[str, Any]]:
-    """COCO's entries of the objects of an image; image_id is the image itself, until all have their ids."""
+def _objects(objects: dict[str, Any], category_ids: list[int], image: Json) -> list[Json]:
+    """COCO's entries of the objects of an image; image_id is the image itself until all images have ids."""
     entries = []
     for i, box in enumerate(objects["bbox"]):
         entry = {
@@ -98,23 +99,23 @@ def _objects(objects: dict[str, Any], category_ids: list[int], image: dict[str, 
 
 
 def to_xywh(box: Float[np.ndarray, "4"], height: int, width: int) -> list[float]:
-    """x, y, width and height in pixels of y1 x1 y2 x2 in parts of the image.
+    """x, y, width and height in pixels from y1 x1 y2 x2 in fractions of the image.
 
     TFDS has divided pixels by the sides and rounded to float32. Rounding to hundredths of a pixel, COCO's own
-    precision, undoes both: these are the very numbers of the COCO file wherever they have two decimals at most.
+    precision, undoes both: these are exactly the numbers of a COCO file with at most two decimals.
     """
     y1, x1, y2, x2 = np.round(box.astype(np.float64) * [height, width, height, width], 2).tolist()
     return [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
 
 
-def _number(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
-    """Fill in the ids that the set does not have."""
+def _number(images: list[Json], annotations: list[Json]) -> None:
+    """Fill in the ids that the set lacks."""
     if any(image["id"] is None for image in images):
         by_name = sorted(images, key=lambda image: image["file_name"])
         for number, image in enumerate(by_name, start=1):
             image["id"] = number
     own = {entry["id"] for entry in annotations} - {None}
-    unique = len(own) == len(annotations)  # those of panoptic sets are unique in an image only
+    unique = len(own) == len(annotations)  # those of panoptic sets are unique only within an image
     for number, entry in enumerate(annotations, start=1):
         entry["id"] = entry["id"] if unique else number
         entry["image_id"] = entry["image_id"]["id"]

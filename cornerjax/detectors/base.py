@@ -1,123 +1,105 @@
-"""The contract: what one detector is to the rest of the package, and the box results that all of them give."""
+"""The contract: what one detector is to the rest of the package."""
 
-import dataclasses
-from collections.abc import Callable, Collection, Hashable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+import abc
+import functools
+import posixpath
+import re
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import Bool, Float, UInt8
 
-from cornerjax.config import Config, Model, Test
+from cornerjax.config import Config
+from cornerjax.data.crop import Crop
+from cornerjax.detectors.overlay import Overlay
+from cornerjax.detectors.rows import Candidates, Found
 from cornerjax.errors import InputError
+from cornerjax.keypoints import Keypoint, Objects
+from cornerjax.losses import Losses, batch_counts, heat_loss, offset_loss, weighted_mean
+from cornerjax.nn.functional import Tree, by_path, functional
+from cornerjax.nn.layers import configure
+from cornerjax.targets import Encoded, encode_keypoints, render_keypoints
 
-Outputs = list[dict[str, Any]]  # one dict of named maps a stack, (b, h, w, ...), raw: heat maps are logits
-
-
-class Candidates(NamedTuple):
-    """Boxes before non-maximum suppression, best first; rejected ones have score -1."""
-
-    boxes: Any  # (b, k, 4) x1 y1 x2 y2, from a detector's decode in map cells
-    scores: Any  # (b, k)
-    classes: Any  # (b, k) int32
-    corner_scores: Any  # (b, k, 2) what merging weighs the first and the second corner of a box by
-
-
-class Found(NamedTuple):
-    """Boxes after non-maximum suppression, best first, in pixels of the images; places left over have score -1."""
-
-    boxes: Any  # (b, n, 4)
-    scores: Any  # (b, n)
-    classes: Any  # (b, n)
+C = TypeVar("C", bound=Config)
+Array = jax.Array | np.ndarray
+Maps = dict[str, Any]  # (b, h, w, ...) by name, raw: heat maps are logits; Saccade has a list of maps among them
+Outputs = list[Maps]  # one a stack
+Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
 class Truth(NamedTuple):
     """What is true of a test image, to take the place of what the network says of it."""
 
-    objects: dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2 in pixels of the image, "classes" (n,)
+    objects: Objects  # in pixels of the image
     parts: Collection[str]  # which of the detector's `parts` are replaced; the others stay as predicted
 
 
 class Targets(NamedTuple):
     """The truth of a batch of network inputs."""
 
-    encoded: dict[str, Any]  # of a detector's encode, (b, ...)
-    replaced: dict[str, Any]  # part -> (b,) bool
+    encoded: dict[str, Array]  # of a detector's encode, (b, ...)
+    replaced: dict[str, Bool[Array, "b"]]  # by part
 
 
-@dataclasses.dataclass(frozen=True)
-class Detections:
-    """The boxes found in one image.
+class View(NamedTuple):
+    """One of the forms in which the images of a batch went through the network: resized, mirrored or not."""
+
+    scale: float  # asked for
+    mirrored: bool
+    borders: Float[Array, "b 2"]  # x, y of the image's first pixel in the input
+    factors: Float[Array, "b 2"]  # x, y pixels of the image for one of the input
+    sizes: Float[Array, "b 2"]  # width, height of the image; 0 in rows without an image
+
+
+class InputMaps(NamedTuple):
+    """The maps of one network input that shows an image or a part of it."""
+
+    maps: Maps  # b is 1
+    cell: Float[np.ndarray, "2"]  # x, y pixels of the image for a cell
+    start: Float[np.ndarray, "2"]  # x, y pixel of the image where the first cell begins
+
+
+class Inspection(NamedTuple):
+    """What the network says of one image, before it becomes boxes."""
+
+    inputs: list[InputMaps]
+    layers: dict[str, Float[np.ndarray, "_ H W"]]  # further maps over the image, in [0, 1], by name
+    crops: Float[np.ndarray, "n 4"]  # x1 y1 x2 y2 of parts that went through the network; may reach beyond the image
+
+
+class TorchLayout(NamedTuple):
+    """How one kind of released PyTorch checkpoint names things.
 
     Attributes:
-        boxes: (n, 4) float32, x1 y1 x2 y2 in pixels of the image.
-        scores: (n,) float32, best first.
-        classes: (n,) int32, from 0.
-        class_names: name of each class.
+        name: of the layout.
+        rules: (pattern, replacement) from our dotted paths to the checkpoint's keys, applied one after the other.
+        preset: what from_torch calls this layout's configuration.
+        changes: what the preset changes besides the switches of `legacy`, by option; the same in all its layouts.
+        model: in what the network of such a checkpoint differs from that of the detector's defaults, by option.
+        unused: patterns of whole keys that such a checkpoint has and the network does not need.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    class_names: tuple[str, ...]
+    name: str
+    rules: tuple[tuple[str, str], ...]
+    preset: str = "released"
+    changes: Mapping[str, Any] = {}
+    model: Mapping[str, Any] = {}
+    unused: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def above(self, score: float) -> "Detections":
-        """Those with at least this score."""
-        keep = self.scores >= score
-        return self._rows(keep)
-
-    def of_classes(self, names: Collection[str]) -> "Detections":
-        """Those of the classes with these names."""
-        return self._rows(np.isin(self.classes, [i for i, name in enumerate(self.class_names) if name in names]))
-
-    def scaled(self, x: float, y: float) -> "Detections":
-        """The same in an image whose width is x times as large, and whose height y times."""
-        return dataclasses.replace(self, boxes=self.boxes * np.array([x, y, x, y], np.float32))
-
-    def to_supervision(self) -> Any:
-        """The same as `supervision.Detections`, with the names of the classes under data["class_name"].
-
-        Raises: ImportError: supervision is not installed.
-        """
-        try:
-            import supervision
-        except ImportError:
-            raise ImportError("to_supervision needs the package supervision; pip install supervision") from None
-        names = np.array([self.class_names[label] for label in self.classes], np.str_)
-        return supervision.Detections(
-            xyxy=self.boxes, confidence=self.scores, class_id=self.classes.astype(int), data={"class_name": names}
-        )
-
-    @classmethod
-    def from_supervision(cls, found: Any, class_names: Sequence[str]) -> "Detections":
-        """Boxes of a `supervision.Detections`; its masks, tracks and other data are left out.
-
-        Args:
-            found: with class_id; boxes without confidence, as true ones are, get the score 1.
-            class_names: the name of each class_id.
-        Raises: InputError: found has no class_id, or one that class_names lacks.
-        """
-        if found.class_id is None and len(found):
-            raise InputError("these supervision detections have no class_id; every box needs a class")
-        boxes, classes = np.asarray(found.xyxy, np.float32), np.asarray(found.class_id if len(found) else [], np.int32)
-        if len(classes) and not (classes.min() >= 0 and classes.max() < len(class_names)):
-            raise InputError(
-                f"supervision detections have class_id {classes.min()} to {classes.max()}; "
-                f"with {len(class_names)} class names, 0 to {len(class_names) - 1} are accepted"
-            )
-        scores = np.ones(len(classes)) if found.confidence is None else found.confidence
-        best = np.argsort(-np.asarray(scores, np.float32), kind="stable")
-        together = cls(boxes.reshape(-1, 4), np.asarray(scores, np.float32), classes, tuple(class_names))
-        return together._rows(best)
-
-    def _rows(self, rows: np.ndarray) -> "Detections":
-        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows], self.class_names)
+    def key_of(self, path: str) -> str:
+        """The checkpoint's key, without "module.", of one of our variables."""
+        for pattern, replacement in self.rules:
+            path = re.sub(pattern, replacement, path)
+        return path
 
 
-class Finder(Protocol):
-    """A test procedure: from images of a bucket to boxes. It keeps what it has compiled."""
+@runtime_checkable
+class TestProcedure(Protocol):
+    """From the images of a bucket to boxes. It keeps what it has compiled."""
 
     def bucket(self, height: int, width: int) -> Hashable:
         """What images must share to be taken together; InputError for an image too small."""
@@ -127,92 +109,190 @@ class Finder(Protocol):
         """How many images of a bucket fit into memory together, at most `largest`."""
         ...
 
-    def prepare(self, image: np.ndarray, truth: Truth | None = None) -> Any:
-        """What can be done for one (H, W, 3) uint8 BGR image on the host, in a thread.
+    def preprocess(self, image: Image, truth: Truth | None = None) -> Any:
+        """What can be done for one image on the host, in a thread.
 
         All images that are taken together have a truth or none has; config.data.max_objects has room for the objects.
         """
         ...
 
     def __call__(self, params: dict, model_state: dict, images: Sequence[Any], bucket: Any, rows: int) -> Found:
-        """Boxes of up to `rows` prepared images of a bucket; the shapes depend on bucket and rows only."""
+        """Boxes of up to `rows` preprocessed images of a bucket; the shapes depend on bucket and rows only."""
         ...
 
-    def in_phases(self, phase: Callable[[str, Callable], Callable]) -> "Finder":
+    def in_phases(self, phase: Callable[[str, Callable], Callable]) -> "TestProcedure":
         """The same procedure with every step on the device compiled by itself; `phase(name, step)` is called for it."""
         ...
 
+    def inspect(self, params: dict, model_state: dict, image: Image) -> Inspection:
+        """The maps that the boxes of an image are made from; the network runs once more for them."""
+        ...
 
-@runtime_checkable
-class Detector(Protocol):
+
+class Detector(abc.ABC, Generic[C]):
     """Everything in which detectors differ. An object of this kind holds no state; DETECTORS has one of each.
 
     `encode` runs on the host for one example, `render` for one example on either side (`xp` is numpy or jax.numpy,
-    shapes are static), `loss` and `decode` on the device for a batch. A detector with a training crop of its own has
-    `crop`, of the form of `data.crop.crop_example`; for the others it is None. One with a test procedure of its own has
-    `detect`, (apply, config) -> Finder; for the others it is None.
+    shapes are static), `loss` and `decode` on the device for a batch.
+
+    Attributes:
+        keypoints: what an object is found by.
+        defaults: the published network, its training crop and test procedure. Its type is that of all configurations
+            of the detector, and has the options that only this one knows.
+        parts: of the outputs, each of which can be replaced by the truth.
+        extras: fields of Candidates.extra that Detections keep.
+        torch_layouts: of its released checkpoints.
+        overlays: what can be drawn over an image besides boxes and keypoints.
+        crop: a training crop of its own; None: data.crop.crop_example.
     """
 
-    defaults: Model  # the published network
-    test_defaults: Test  # and how it was tested
-    crop_px: tuple[int, int]  # and the height and width of its training examples
-    parts: tuple[str, ...]  # of its outputs, of which each can be replaced by the truth
+    keypoints: tuple[Keypoint, ...]
+    defaults: C
+    parts: tuple[str, ...] = ("heat maps", "offsets")
+    extras: tuple[str, ...] = ()
+    torch_layouts: tuple[TorchLayout, ...] = ()
+    overlays: tuple[Overlay, ...] = ()
+    crop: Crop | None = None
 
-    @property
-    def crop(self) -> Callable | None:
-        """A training crop of its own."""
-        ...
+    # Hooks of the test procedure; None: what is said there.
+    # (maps, those of the mirrored images, config) -> maps that are decoded; None: both are decoded, each by itself
+    average_mirrored: Callable[[Outputs, Outputs, C], Outputs] | None = None
+    # (candidates of each view in pixels of the images, views, config) -> candidates of all; None: inference.whole_image
+    combine: Callable[[Sequence[Candidates], Sequence[View], C], Candidates] | None = None
+    # (boxes after non-maximum suppression, config) -> boxes; None: as they are
+    finish: Callable[[Found, C], Found] | None = None
+    # (apply, config) -> a whole test procedure of its own; None: inference.whole_image
+    procedure: Callable[[Callable, C], TestProcedure] | None = None
 
-    @property
-    def detect(self) -> Callable | None:
-        """A test procedure of its own."""
-        ...
+    @abc.abstractmethod
+    def build(self, model: Any, rng: np.random.Generator | None) -> nnx.Module:
+        """The network: `model(images, train=) -> Outputs`; without `rng` all weights are zero, to be filled."""
 
-    def build(self, model: Model, rngs: np.random.Generator | None) -> nnx.Module:
-        """The network: `model(images, train=) -> Outputs`; without `rngs` all weights are zero, to be filled."""
-        ...
-
-    def stride(self, model: Model) -> int:
+    @abc.abstractmethod
+    def stride(self, model: Any) -> int:
         """Image pixels a cell of the output maps."""
-        ...
 
-    def check(self, config: Config) -> None:
+    @abc.abstractmethod
+    def check(self, config: C) -> None:
         """Refuse, with an InputError, a network that cannot be built and a training crop that does not fit it."""
-        ...
 
-    def input_size(self, height: int, width: int, model: Model) -> tuple[int, int]:
+    @abc.abstractmethod
+    def input_size(self, height: int, width: int, model: Any) -> tuple[int, int]:
         """The legal size, at least the given one, to pad an image to."""
-        ...
 
-    def encode(self, objects: dict[str, np.ndarray], config: Config) -> dict[str, np.ndarray]:
+    @abc.abstractmethod
+    def decode(self, outputs: Outputs, config: C) -> Candidates:
+        """Raw maps of the last stack -> candidate boxes in cells."""
+
+    def map_size(self, config: Config) -> tuple[int, int]:
+        """Rows and columns of the maps of a training example."""
+        stride = self.stride(config.model)
+        height, width = (-(-side // stride) for side in config.data.crop_px)
+        return height, width
+
+    def encode(self, objects: Objects, config: C) -> Encoded:
         """Objects of one crop -> every integer and mask of its targets, in fixed shapes, decided once, on the host."""
-        ...
+        data = config.data
+        return encode_keypoints(
+            objects,
+            self.keypoints,
+            map_size=self.map_size(config),
+            crop_px=data.crop_px,
+            max_objects=data.max_objects,
+            iou=data.gaussian_iou,
+            kind=data.gaussian_radius,
+        )
 
-    def render(self, encoded: dict[str, Any], config: Config, xp: Any) -> dict[str, Any]:
+    def render(self, encoded: Mapping[str, Array], config: C, xp: ModuleType) -> dict[str, Array]:
         """Draw the heat maps of one encoded example."""
-        ...
+        num_classes, map_size = config.model.num_classes, self.map_size(config)
+        return render_keypoints(encoded, self.keypoints, num_classes=num_classes, map_size=map_size, xp=xp)
 
-    def counts(self, targets: dict[str, Any], config: Config) -> dict[str, Any]:
+    def counts(self, targets: Mapping[str, jax.Array], config: C) -> Losses:
         """The numbers that the loss of a batch is divided by: sums over its images."""
-        ...
+        return batch_counts(targets, self.keypoints)
 
     def loss(
-        self, outputs: Outputs, targets: dict[str, Any], config: Config, counts: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+        self, outputs: Outputs, targets: Mapping[str, jax.Array], config: C, counts: Losses | None = None
+    ) -> Losses:
         """Scalars by name, with "total"; with the counts of a batch, the share in them that a part of it has."""
-        ...
+        counts = counts or self.counts(targets, config)
+        stacks = [self.stack_losses(maps, targets, config, counts) for maps in outputs]
+        return weighted_mean(stacks, self.loss_weights(config))
 
-    def decode(self, outputs: Outputs, config: Config) -> Candidates:
-        """Raw maps of the last stack -> candidate boxes in cells."""
-        ...
+    def stack_losses(self, maps: Maps, targets: Mapping[str, jax.Array], config: C, counts: Losses) -> Losses:
+        """The parts of the loss of one stack, without their weights."""
+        parts = {"focal": heat_loss(maps, targets, self.keypoints, counts)}
+        if any(keypoint.offset for keypoint in self.keypoints):
+            parts["offset"] = offset_loss(maps, targets, self.keypoints, counts)
+        return parts
 
-    def with_truth(self, outputs: Outputs, targets: Targets, config: Config) -> Outputs:
+    def loss_weights(self, config: C) -> dict[str, float]:
+        """The weight of each part of the loss."""
+        weights = {"focal": 1.0}
+        return weights | ({"offset": config.loss.offset} if any(point.offset for point in self.keypoints) else {})
+
+    def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
         """Raw maps of the last stack, the parts that are to be replaced as a network without mistakes would give them.
 
         What the others say stays as it is, to the bit. config.data.crop_px is the size of the network's input.
         """
-        ...
+        from cornerjax.detectors.truth import with_true_keypoints
 
-    def torch_names(self, model: Model) -> dict[str, str]:
+        return with_true_keypoints(self, outputs, targets, config)
+
+    def target_panels(
+        self, rendered: Mapping[str, np.ndarray], config: C
+    ) -> dict[str, list[tuple[str, Float[np.ndarray, "_ _"]]]]:
+        """Maps of one rendered example to show besides the heat maps: by title (label, map) each."""
+        return {}
+
+    def torch_names(self, model: Any, layout: TorchLayout) -> dict[str, str]:
         """Key of a released checkpoint -> dotted path of our variable."""
-        ...
+        return {layout.key_of(path): path for path in variable_shapes(self, model)}
+
+    def heads(self, model: Any) -> list[dict[str, str]]:
+        """Of each stack, name of an output map -> dotted path of our module that makes it.
+
+        The maps of a list have the names "NAME.0" and so on. Only detectors with torch_layouts need this.
+        """
+        raise NotImplementedError
+
+    def torch_heads(self, model: Any, layout: TorchLayout) -> list[dict[str, str]]:
+        """Of each stack, name of an output map -> name of the module that makes it in the original."""
+        names = self.torch_names(model, layout).items()
+
+        def module_of(ours: str) -> str:  # what the keys of all its variables have in common
+            keys = [key.rpartition(".")[0] for key, path in names if path.startswith(f"{ours}.")]
+            return posixpath.commonpath([key.replace(".", "/") for key in keys]).replace("/", ".")
+
+        return [{name: module_of(ours) for name, ours in stack.items()} for stack in self.heads(model)]
+
+
+@functools.lru_cache(maxsize=16)
+def variable_shapes(detector: Detector, model: Any) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter and statistic of a network, by dotted path."""
+    _, params, model_state = functional(detector.build(model, None))
+    return {path: value.shape for path, value in (by_path(params) | by_path(model_state)).items()}
+
+
+def make_network(
+    detector: Detector, config: Config, rng: np.random.Generator | None, *, batch_norm_groups: int = 1
+) -> tuple[Callable[..., tuple[Any, Tree]], Tree, Tree]:
+    """(apply, params, model_state) of nn.functional, for `config.model`, computed as `config.compute` says."""
+    network = detector.build(config.model, rng)
+    configure(network, config.compute, batch_norm_groups=batch_norm_groups)
+    return functional(network)
+
+
+def check_type(config: Config, detector: Detector) -> None:
+    """Refuse options that are those of another detector.
+
+    Raises: InputError: naming both.
+    """
+    wanted = type(detector.defaults)
+    if type(config) is not wanted:
+        raise InputError(
+            f"model.detector is {config.model.detector!r}, which needs a {wanted.__name__}, but this is a "
+            f"{type(config).__name__}; start from a recipe of that detector"
+        )

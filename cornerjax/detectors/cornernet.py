@@ -1,40 +1,95 @@
-"""CornerNet: objects as pairs of corners (Law and Deng 2018).
+"""CornerNet: objects as pairs of corners (Law and Deng 2018); and what all detectors of corners share.
 
-`legacy.py` lists where this differs from the original and how to switch that.
+Its configuration lists where this differs from the original and how to switch that.
 """
 
-import re
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
 from cornerjax import ops
-from cornerjax.config import Config, Model, Test
-from cornerjax.detectors.base import Candidates, Finder, Outputs, Targets
+from cornerjax.config import Compute, Config, Loss, Model, Test
+from cornerjax.detectors.base import Detector, Maps, Outputs, Targets, TorchLayout
+from cornerjax.detectors.overlay import Evidence, Image, Overlay
+from cornerjax.detectors.rows import Candidates, Detections
+from cornerjax.detectors.tags import CORNERS, decode_corners, draw_tags, tag_losses, true_tags
+from cornerjax.detectors.truth import replaced
 from cornerjax.errors import InputError
-from cornerjax.losses import batch_counts, corner_loss
-from cornerjax.nn.functional import applied, by_path, functional
-from cornerjax.nn.heads import CornerHeads
-from cornerjax.nn.hourglass import Nearest, StackedHourglass
-from cornerjax.nn.layers import ResidualBlock, Rngs, divide_batch_norm
-from cornerjax.nn.pooling import find_pool
-from cornerjax.ops.corners import decode_corners
+from cornerjax.legacy import Legacy
+from cornerjax.losses import Losses
+from cornerjax.nn.backbones import Features
+from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.nn.functional import applied
+from cornerjax.nn.heads import HEAT_BIAS, Head
+from cornerjax.nn.layers import Rng
+from cornerjax.nn.pooling import CornerPool, find_pool
 from cornerjax.ops.precision import precise
-from cornerjax.ops.true_corners import true_heat, true_tags_and_offsets
-from cornerjax.targets import encode_corners, render_corners
+from cornerjax.validation import CODE, Annotated, Count, NotNegative, Odd, Positive
 
 LEAST_BUCKET_PX = 128  # test images are padded to a multiple of this, minus 1
-PARTS = {"heat": "heat maps", "tag": "tags", "off": "offsets"}  # as the maps' names end -> what they hold
+
+
+@dataclasses.dataclass(frozen=True)
+class CornerModel(Model):
+    """A network with two corners; the defaults are CornerNet's."""
+
+    detector: str = "cornernet"
+    backbone: Hourglass = Hourglass()
+    head_kernel: Odd = 3  # side of the first convolution of each head
+    pool_dim: Count = 128  # channels that corner pooling scans
+    # what is pooled: corner; full: maxima of whole rows and columns; none: the map itself; or a function of your own,
+    # (map, direction) -> map, as package.module:function
+    pooling: Annotated[str, CODE] = "corner"
+
+
+@dataclasses.dataclass(frozen=True)
+class CornerLoss(Loss):
+    """Weights of the parts of the loss; the focal loss of the heat maps has weight 1."""
+
+    pull: NotNegative = 0.1  # weight of pulling the corners of one object to the same tag
+    push: NotNegative = 0.1  # weight of pushing the tags of different objects apart
+    # pull and push are means over images times this number, so that the batch size does not change them; the originals
+    # sum them over the images of one GPU, whose number stands in their recipes; 1: a plain mean
+    group: Positive = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class CornerTest(Test):
+    """From the network's maps to boxes."""
+
+    max_pairs: Count = 1000  # pairs kept before non-maximum suppression, of each scale and of the mirrored image
+    tag_distance: NotNegative = 0.5  # largest difference of the tags of a pair
+    no_border: bool = False  # no box starts in the first row or column of a map, or ends in the last
+
+
+@dataclasses.dataclass(frozen=True)
+class CornerLegacy(Legacy):
+    """What the original programs do that changes numbers and is no part of the method."""
+
+    push_itself: bool = False  # the push loss compares an object with itself too, and adds 1e-4 to counts
+
+
+@dataclasses.dataclass(frozen=True)
+class CornerConfig(Config):
+    """A run of CornerNet or CornerNet-Squeeze."""
+
+    model: CornerModel = CornerModel()
+    loss: CornerLoss = CornerLoss()
+    test: CornerTest = CornerTest()
+    legacy: CornerLegacy = CornerLegacy()
+
+
+C = TypeVar("C", bound=CornerConfig)
 
 # Our path -> the key in a checkpoint of CornerNet-Lite, each rule in turn.
-TORCH_RULES = (
+LITE_RULES = (
     (r"^backbone\.stem\.", r"hg.pre."),
     (r"^backbone\.hourglasses\.", r"hg.hgs."),
     (r"^backbone\.outs\.", r"hg.cnvs."),
@@ -47,8 +102,6 @@ TORCH_RULES = (
     (r"^(tl|br)\.(\d+)\.pool\.out\.", r"\1_modules.\2.conv2."),
     (r"^(tl|br)\.(\d+)\.(heat|tag|off)\.hidden\.", r"\1_\3s.\2.0.conv."),
     (r"^(tl|br)\.(\d+)\.(heat|tag|off)\.out\.", r"\1_\3s.\2.1."),
-    (r"^attention\.(\d+)\.(\d+)\.hidden\.", r"att_modules.\1.\2.0.conv."),
-    (r"^attention\.(\d+)\.(\d+)\.out\.", r"att_modules.\1.\2.1."),
     (r"(\.skip|\.inters_\.\d+|\.cnvs_\.\d+)\.conv\.", r"\1.0."),
     (r"(\.skip|\.inters_\.\d+|\.cnvs_\.\d+)\.bn\.", r"\1.1."),
     (r"\.expand1\.", r".conv_1x1."),
@@ -56,48 +109,52 @@ TORCH_RULES = (
     (r"\.(kernel|scale)$", r".weight"),
     (r"\.(mean|var)$", r".running_\1"),
 )
+# CornerNet-Lite's names -> those of CornerNet's first repository.
+FIRST_RULES = (
+    *LITE_RULES,
+    (r"^hg\.hgs\.", r"kps."),
+    (r"^hg\.", r""),
+    (r"^(tl|br)_modules\.", r"\1_cnvs."),
+    (r"^(tl|br)_offs\.", r"\1_regrs."),
+)
+
+
+class CornerHeads(nnx.Module):
+    """Corner pooling and the three maps of one corner.
+
+    Args:
+        corner: "tl" or "br".
+    """
+
+    compute = Compute()
+
+    def __init__(self, model: CornerModel, corner: str, *, rng: Rng):
+        dim, kernel = model.backbone.dim, model.head_kernel
+        self.pool = CornerPool(dim, model.pool_dim, corner=corner, pooling=model.pooling, rng=rng)
+        self.heat = Head(dim, model.num_classes, kernel=kernel, bias=HEAT_BIAS, rng=rng)
+        self.tag = Head(dim, 1, kernel=kernel, rng=rng)
+        self.off = Head(dim, 2, kernel=kernel, rng=rng)
+        self.corner = corner
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> dict[str, Float[Array, "b h w _"]]:
+        apply = partial(applied, train=train, remat=self.compute.remat == "level")
+        x = apply(self.pool, x)
+        return {f"{self.corner}_{name}": apply(getattr(self, name), x) for name in ("heat", "tag", "off")}
 
 
 class CornerNetwork(nnx.Module):
     """Stacked hourglasses, each with heads for both corners."""
 
-    def __init__(self, model: Model, *, stride: int, block: type, upsampling: type, rngs: Rngs):
-        self.backbone = StackedHourglass(
-            stacks=model.stacks,
-            stem_dim=model.stem_dim,
-            stem_kernel=model.stem_kernel,
-            stride=stride,
-            dims=model.dims,
-            blocks=model.blocks,
-            dim=model.head_dim,
-            block=block,
-            upsampling=upsampling,
-            remat=model.remat,
-            rngs=rngs,
+    compute = Compute()
+
+    def __init__(self, model: CornerModel, *, rng: Rng):
+        self.backbone = model.backbone.build(rng)
+        self.tl, self.br = (
+            nnx.List([CornerHeads(model, corner, rng=rng) for _ in range(model.backbone.stacks)])
+            for corner in ("tl", "br")
         )
-        self.dtype, self.remat = model.dtype, model.remat
 
-        def heads(corner: str) -> Any:
-            return nnx.List(
-                [
-                    CornerHeads(
-                        model.head_dim,
-                        model.num_classes,
-                        pool_dim=model.pool_dim,
-                        kernel=model.head_kernel,
-                        corner=corner,
-                        pooling=model.pooling,
-                        implementation=model.pooling_implementation,
-                        remat=model.remat == "level",
-                        rngs=rngs,
-                    )
-                    for _ in range(model.stacks)
-                ]
-            )
-
-        self.tl, self.br = heads("tl"), heads("br")
-
-    def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[dict[str, Float[Array, "b h w _"]]]:
+    def __call__(self, images: Float[Array, "b H W 3"], *, train: bool) -> Outputs:
         """Maps of every stack in training, otherwise of the last one only.
 
         Args:
@@ -105,46 +162,45 @@ class CornerNetwork(nnx.Module):
         Returns: "tl_heat", "br_heat" (b, h, w, c) logits; "tl_tag", "br_tag" (b, h, w, 1); "tl_off", "br_off"
             (b, h, w, 2) as x, y in cells.
         """
-        head = partial(applied, train=train, remat=self.remat == "stack")
+        head = partial(applied, train=train, remat=self.compute.remat == "stack")
         stacks = list(zip(self.tl, self.br, self.features(images, train=train), strict=True))
         return [jax.tree.map(precise, head(tl, x) | head(br, x)) for tl, br, (x, _) in stacks[0 if train else -1 :]]
 
-    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[tuple[Array, list[Array]]]:
+    def features(self, images: Float[Array, "b H W 3"], *, train: bool) -> list[Features]:
         """The backbone's, in the type that the network computes in."""
-        return self.backbone(images.astype(jnp.bfloat16) if self.dtype == "bfloat16" else images, train=train)
+        bfloat16 = self.compute.dtype == "bfloat16"
+        return self.backbone(images.astype(jnp.bfloat16) if bfloat16 else images, train=train)
 
 
-class CornerNet:
-    """The detector; base.Detector says what each method is."""
+def draw_tags_overlay(image: Image, evidence: Evidence, found: Detections, config: Config) -> Image:
+    """See draw_tags."""
+    assert isinstance(config, CornerConfig)
+    return draw_tags(image, evidence, found, tag_distance=config.test.tag_distance)
 
-    defaults = Model()
-    test_defaults = Test(flip=True)
-    crop_px = (511, 511)
-    parts: tuple[str, ...] = tuple(PARTS.values())
-    crop: Callable | None = None
-    detect: Callable[..., Finder] | None = None
-    block: type = ResidualBlock
-    upsampling: type = Nearest
-    network: type = CornerNetwork
 
-    def stride(self, model: Model) -> int:
-        return 4
+class CornerDetector(Detector[C]):
+    """Pairs of corners, grouped by tags; base.Detector says what each method is."""
 
-    def build(self, model: Model, rngs: Rngs) -> CornerNetwork:
-        check_pooling(model)
-        network = self.network(
-            model, stride=self.stride(model), block=self.block, upsampling=self.upsampling, rngs=rngs
-        )
-        divide_batch_norm(network, model.batch_norm_groups)
-        return network
+    keypoints = CORNERS
+    parts: tuple[str, ...] = ("heat maps", "tags", "offsets")
+    overlays: tuple[Overlay, ...] = (Overlay("tags", draw_tags_overlay),)
 
-    def check(self, config: Config) -> None:
+    def stride(self, model: CornerModel) -> int:
+        return model.backbone.stride
+
+    def build(self, model: CornerModel, rng: Rng) -> nnx.Module:
+        return CornerNetwork(model, rng=rng)
+
+    def check(self, config: C) -> None:
         """Refuse a network that cannot be built and a crop that does not fit it.
 
         Raises: InputError: naming the field, its value and what is accepted.
         """
-        check_model(config.model)
-        unit = self._unit(config.model)
+        if config.model.num_classes < 1:
+            raise InputError(f"model.num_classes is {config.model.num_classes}; a network needs at least 1")
+        config.model.backbone.check()
+        check_pooling(config.model, config.compute)
+        unit = config.model.backbone.unit_px
         for side in config.data.crop_px:
             below = (side + 1) // unit * unit - 1
             if side != below or side <= 0:
@@ -154,43 +210,21 @@ class CornerNet:
                     f"nearest {' and '.join(legal)}"
                 )
 
-    def input_size(self, height: int, width: int, model: Model) -> tuple[int, int]:
-        unit = max(LEAST_BUCKET_PX, self._unit(model))  # both powers of 2: the result is size | (unit - 1)
+    def input_size(self, height: int, width: int, model: CornerModel) -> tuple[int, int]:
+        unit = max(LEAST_BUCKET_PX, model.backbone.unit_px)  # both powers of 2: the result is size | (unit - 1)
         return -(-(height + 1) // unit) * unit - 1, -(-(width + 1) // unit) * unit - 1
 
-    def encode(self, objects: dict[str, np.ndarray], config: Config) -> dict[str, np.ndarray]:
-        return encode_corners(
-            objects,
-            map_size=self._map_size(config),
-            crop_px=config.data.crop_px,
-            max_objects=config.data.max_objects,
-            iou=config.data.gaussian_iou,
-            kind=config.data.gaussian_radius,
-        )
+    def stack_losses(self, maps: Maps, targets: Mapping[str, Array], config: C, counts: Losses) -> Losses:
+        shared = super().stack_losses(maps, targets, config, counts)
+        return shared | tag_losses(maps, targets, counts, push_itself=config.legacy.push_itself)
 
-    def render(self, encoded: dict[str, Any], config: Config, xp: Any) -> dict[str, Any]:
-        return render_corners(encoded, num_classes=config.model.num_classes, map_size=self._map_size(config), xp=xp)
+    def loss_weights(self, config: C) -> dict[str, float]:
+        loss = config.loss
+        return {"focal": 1.0, "pull": loss.pull * loss.group, "push": loss.push * loss.group, "offset": loss.offset}
 
-    def counts(self, targets: dict[str, Any], config: Config) -> dict[str, Any]:
-        return batch_counts(targets)
-
-    def loss(
-        self, outputs: Outputs, targets: dict[str, Any], config: Config, counts: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        return corner_loss(
-            outputs,
-            targets,
-            pull_weight=config.loss.pull,
-            push_weight=config.loss.push,
-            offset_weight=config.loss.offset,
-            group=config.loss.group,
-            push_itself=config.legacy.push_itself,
-            counts=counts,
-        )
-
-    def decode(self, outputs: Outputs, config: Config) -> Candidates:
+    def decode(self, outputs: Outputs, config: C) -> Candidates:
         test = config.test
-        pairs = decode_corners(
+        return decode_corners(
             outputs[-1],
             top_k=test.top_k,
             max_pairs=test.max_pairs,
@@ -199,68 +233,25 @@ class CornerNet:
             no_border=test.no_border,
             non_peaks=config.legacy.non_peaks,
         )
-        return Candidates(*pairs)
 
-    def with_truth(self, outputs: Outputs, targets: Targets, config: Config) -> Outputs:
-        maps, encoded = outputs[-1], targets.encoded
-        rendered = jax.vmap(lambda of_image: self.render(of_image, config, jnp))(encoded)
-        beside = {f"{corner}_{kind}": maps[f"{corner}_{kind}"] for corner in ("tl", "br") for kind in ("tag", "off")}
-        true = jax.vmap(partial(true_tags_and_offsets, tag_distance=config.test.tag_distance))(encoded, beside)
-        true |= {f"{corner}_heat": true_heat(rendered[f"{corner}_heat"]) for corner in ("tl", "br")}
-        for name, values in true.items():
-            replaced = targets.replaced[PARTS[name[3:]]][:, None, None, None]
-            true[name] = jnp.where(replaced, values, maps[name])
-        return [*outputs[:-1], maps | true]
+    def heads(self, model: CornerModel) -> list[dict[str, str]]:
+        corners, kinds = [corner.name for corner in self.keypoints], ("heat", "tag", "off")
+        return [
+            {f"{corner}_{kind}": f"{corner}.{stack}.{kind}" for corner in corners for kind in kinds}
+            for stack in range(model.backbone.stacks)
+        ]
 
-    def torch_names(self, model: Model) -> dict[str, str]:
-        _, params, model_state = functional(self.build(model, None))
-        return {torch_name(path): path for path in [*by_path(params), *by_path(model_state)]}
-
-    def _unit(self, model: Model) -> int:
-        """Image pixels a cell of the innermost level."""
-        return self.stride(model) * 2 ** (len(model.dims) - 1)
-
-    def _map_size(self, config: Config) -> tuple[int, int]:
-        """Rows and columns of the maps of a training example."""
-        stride = self.stride(config.model)
-        height, width = config.data.crop_px
-        return (height + 1) // stride, (width + 1) // stride
+    def with_truth(self, outputs: Outputs, targets: Targets, config: C) -> Outputs:
+        maps = outputs[-1]
+        tags = {name: maps[name] for name in ("tl_tag", "br_tag")}
+        encoded = jax.tree.map(jnp.asarray, targets.encoded)
+        true = jax.vmap(partial(true_tags, tag_distance=config.test.tag_distance))(encoded, tags)
+        tags = {name: replaced(tags[name], true[name], targets.replaced["tags"]) for name in tags}
+        return super().with_truth([*outputs[:-1], maps | tags], targets, config)
 
 
-def torch_name(path: str) -> str:
-    """The key that a checkpoint of CornerNet-Lite, without "module.", has for one of our variables."""
-    for pattern, replacement in TORCH_RULES:
-        path = re.sub(pattern, replacement, path)
-    return path
-
-
-def check_model(model: Model) -> None:
-    """Refuse a hourglass network that cannot be built.
-
-    Raises: InputError: naming the field, its value and what is accepted.
-    """
-
-    def refuse(name: str, accepted: str) -> None:
-        raise InputError(f"model.{name} is {getattr(model, name)}; {accepted}")
-
-    if len(model.dims) < 2:
-        refuse("dims", "an hourglass needs at least two levels")
-    if len(model.blocks) != len(model.dims):
-        refuse("blocks", f"it needs one number for each of the {len(model.dims)} levels of model.dims")
-    for name in ("dims", "blocks"):
-        if min(getattr(model, name)) < 1:
-            refuse(name, "every number must be at least 1")
-    for name in ("num_classes", "stacks", "stem_dim", "head_dim", "pool_dim"):
-        if getattr(model, name) < 1:
-            refuse(name, "it must be at least 1")
-    for name in ("stem_kernel", "head_kernel"):
-        if getattr(model, name) < 1 or getattr(model, name) % 2 == 0:
-            refuse(name, "it must be odd")
-    check_pooling(model)
-
-
-def check_pooling(model: Model) -> None:
-    """Refuse pooling that is not there, or not on this machine: a run may have been trained on another.
+def check_pooling(model: CornerModel, compute: Compute) -> None:
+    """Refuse pooling that is not there, or not on this machine.
 
     Raises: InputError: naming the field, its value and what is accepted.
     """
@@ -268,12 +259,29 @@ def check_pooling(model: Model) -> None:
         find_pool(model.pooling)
     except ValueError as error:
         raise InputError(f"model.pooling is {model.pooling}; {error}") from error
+    name = compute.pooling_implementation
     try:
-        ops.check_implementation(model.pooling_implementation)
+        ops.check_implementation(name)
     except ValueError as error:
-        raise InputError(f"model.pooling_implementation is {model.pooling_implementation}; {error}") from error
-    if model.pooling != "corner" and model.pooling_implementation != "auto":
+        raise InputError(f"compute.pooling_implementation is {name}; {error}") from error
+    if model.pooling != "corner" and name != "auto":
         raise InputError(
-            f"model.pooling_implementation is {model.pooling_implementation}; only auto goes with model.pooling="
-            f"{model.pooling}, which is no corner pooling"
+            f"compute.pooling_implementation is {name}; only auto goes with model.pooling={model.pooling}, which is no "
+            "corner pooling"
         )
+
+
+class CornerNet(CornerDetector[CornerConfig]):
+    """Source: CornerNet-Lite, core/models/CornerNet.py; CornerNet, models/CornerNet.py."""
+
+    defaults = CornerConfig(test=CornerTest(flip=True))
+    torch_layouts = (
+        TorchLayout("CornerNet-Lite", LITE_RULES),
+        # Its weights were trained with the legacy radius at an overlap of 0.7; its test procedure is the same.
+        TorchLayout(
+            "CornerNet's first repository",
+            FIRST_RULES,
+            preset="released_eccv18",
+            changes={"data.gaussian_radius": "legacy", "data.gaussian_iou": 0.7},
+        ),
+    )

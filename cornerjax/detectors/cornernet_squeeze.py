@@ -1,13 +1,11 @@
 """CornerNet-Squeeze: CornerNet with fire modules at twice the stride (Law et al. 2019)."""
 
-from cornerjax.config import Config, Model, Test
-from cornerjax.detectors.cornernet import CornerNet
-from cornerjax.errors import InputError
-from cornerjax.nn.fire import FireBlock
-from cornerjax.nn.layers import ConvTranspose
+from cornerjax.detectors.base import TorchLayout
+from cornerjax.detectors.cornernet import LITE_RULES, CornerConfig, CornerDetector, CornerModel, CornerTest
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 
-class CornerNetSqueeze(CornerNet):
+class CornerNetSqueeze(CornerDetector[CornerConfig]):
     """CornerNet but for the network: stride 8, fire modules in the hourglasses, learned up-sampling, 1x1 heads.
 
     The stem, the blocks between the hourglasses and the corner pooling modules are the ordinary ones.
@@ -15,17 +13,12 @@ class CornerNetSqueeze(CornerNet):
     Source: CornerNet-Lite, core/models/CornerNet_Squeeze.py.
     """
 
-    defaults = Model(
-        detector="cornernet_squeeze", dims=(256, 256, 384, 384, 512), blocks=(2, 2, 2, 2, 4), head_kernel=1
+    defaults = CornerConfig(
+        model=CornerModel(
+            detector="cornernet_squeeze",
+            backbone=Hourglass(stride=8, dims=(256, 256, 384, 384, 512), blocks=(2, 2, 2, 2, 4), block="fire"),
+            head_kernel=1,
+        ),
+        test=CornerTest(top_k=20, max_pairs=100),
     )
-    test_defaults = Test(top_k=20, max_pairs=100)
-    block = FireBlock
-    upsampling = ConvTranspose
-
-    def stride(self, model: Model) -> int:
-        return 8
-
-    def check(self, config: Config) -> None:
-        super().check(config)
-        if odd := [dim for dim in config.model.dims if dim % 2]:
-            raise InputError(f"model.dims has {odd[0]}; fire modules need even numbers of channels")
+    torch_layouts = (TorchLayout("CornerNet-Lite", LITE_RULES),)

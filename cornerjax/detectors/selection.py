@@ -1,56 +1,89 @@
-"""The last step of every test procedure: from the candidates for an image to its boxes."""
+"""The last steps of every test procedure: from the candidates for an image to its boxes."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
-from cornerjax.config import Test
-from cornerjax.detectors.base import Candidates, Found
-from cornerjax.legacy import Legacy
-from cornerjax.ops.soft_nms import soft_nms, soft_nms_merge
-from cornerjax.ops.soft_nms_in_place import soft_nms_in_place
+from cornerjax.config import Config
+from cornerjax.data.geometry import is_points
+from cornerjax.detectors.rows import Candidates, Extra, Found
+from cornerjax.ops.soft_nms import Kept, soft_nms, soft_nms_merge
+from cornerjax.ops.soft_nms_in_place import Buffer, soft_nms_in_place
 
 
-def select(found: Candidates, *, test: Test, legacy: Legacy) -> Found:
+def clip_to_images(found: Candidates, sizes: Float[Array, "b 2"], *, drop_empty: bool) -> Candidates:
+    """Boxes and points end where their images do.
+
+    Args:
+        found: in pixels of the images.
+        sizes: width and height of each.
+        drop_empty: boxes of which nothing is left get the score -1.
+    """
+    limits = jnp.tile(sizes, 2)[:, None]
+    boxes, scores = jnp.clip(jnp.asarray(found.boxes), 0, limits), found.scores
+    if drop_empty:
+        scores = jnp.where((boxes[..., 2:] <= boxes[..., :2]).any(-1), -1, scores)
+    points: Extra = {
+        name: jnp.clip(jnp.asarray(values), 0, sizes[:, None, None])
+        for name, values in found.extra.items()
+        if is_points(name)
+    }
+    return found._replace(boxes=boxes, scores=scores, extra=found.extra | points)
+
+
+def select(found: Candidates, config: Config, *, finish: Callable[[Found, Config], Found] | None = None) -> Found:
     """The best boxes of each image after non-maximum suppression within each class.
 
+    Args:
+        config: test and legacy are used.
+        finish: of a detector: what is done to the boxes that are left.
     Source: CornerNet-Lite, test/cornernet.py.
     """
-    return jax.vmap(partial(_select_one, test=test, legacy=legacy))(found)
+    rows = found.scores.shape[1]
+    # `finish` may lower the scores of the best, and weigh them against all others: none is left out before it.
+    num = rows if finish or config.legacy.ties else min(config.test.max_detections, rows)
+    suppressed = jax.vmap(partial(_suppress, config=config, num=num))(found)
+    return _best(finish(suppressed, config) if finish else suppressed, config)
 
 
-def _select_one(found: Candidates, *, test: Test, legacy: Legacy) -> Found:
-    suppressed = _suppress(found, test, legacy)
-    num = min(test.max_detections, len(suppressed.scores))
+def _best(found: Found, config: Config) -> Found:
+    """The first max_detections of all boxes, by their scores."""
+    num, ties = min(config.test.max_detections, found.scores.shape[1]), config.legacy.ties
     # Differs from CornerNet: exactly max_detections boxes; there, all boxes that tie with the last are kept as well.
-    scores, best = lax.top_k(suppressed.scores, len(suppressed.scores) if legacy.ties else num)
-    if legacy.ties:
-        scores = jnp.where(scores >= scores[num - 1], scores, -1)
-    return Found(suppressed.boxes[best], scores, suppressed.classes[best])
+    scores, best = lax.top_k(found.scores, found.scores.shape[1] if ties else num)
+    if ties:
+        scores = jnp.where(scores >= scores[:, num - 1 : num], scores, -1)
+    taken = jax.tree.map(lambda values: jax.vmap(jnp.take, (0, 0, None))(values, best, 0), found)
+    return taken._replace(scores=scores)
 
 
-def _suppress(found: Candidates, test: Test, legacy: Legacy) -> Found:
-    boxes, scores, classes, corner_scores = found
+def _suppress(found: Candidates, config: Config, num: int) -> Found:
+    """Non-maximum suppression in one image, of which num boxes are wanted."""
+    test, legacy = config.test, config.legacy
+    boxes, scores, classes, extra = jax.tree.map(jnp.asarray, found)
     if test.nms == "none":
-        return Found(boxes, scores, classes)
+        return Found(*found)
     options: dict[str, Any] = {"method": test.nms, "sigma": test.nms_sigma, "iou_threshold": test.nms_iou}
-    options["floor"] = test.nms_floor
+    options |= {"floor": test.nms_floor, "inclusive": legacy.inclusive_overlap}
+    weights = extra.get("corner_scores", jnp.stack([scores, scores], -1))
+    kept: Kept | Buffer
     if legacy.stale_rows or (legacy.misplaced_weights and test.merge):
-        buffer = soft_nms_in_place(
-            *found,
-            merge_exp=test.merge_exp if test.merge else None,
-            misplaced_weights=legacy.misplaced_weights,
-            **options,
+        merge_exp = test.merge_exp if test.merge else None
+        kept = soft_nms_in_place(
+            boxes, scores, classes, weights, merge_exp=merge_exp, misplaced_weights=legacy.misplaced_weights, **options
         )
         # Differs from CornerNet: there, rows beyond those kept are reported too.
-        kept: Array = buffer.kept | legacy.stale_rows
-        return Found(buffer.boxes, jnp.where(kept, buffer.scores, -1), buffer.classes)
-    num = len(scores) if legacy.ties else min(test.max_detections, len(scores))
-    if test.merge:
-        best = soft_nms_merge(boxes, scores, classes, corner_scores, num=num, merge_exp=test.merge_exp, **options)
+        kept = kept._replace(scores=jnp.where(kept.kept | legacy.stale_rows, kept.scores, -1))
     else:
-        best = soft_nms(boxes, scores, classes, num=num, **options)
-    return Found(best.boxes, best.scores, classes[best.place])
+        options["num"] = num
+        if test.merge:
+            kept = soft_nms_merge(boxes, scores, classes, weights, merge_exp=test.merge_exp, **options)
+        else:
+            kept = soft_nms(boxes, scores, classes, **options)
+    rows = kept.source
+    return Found(kept.boxes, kept.scores, classes[rows], {name: values[rows] for name, values in extra.items()})

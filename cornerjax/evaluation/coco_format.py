@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cornerjax.data.records import Source
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 
 
 def to_results(detections: list[Detections], source: Source, *, decimals: int | None = None) -> list[dict[str, Any]]:

@@ -9,16 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from cornerjax.cli import progress
 from cornerjax.config import Config
 from cornerjax.data.records import Source, read_image
-from cornerjax.detectors.base import Detections, Detector, Truth
+from cornerjax.detectors.base import Detector, Truth
+from cornerjax.detectors.rows import Detections
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.coco_format import to_results
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.draw.pictures import draw_pictures
-from cornerjax.inference.procedure import Procedure
+from cornerjax.inference.batching import BatchPredictor
+from cornerjax.progress import progress
 
 log = logging.getLogger("cornerjax")
 
@@ -53,7 +54,7 @@ class Evaluator:
             counts, with or without boxes.
     Attributes:
         source: as given.
-        procedure: what finds the boxes, with all that it has compiled.
+        batches: what finds the boxes, with all that it has compiled.
     Raises: InputError: an image of the source is smaller than a cell of the network's map.
     """
 
@@ -62,13 +63,13 @@ class Evaluator:
         self._num_classes = config.model.num_classes
         most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
-        self.procedure = Procedure(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        self.batches = BatchPredictor(detector, apply, config, source.class_names, devices=jax.local_device_count())
         for record in source.records:
             try:
-                self.procedure.finder.bucket(record.height, record.width)
+                self.batches.procedure.bucket(record.height, record.width)
             except InputError as e:
                 raise InputError(f"{record.path}: {e}") from None
-        self._batches = self.procedure.plan([(record.height, record.width) for record in source.records])
+        self._plan = self.batches.plan([(record.height, record.width) for record in source.records])
 
     def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
         """Find the boxes of all images and compare them with the true ones; every process has the same result.
@@ -110,19 +111,19 @@ class Evaluator:
         self, params: dict[str, Any], model_state: dict[str, Any], true: Collection[str]
     ) -> dict[int, Detections]:
         """The boxes of all images by index, from all processes."""
-        records, batches = self.source.records, share(self._batches)
+        records, batches = self.source.records, share(self._plan)
 
         def load(i: int) -> np.ndarray:
             return read_image(records[i])
 
         def truth(i: int) -> Truth:
             known = records[i].classes < self._num_classes  # the others have no heat map
-            return Truth({"boxes": records[i].boxes[known], "classes": records[i].classes[known]}, true)
+            return Truth({name: values[known] for name, values in records[i].objects.items()}, true)
 
         found: dict[int, Detections] = {}
         error = None
         try:
-            boxes = self.procedure(params, model_state, batches, load, truth if true else None)
+            boxes = self.batches(params, model_state, batches, load, truth if true else None)
             if jax.process_index() == 0:
                 boxes = progress(boxes, total=sum(len(batch.indices) for batch in batches), what="evaluating")
             found.update(boxes)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cornerjax.config import Data, Test
+from cornerjax.config import Compute, Data, Test
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
@@ -25,8 +25,8 @@ def evaluate_results(asked: Options) -> None:
         raise InputError("--results needs the true boxes: either --annotations, a COCO file, or --root and --split")
     if asked.oracles or asked.timing:
         raise InputError("--oracles and --timing are of a run; the boxes of --results are taken as they are")
-    if asked.test != Test():
-        raise InputError("the --test options are of a run; the boxes of --results are taken as they are")
+    if asked.test != Test() or asked.compute != Compute():
+        raise InputError("--test and --compute options are of a run; the boxes of --results are taken as they are")
     source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, check, differences, flat
+from cornerjax.config import Config, differences
 from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
-from cornerjax.detectors import get_detector
+from cornerjax.detectors import check
+from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
@@ -26,7 +27,7 @@ from cornerjax.evaluation.tables.timing import print_timing
 from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
-from cornerjax.nn.functional import functional
+from cornerjax.validation import flat
 from cornerjax.workdir import Workdir
 
 
@@ -40,18 +41,18 @@ def evaluate_run(asked: Options) -> None:
     if asked.timing < 0:
         raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
     run = open_workdir(Path(asked.workdir))
-    config, split = dataclasses.replace(run.config, test=asked.test), asked.split or run.config.data.val
-    detector = get_detector(config.model.detector)
-    check(config)
+    config = dataclasses.replace(run.config, test=asked.test, compute=asked.compute)
+    split = asked.split or config.data.val
+    detector = check(config)
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
     out = Path(asked.out or run.path / "eval").resolve()
     options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
-    options |= {"min_score": asked.min_score, **flat(dataclasses.asdict(asked.test), "test.")}
+    options |= {"min_score": asked.min_score, **flat(asked.test, "test."), **flat(asked.compute, "compute.")}
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
-    apply, *_ = functional(detector.build(config.model, None))
+    apply, *_ = make_network(detector, config, None)
     evaluator = Evaluator(detector, apply, config, source)
     detections = [found.above(asked.min_score) for found in evaluator.find(params, model_state)]
     oracles = (
@@ -73,7 +74,7 @@ def evaluate_run(asked: Options) -> None:
         print_oracles(oracles)
         more["oracles"] = by_name(oracles)
     if asked.timing:
-        timing = measure(evaluator.procedure, params, model_state, source, images=asked.timing)
+        timing = measure(evaluator.batches, params, model_state, source, images=asked.timing)
         print_timing(timing)
         more["timing"] = dataclasses.asdict(timing)
     page = ""

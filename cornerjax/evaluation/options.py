@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from cornerjax.config import Test
+from cornerjax.config import Compute, Test
 
 EXTRAS = ("voc", "oracles", "timing")  # options that add numbers to metrics.json, under their own names
 
@@ -12,7 +12,7 @@ EXTRAS = ("voc", "oracles", "timing")  # options that add numbers to metrics.jso
 class Options:
     """What is evaluated and what is made of it; the comments are the help of eval.py."""
 
-    workdir: str = ""  # a folder that train.py or cornerjax.weights wrote
+    workdir: str = ""  # a folder that cornerjax train or cornerjax weights wrote
     results: str = ""  # instead of a run: a file of boxes in COCO's result format
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
     root: str = ""  # the data set, as train.py's data.root; that of the run if not given
@@ -22,11 +22,12 @@ class Options:
     out: str = ""  # folder for what is written; <workdir>/eval, or <results without .json>-eval, if not given
     min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted
     voc: bool = False  # PASCAL VOC's AP too
-    oracles: bool = False  # the AP with the truth in place of heat maps, tags, offsets, one by one and together
+    oracles: bool = False  # the AP with the truth in place of each part of the network's outputs, alone and together
     timing: int = 0  # images on which the phases of finding boxes are timed; 0: none
     pictures: int = 16  # images drawn at most
     report_images: int = 32  # in report.html: three quarters the worst, a quarter the best; 0: no report
     test: Test = dataclasses.field(default_factory=Test)  # those of the run if not given
+    compute: Compute = dataclasses.field(default_factory=Compute)  # that of the run if not given
 
     @property
     def extras(self) -> list[str]:

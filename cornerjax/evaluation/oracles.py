@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.evaluation.compare.average_precision import Metrics, average_precision
 from cornerjax.evaluation.evaluator import Evaluator
 

@@ -15,7 +15,7 @@ import numpy as np
 from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
 from cornerjax.errors import InputError
-from cornerjax.inference.procedure import Procedure
+from cornerjax.inference.batching import BatchPredictor
 
 Seconds = dict[str, float]
 
@@ -34,14 +34,14 @@ class Timing:
 
     Attributes:
         phases: "load" reads and decodes the file; "prepare" is all else that the host does: resize, pad, with Saccade
-            choose where to look; "cut", Saccade's crops; "network", with the copy of its input to the device;
+            choose what to crop; "cut", Saccade's crops; "network", with the copy of its input to the device;
             "decode", from maps to boxes in pixels; "NMS".
         one_by_one: images a second if the phases wait for each other.
         as_it_runs: images a second with images loaded ahead of the device, as in every evaluation.
         device: how many of which kind.
         images: how many were measured, after every shape was compiled.
         batch: images taken together at most.
-        buckets: images of each bucket, see Finder.bucket.
+        buckets: images of each bucket, see TestProcedure.bucket.
         peak_bytes: the most memory in use until then, compilation and earlier work of the process included.
         peak_of: what peak_bytes was measured on: "device" or, where a device does not say, "process".
     """
@@ -58,7 +58,7 @@ class Timing:
 
 
 def measure(
-    procedure: Procedure, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
+    predictor: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
 ) -> Timing:
     """Time the first images of a source, every phase by itself and waited for, then all of them as they run.
 
@@ -70,8 +70,8 @@ def measure(
         raise InputError(f"{images} images to time; accepted is 1 or more")
     records = source.records[:images]
     params, model_state = local_copies((params, model_state))
-    batches = procedure.plan([(record.height, record.width) for record in records])
-    phased = _Phased(procedure, params, model_state)
+    batches = predictor.plan([(record.height, record.width) for record in records])
+    phased = _Phased(predictor, params, model_state)
 
     def load(i: int) -> np.ndarray:
         return read_image(records[i])
@@ -79,10 +79,10 @@ def measure(
     def pass_over() -> tuple[list[Seconds], float]:
         seconds = [phased(batch, load) for batch in batches]
         start = time.perf_counter()
-        collections.deque(procedure(params, model_state, batches, load), maxlen=0)
+        collections.deque(predictor(params, model_state, batches, load), maxlen=0)
         return seconds, time.perf_counter() - start
 
-    pass_over()  # compiles; all images, as what Saccade compiles depends on what it sees
+    pass_over()  # compiles; all images, as what Saccade compiles depends on what it finds
     seconds, elapsed = pass_over()
     counts = np.array([len(batch.indices) for batch in batches])
     names = list(dict.fromkeys(name for of_batch in seconds for name in of_batch))
@@ -113,10 +113,10 @@ def measure(
 class _Phased:
     """Finds the boxes of one batch after the other, and says how long each phase took."""
 
-    def __init__(self, procedure: Procedure, params: dict[str, Any], model_state: dict[str, Any]):
+    def __init__(self, predictor: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any]):
         self._seconds: Seconds = {}
         self._weights = params, model_state
-        self._finder = procedure.finder.in_phases(self._phase)
+        self._procedure = predictor.procedure.in_phases(self._phase)
 
     def _phase(self, name: str, step: Callable) -> Callable:
         def timed(*args: Any) -> Any:
@@ -131,8 +131,8 @@ class _Phased:
         start = time.perf_counter()
         loaded = [load(i) for i in batch.indices]
         self._seconds = {"load": time.perf_counter() - start, "prepare": 0.0}
-        prepared = [self._finder.prepare(image) for image in loaded]
-        jax.device_get(self._finder(*self._weights, prepared, batch.bucket, batch.rows))
+        prepared = [self._procedure.preprocess(image) for image in loaded]
+        jax.device_get(self._procedure(*self._weights, prepared, batch.bucket, batch.rows))
         self._seconds["prepare"] = time.perf_counter() - start - sum(self._seconds.values())
         return self._seconds
 

@@ -5,7 +5,6 @@ data set is still known.
 """
 
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from jaxtyping import UInt64
 
 from cornerjax.data.records import Record, Source
 from cornerjax.errors import InputError
+from cornerjax.files import open_atomically
+from cornerjax.workdir import not_written
 
 FILE = "trained_on.npz"
 
@@ -38,17 +39,18 @@ def record(workdir: Path, source: Source, init: Path | None = None) -> None:
         workdir: of the run; it must exist.
         source: what it is trained on.
         init: the work directory its first weights came from, whose images count as well.
-    Raises: InputError: what is recorded cannot be read.
+    Raises: InputError: what is recorded cannot be read. RunError: it cannot be written.
     """
     there = _read(workdir)
     earlier = [there] if init is None else [there, _read(init)]
     known = np.unique(np.concatenate([hashes(source), *earlier]))
     if len(known) == len(there):
         return
-    temporary = workdir / f".{FILE}.{os.getpid()}"
-    with temporary.open("wb") as out:  # given a name, savez would append .npz to it
-        np.savez(out, hashes=known)
-    temporary.replace(workdir / FILE)
+    try:
+        with open_atomically(workdir / FILE) as out:
+            np.savez(out, hashes=known)
+    except OSError as e:
+        raise not_written(str(workdir / FILE), e) from None
 
 
 def overlap(workdir: Path, source: Source) -> int:

@@ -1,4 +1,4 @@
-"""Photos on disk: read, reduced where they are too large, looked at; pictures of them."""
+"""Photos on disk: read, reduced where they are too large, boxes predicted in them; pictures of them."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cornerjax.data.images import load_image
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
+from cornerjax.files import write_atomically
+from cornerjax.inference.batching import THREADS
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import THREADS
-from cornerjax.workdir import write_atomically
 
 TOGETHER = 16  # photos in memory at a time
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
@@ -30,21 +30,23 @@ class Photo(NamedTuple):
     size: tuple[int, int]
 
 
-class Seen(NamedTuple):
+class Prediction(NamedTuple):
     """A photo and what was found in it, in pixels of its file."""
 
     photo: Photo
     found: Detections
 
 
-def predict_files(predictor: Predictor, photos: Sequence[Path], *, max_side: int = 0) -> Iterator[Seen | InputError]:
-    """Yield what is seen in every photo, in order, or what is wrong with it; few are in memory at a time.
+def predict_files(
+    predictor: Predictor, photos: Sequence[Path], *, max_side: int = 0
+) -> Iterator[Prediction | InputError]:
+    """Yield what is found in every photo, in order, or what is wrong with it; few are in memory at a time.
 
     Args:
         max_side: larger photos are reduced to this longer side first, in pixels; 0: none.
     """
 
-    def read(path: Path) -> Photo | InputError:
+    def load(path: Path) -> Photo | InputError:
         try:
             photo = read_photo(path, max_side=max_side)
             predictor.check_size(photo.image, path)
@@ -54,10 +56,10 @@ def predict_files(predictor: Predictor, photos: Sequence[Path], *, max_side: int
 
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(photos), TOGETHER):
-            read_ones = list(pool.map(read, photos[start : start + TOGETHER]))
-            found = iter(predictor([photo.image[..., ::-1] for photo in read_ones if isinstance(photo, Photo)]))
-            for photo in read_ones:
-                yield Seen(photo, resized(next(found), photo)) if isinstance(photo, Photo) else photo
+            loaded = list(pool.map(load, photos[start : start + TOGETHER]))
+            found = iter(predictor([photo.image[..., ::-1] for photo in loaded if isinstance(photo, Photo)]))
+            for photo in loaded:
+                yield Prediction(photo, resized(next(found), photo)) if isinstance(photo, Photo) else photo
 
 
 def resized(found: Detections, photo: Photo) -> Detections:

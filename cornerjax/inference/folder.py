@@ -13,8 +13,7 @@ from types import FrameType
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.cli import progress
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
 from cornerjax.errors import InputError
 from cornerjax.inference.files import predict_files, reduced, save_picture
@@ -24,6 +23,7 @@ from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, note, refuse_to_replace, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
+from cornerjax.progress import progress
 
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
@@ -126,15 +126,15 @@ class _Job:
         paths, out = self._plan.inputs.photos, self._plan.out
         everything = predict_files(self._predictor, paths, max_side=self._options.max_side)
         work = zip(paths, self._plan.names, self._plan.ids, everything, strict=False)
-        for path, name, image_id, seen in progress(work, total=len(paths), what="photos"):
-            if isinstance(seen, InputError):
-                self.errors.append(seen)
+        for path, name, image_id, prediction in progress(work, total=len(paths), what="photos"):
+            if isinstance(prediction, InputError):
+                self.errors.append(prediction)
             else:
-                found = self._wanted(seen.found)
+                photo, found = prediction.photo, self._wanted(prediction.found)
                 if self._options.pictures:
-                    canvas, _ = enlarged(seen.photo.image)
+                    canvas, _ = enlarged(photo.image)
                     note(out, name)
-                    save_picture(out / name, self._drawn(seen.photo.image, canvas, found, seen.photo.size))
+                    save_picture(out / name, self._drawn(photo.image, canvas, found, photo.size))
                 self._keep(str(path), name, None, image_id, found)
             if self._stopped():
                 self.cut_short = path != paths[-1]
@@ -170,9 +170,9 @@ class _Job:
             with contextlib.closing(
                 predict_frames(self._predictor, frames, batch=batch, max_side=options.max_side)
             ) as everything:
-                for number, (frame, seen) in enumerate(progress(everything, total=total, what=clip.name)):
+                for number, (frame, every) in enumerate(progress(everything, total=total, what=clip.name)):
                     clock.tick()
-                    found = self._wanted(seen)
+                    found = self._wanted(every)
                     if options.pictures:
                         writer.write(self._drawn(frame, frame, found, (frame.shape[0], frame.shape[1])))
                     self._keep(clip.name, name, number, next_id + number, found)
@@ -204,12 +204,13 @@ class _Job:
 
     def _drawn(self, image: Image, canvas: Image, found: Detections, size: tuple[int, int]) -> Image:
         """Draw what was found, in pixels of `size`, and the overlays of an image on the canvas, the image enlarged."""
-        height, width, evidence = canvas.shape[0], canvas.shape[1], None
+        (height, width), evidence = canvas.shape[:2], None
         if self._options.overlay:
-            evidence = find_evidence(self._predictor, reduced(image, self._options.max_side)).scaled(width, height)
+            smaller = reduced(image, self._options.max_side)
+            of = smaller.shape[1], smaller.shape[0]
+            evidence = find_evidence(self._predictor, smaller).scaled(width, height, of=of)
         on_canvas = found.scaled(width / size[1], height / size[0])
-        tag_distance = self._predictor.config.test.tag_distance
-        return draw(canvas, on_canvas, evidence, self._options.overlay, tag_distance=tag_distance)
+        return draw(self._predictor, canvas, on_canvas, evidence, self._options.overlay)
 
 
 class _Clock:

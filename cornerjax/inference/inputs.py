@@ -15,7 +15,7 @@ CAMERA = "camera:"
 
 
 class Inputs(NamedTuple):
-    """What is to be looked at, each file once."""
+    """The files and cameras to predict on, each once."""
 
     photos: list[Path]
     videos: list[Path]
@@ -28,7 +28,7 @@ def find_inputs(given: Iterable[str | os.PathLike[str]]) -> Inputs:
     Args:
         given: a file is itself, a folder is the images and videos in it, a pattern with *, ?, [] or ** the images and
             videos it matches, all in the order of their names; camera:N is a camera by its number.
-    Raises: InputError: a path does not exist, is of no accepted kind, or a folder or pattern has nothing to look at.
+    Raises: InputError: a path does not exist, is of no accepted kind, or a folder or pattern has no file of one.
     """
     found: dict[Path, Path] = {}  # by the file itself: it may be given in two ways
     cameras: list[int] = []

@@ -16,5 +16,5 @@ class Options:
     results: tuple[Literal["json", "csv", "coco"], ...] = ("json",)  # detections.json, detections.csv, results.json
     annotations: str = ""  # COCO file whose image ids results.json is to have; without, photos are counted from 1
     pictures: bool = True  # draw the photos and videos
-    # what is drawn besides boxes: corners found, their tags, where Saccade's attention lies, the crops it looks at
-    overlay: tuple[Literal["corners", "tags", "attention", "crops"], ...] = ()
+    # what is drawn besides boxes: keypoints, and what the detector itself can draw, which a wrong name is answered with
+    overlay: tuple[str, ...] = ()

@@ -1,8 +1,7 @@
 """Photos in, boxes out: a trained network behind one call."""
 
-import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -12,13 +11,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cornerjax.checkpoint import open_workdir, restore_weights
-from cornerjax.config import Config, Test, check
+from cornerjax.config import Config
 from cornerjax.data.images import load_image
-from cornerjax.detectors import get_detector
-from cornerjax.detectors.base import Detections, Detector, Finder
+from cornerjax.detectors import check
+from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_network
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.inference.procedure import THREADS, Procedure
-from cornerjax.nn.functional import functional
+from cornerjax.inference.batching import THREADS, BatchPredictor
+from cornerjax.nn.functional import Tree
+from cornerjax.validation import replaced
+from cornerjax.workdir import runnable_here
 
 Photo = str | os.PathLike[str] | np.ndarray
 
@@ -32,59 +34,61 @@ class Predictor:
         config: `model`, `test` and `legacy` are used.
         class_names: name of each class.
     Attributes:
-        apply, config, class_names: as given.
+        detector, apply, config, class_names: as given.
         weights: params and model_state, on the device.
-        finder: the test procedure, see detectors.base.Finder.
-        procedure: batches of images through the finder.
+        batches: batches of images through the test procedure.
+        procedure: the test procedure, see detectors.base.TestProcedure.
     """
 
     def __init__(
         self,
         detector: Detector,
         apply: Callable,
-        params: dict[str, Any],
-        model_state: dict[str, Any],
+        params: Tree,
+        model_state: Tree,
         config: Config,
         class_names: Sequence[str],
     ):
-        self.apply, self.config, self.class_names = apply, config, tuple(class_names)
-        self.weights: tuple[dict[str, Any], dict[str, Any]] = jax.device_put((params, model_state))
-        self.procedure = Procedure(detector, apply, config, class_names)
-        self.finder: Finder = self.procedure.finder
+        self.detector, self.apply, self.config, self.class_names = detector, apply, config, tuple(class_names)
+        self.weights: tuple[Tree, Tree] = jax.device_put((params, model_state))
+        self.batches = BatchPredictor(detector, apply, config, class_names)
+        self.procedure: TestProcedure = self.batches.procedure
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
 
     @overload
-    def __call__(self, photos: Photo) -> Detections: ...
+    def __call__(self, photos: Photo, min_score: float = 0.0) -> Detections: ...
     @overload
-    def __call__(self, photos: list[Photo] | tuple[Photo, ...]) -> list[Detections]: ...
-    def __call__(self, photos):
+    def __call__(self, photos: list[Photo] | tuple[Photo, ...], min_score: float = 0.0) -> list[Detections]: ...
+    def __call__(self, photos, min_score=0.0):
         """Find the boxes in a photo, or in each of a list.
 
         Args:
             photos: a path, an (H, W, 3) uint8 RGB array, or a list of these. A file is turned as its EXIF data says
                 and may be grey or have an alpha channel, which is left out.
+            min_score: boxes with a lower score are left out; with 0 there are up to test.max_detections, most of them
+                of low scores and wrong.
         Returns: Detections, in pixels of the (turned) photo; for a list, a list in the same order.
         Raises: InputError: a file is missing or no image, an array has another form, a photo is smaller than a cell
             of the network's map.
         """
         if not isinstance(photos, (list, tuple)):
-            return self([photos])[0]
+            return self([photos], min_score)[0]
         with ThreadPoolExecutor(THREADS) as pool:
             images = list(pool.map(as_bgr, photos))
         for photo, image in zip(photos, images, strict=True):
             self.check_size(image, photo)
-        batches = self.procedure.plan([image.shape[:2] for image in images])
-        found = dict(self.procedure(*self.weights, batches, images.__getitem__))
-        return [found[i] for i in range(len(images))]
+        batches = self.batches.plan([image.shape[:2] for image in images])
+        found = dict(self.batches(*self.weights, batches, images.__getitem__))
+        return [found[i].above(min_score) for i in range(len(images))]
 
-    def forward(self, images: jax.Array | np.ndarray) -> dict[str, Any]:
+    def forward(self, images: jax.Array | np.ndarray) -> Maps:
         """The network alone: the raw maps of its last stack, heat maps as logits.
 
         Args:
             images: BGR, `(image / 255 - MEAN) / STD` with the constants of `ops.pixels`, of a size that the network
                 takes, as the detector's input_size gives it.
-        Returns: (b, h, w, c) arrays by name: "tl_heat", "br_heat", "tl_tag", "br_tag", "tl_off" and "br_off" for
-            detectors of corners, others have names of their own.
+        Returns: (b, h, w, c) arrays by name; of each of the detector's keypoints "NAME_heat" and, if it has offsets,
+            "NAME_off", and what else the detector has.
         Raises: ValueError: the network does not take images of this size, shape or type.
         """
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.float32:
@@ -93,33 +97,40 @@ class Predictor:
             )
         return self._forward(*self.weights, images)
 
+    def inspect(self, image: UInt8[np.ndarray, "H W 3"]) -> Inspection:
+        """The maps that the boxes of a BGR image are made from; the network runs once more for them."""
+        return self.procedure.inspect(*self.weights, image)
+
     def check_size(self, image: np.ndarray, photo: Photo) -> None:
         """Raises: InputError: the image of the photo is smaller than a cell of the network's map."""
         try:
-            self.finder.bucket(*image.shape[:2])
+            self.procedure.bucket(*image.shape[:2])
         except InputError as e:
             raise InputError(f"{e} ({photo})" if not isinstance(photo, np.ndarray) else str(e)) from None
 
 
 def load(
-    workdir: str | os.PathLike[str], *, checkpoint: Literal["best", "latest"] = "best", test: Test | None = None
+    workdir: str | os.PathLike[str],
+    *,
+    checkpoint: Literal["best", "latest"] = "best",
+    test: Mapping[str, Any] | None = None,
+    compute: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """Open a training run as a Predictor.
 
     Args:
-        workdir: a folder that train.py or cornerjax.weights wrote.
+        workdir: a folder that cornerjax train or cornerjax weights wrote.
         checkpoint: the one with the highest AP, or the newest.
-        test: the way from maps to boxes; None: that of the run.
-    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; test has numbers that cannot
-        be used.
+        test: what is to differ from the run's way from maps to boxes: options by name, such as {"flip": True}.
+        compute: what is to differ from how the run computed its network, such as {"precision": "highest"}.
+    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; an option cannot be used.
     """
     run = open_workdir(Path(workdir))
-    config = run.config if test is None else dataclasses.replace(run.config, test=test)
-    detector = get_detector(config.model.detector)
-    apply, *_ = functional(detector.build(config.model, None))
+    config = replaced(runnable_here(run.config), {"test": test or {}, "compute": compute or {}})
+    detector = check(config)
     params, model_state, _ = restore_weights(run.path, checkpoint)
-    check(config)
     detector.check(config)
+    apply, *_ = make_network(detector, config, None)
     return Predictor(detector, apply, params, model_state, config, run.class_names)
 
 

@@ -5,11 +5,11 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.workdir import write_atomically
+from cornerjax.files import write_atomically
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
 OURS = ".written_by_predict"  # names of the files in the folder that are ours, a JSON string a line
@@ -47,7 +47,7 @@ def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], cat
         write_atomically(out / FILES[kind], text)
 
 
-def _as_json(entry: Entry, *, with_id: bool) -> dict[str, Any]:
+def _as_json(entry: Entry, *, with_id: bool) -> dict[str, object]:
     found = entry.found
     return {
         "file": entry.file,
@@ -71,7 +71,7 @@ def _csv(entries: Iterable[Entry]) -> str:
     return text.getvalue()
 
 
-def _as_coco(entry: Entry, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def _as_coco(entry: Entry, category_ids: Sequence[int]) -> list[dict[str, object]]:
     found = entry.found
     xywh = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in found.boxes.tolist()]
     return [

@@ -1,4 +1,4 @@
-"""Videos and cameras: frames read ahead in a thread, looked at in batches of one shape, and written as a video."""
+"""Videos and cameras: frames read ahead in a thread, predicted on in batches of one shape, and written as a video."""
 
 import collections
 import contextlib
@@ -8,17 +8,17 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
+from cornerjax.inference.batching import Batch
 from cornerjax.inference.files import reduced
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.procedure import Batch
 
 CODEC = "mp4v"  # MPEG-4 part 2: OpenCV's wheels have no H.264 to write with, and their VP9 takes 20 times as long
 FPS = 25.0  # of a video that does not say
@@ -26,7 +26,6 @@ READ_AHEAD = 16  # frames decoded before they are needed
 LOST = 0.02  # share of the frames that a file announces which may be missing: some only estimate their number
 Frame = UInt8[np.ndarray, "H W 3"]
 T = TypeVar("T")
-_END: Any = object()
 
 
 class Clip:
@@ -125,8 +124,8 @@ def predict_frames(
         if first is None:
             return
         height, width = reduced(first, max_side).shape[:2]
-        bucket = predictor.finder.bucket(height, width)
-        rows = predictor.finder.rows(bucket, batch)
+        bucket = predictor.procedure.bucket(height, width)
+        rows = predictor.procedure.rows(bucket, batch)
         numbered = enumerate(itertools.chain([first], ready))
 
         def batches() -> Iterator[Batch]:
@@ -134,23 +133,25 @@ def predict_frames(
                 waiting.update(chunk)
                 yield Batch(list(chunk), rows, bucket)
 
-        found = predictor.procedure(*predictor.weights, batches(), lambda index: reduced(waiting[index], max_side))
-        for index, seen in found:
+        everything = predictor.batches(*predictor.weights, batches(), lambda index: reduced(waiting[index], max_side))
+        for index, found in everything:
             frame = waiting.pop(index)
-            yield frame, seen.scaled(frame.shape[1] / width, frame.shape[0] / height)
+            yield frame, found.scaled(frame.shape[1] / width, frame.shape[0] / height)
 
 
 def _ahead(items: Iterable[T], count: int) -> Generator[T]:
     """Pass items on that a thread takes, up to `count` before they are needed."""
     source = iter(items)
+
+    def take() -> list[T]:  # empty at the end
+        return list(itertools.islice(source, 1))
+
     with ThreadPoolExecutor(1) as pool:
         try:
-            waiting: collections.deque[Future[T]] = collections.deque(
-                pool.submit(next, source, _END) for _ in range(count)
-            )
-            while (item := waiting.popleft().result()) is not _END:
-                waiting.append(pool.submit(next, source, _END))
-                yield item
+            waiting: collections.deque[Future[list[T]]] = collections.deque(pool.submit(take) for _ in range(count))
+            while item := waiting.popleft().result():
+                waiting.append(pool.submit(take))
+                yield item[0]
         finally:
             pool.shutdown(cancel_futures=True)
 

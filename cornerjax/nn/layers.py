@@ -1,7 +1,8 @@
 """Convolutions, batch normalisation and the residual block, with PyTorch's initial values and padding.
 
-Weights are made as NumPy arrays, so that building a network compiles and computes nothing. `rngs` is a NumPy generator,
-or None for zeros that a checkpoint is going to replace.
+Weights are made as NumPy arrays, so that building a network compiles and computes nothing. `rng` is a NumPy generator,
+or None for zeros that a checkpoint is going to replace. The modules are our own rather than Flax's because padding,
+initial values and running variance are those of PyTorch.
 """
 
 import jax
@@ -11,17 +12,19 @@ from flax import nnx
 from jax import Array, lax
 from jaxtyping import Float
 
+from cornerjax.config import Compute
 from cornerjax.ops.convolution import conv_transpose, depthwise_conv
 from cornerjax.ops.precision import precise
 
-Rngs = np.random.Generator | None
+Rng = np.random.Generator | None
+PRECISIONS = {"default": None, "highest": lax.Precision.HIGHEST}  # None: as jax's own setting says
 
 
-def initial(rngs: Rngs, shape: tuple[int, ...], fan_in: int) -> nnx.Param:
+def initial(rng: Rng, shape: tuple[int, ...], fan_in: int) -> nnx.Param:
     """PyTorch's default for weights and biases: uniform between -1/sqrt(fan_in) and 1/sqrt(fan_in)."""
-    if rngs is None:
+    if rng is None:
         return nnx.Param(np.zeros(shape, np.float32))
-    return nnx.Param((rngs.random(shape, np.float32) * 2 - 1) / np.float32(np.sqrt(fan_in)))
+    return nnx.Param((rng.random(shape, np.float32) * 2 - 1) / np.float32(np.sqrt(fan_in)))
 
 
 def kernel_from_torch(value: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -35,17 +38,24 @@ class Conv(nnx.Module):
     "SAME" would be wrong: with stride 2 and an even number of rows it pads below only.
     """
 
-    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, bias: bool = False, rngs: Rngs):
+    compute = Compute()
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, bias: bool = False, rng: Rng):
         fan_in = cin * kernel**2
-        self.kernel = initial(rngs, (kernel, kernel, cin, cout), fan_in)
-        self.bias = initial(rngs, (cout,), fan_in) if bias else None
+        self.kernel = initial(rng, (kernel, kernel, cin, cout), fan_in)
+        self.bias = initial(rng, (cout,), fan_in) if bias else None
         self.stride = stride
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
         kernel = self.kernel[...].astype(x.dtype)
         pad = (kernel.shape[0] - 1) // 2
         y = lax.conv_general_dilated(
-            x, kernel, (self.stride,) * 2, ((pad, pad),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x,
+            kernel,
+            (self.stride,) * 2,
+            ((pad, pad),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=PRECISIONS[self.compute.precision],
         )
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
@@ -53,23 +63,29 @@ class Conv(nnx.Module):
 class DepthwiseConv(nnx.Module):
     """A 3x3 kernel for each channel; no bias."""
 
-    def __init__(self, dim: int, *, stride: int = 1, rngs: Rngs):
-        self.kernel = initial(rngs, (3, 3, 1, dim), 9)
+    compute = Compute()
+
+    def __init__(self, dim: int, *, stride: int = 1, rng: Rng):
+        self.kernel = initial(rng, (3, 3, 1, dim), 9)
         self.stride = stride
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-        return depthwise_conv(x, self.kernel[...].astype(x.dtype), stride=self.stride)
+        precision = PRECISIONS[self.compute.precision]
+        return depthwise_conv(x, self.kernel[...].astype(x.dtype), stride=self.stride, precision=precision)
 
 
 class ConvTranspose(nnx.Module):
     """Learned up-sampling by 2: transposed 4x4 convolution with a bias."""
 
-    def __init__(self, dim: int, *, rngs: Rngs):
-        self.kernel = initial(rngs, (4, 4, dim, dim), dim * 16)
-        self.bias = initial(rngs, (dim,), dim * 16)
+    compute = Compute()
+
+    def __init__(self, dim: int, *, rng: Rng):
+        self.kernel = initial(rng, (4, 4, dim, dim), dim * 16)
+        self.bias = initial(rng, (dim,), dim * 16)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-        return conv_transpose(x, self.kernel[...].astype(x.dtype)) + self.bias[...].astype(x.dtype)
+        y = conv_transpose(x, self.kernel[...].astype(x.dtype), precision=PRECISIONS[self.compute.precision])
+        return y + self.bias[...].astype(x.dtype)
 
 
 class BatchNorm(nnx.Module):
@@ -112,18 +128,23 @@ class BatchNorm(nnx.Module):
         return mean, var
 
 
-def divide_batch_norm(network: nnx.Module, groups: int) -> None:
-    """Let every BatchNorm of a network take the batch in so many groups."""
+def configure(network: nnx.Module, compute: Compute, *, batch_norm_groups: int = 1) -> None:
+    """Tell every module of a network how to compute, and every BatchNorm in how many groups to take the batch.
+
+    A module that wants to know has a class attribute `compute`.
+    """
     for _, module in nnx.iter_graph(network):
+        if isinstance(module, nnx.Module) and hasattr(type(module), "compute"):
+            module.compute = compute  # type: ignore[attr-defined]
         if isinstance(module, BatchNorm):
-            module.groups = groups
+            module.groups = batch_norm_groups
 
 
 class ConvBN(nnx.Module):
     """Convolution and batch normalisation."""
 
-    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, rngs: Rngs):
-        self.conv = Conv(cin, cout, kernel, stride=stride, rngs=rngs)
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, rng: Rng):
+        self.conv = Conv(cin, cout, kernel, stride=stride, rng=rng)
         self.bn = BatchNorm(cout)
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
@@ -140,10 +161,10 @@ class ConvBNReLU(ConvBN):
 class ResidualBlock(nnx.Module):
     """Two 3x3 convolutions and a skip; the skip is a 1x1 convolution where the shape changes."""
 
-    def __init__(self, cin: int, cout: int, *, stride: int = 1, rngs: Rngs):
-        self.conv1, self.bn1 = Conv(cin, cout, 3, stride=stride, rngs=rngs), BatchNorm(cout)
-        self.conv2, self.bn2 = Conv(cout, cout, 3, rngs=rngs), BatchNorm(cout)
-        self.skip = ConvBN(cin, cout, 1, stride=stride, rngs=rngs) if stride > 1 or cin != cout else None
+    def __init__(self, cin: int, cout: int, *, stride: int = 1, rng: Rng):
+        self.conv1, self.bn1 = Conv(cin, cout, 3, stride=stride, rng=rng), BatchNorm(cout)
+        self.conv2, self.bn2 = Conv(cout, cout, 3, rng=rng), BatchNorm(cout)
+        self.skip = ConvBN(cin, cout, 1, stride=stride, rng=rng) if stride > 1 or cin != cout else None
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
         y = nnx.relu(self.bn1(self.conv1(x), train=train))

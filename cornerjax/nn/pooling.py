@@ -8,7 +8,8 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from cornerjax.nn.layers import ConvBN, ConvBNReLU, Rngs
+from cornerjax.config import Compute
+from cornerjax.nn.layers import ConvBN, ConvBNReLU, Rng
 from cornerjax.ops.pools import CORNERS, SCANS, corner_pool
 
 # A pool is a function (map, direction) -> map of the same shape; direction is "top", "bottom", "left" or "right".
@@ -59,17 +60,18 @@ class CornerPool(nnx.Module):
         pool_dim: channels that are pooled.
         corner: "tl" or "br".
         pooling: what is computed, see find_pool.
-        implementation: how corner pooling is computed, a name in cornerjax.ops.IMPLEMENTATIONS.
     Source: CornerNet (Law and Deng 2018), section 3.4; core/models/py_utils/utils.py, corner_pool.
     """
 
-    def __init__(self, dim: int, pool_dim: int, *, corner: str, pooling: str, implementation: str, rngs: Rngs):
-        self.branch1 = ConvBNReLU(dim, pool_dim, 3, rngs=rngs)
-        self.branch2 = ConvBNReLU(dim, pool_dim, 3, rngs=rngs)
-        self.merge = ConvBN(pool_dim, dim, 3, rngs=rngs)
-        self.skip = ConvBN(dim, dim, 1, rngs=rngs)
-        self.out = ConvBNReLU(dim, dim, 3, rngs=rngs)
-        self.corner, self.pool, self.implementation = corner, find_pool(pooling), implementation
+    compute = Compute()
+
+    def __init__(self, dim: int, pool_dim: int, *, corner: str, pooling: str, rng: Rng):
+        self.branch1 = ConvBNReLU(dim, pool_dim, 3, rng=rng)
+        self.branch2 = ConvBNReLU(dim, pool_dim, 3, rng=rng)
+        self.merge = ConvBN(pool_dim, dim, 3, rng=rng)
+        self.skip = ConvBN(dim, dim, 1, rng=rng)
+        self.out = ConvBNReLU(dim, dim, 3, rng=rng)
+        self.corner, self.pool = corner, find_pool(pooling)
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         pooled = self.pooled(self.branch1(x, train=train), self.branch2(x, train=train))
@@ -78,6 +80,6 @@ class CornerPool(nnx.Module):
 
     def pooled(self, x1: Float[Array, "b h w c"], x2: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         if self.pool is None:
-            return corner_pool(x1, x2, self.corner, implementation=self.implementation)
+            return corner_pool(x1, x2, self.corner, implementation=self.compute.pooling_implementation)
         along_h, along_w = CORNERS[self.corner]
         return self.pool(x1, along_h) + self.pool(x2, along_w)

@@ -1,8 +1,6 @@
 """Pure array functions; they know no network, no configuration and no detector."""
 
-from cornerjax.ops.corners import decode_corners
 from cornerjax.ops.gather import gather_cells
-from cornerjax.ops.pairs import pair_corners
 from cornerjax.ops.peaks import keep_peaks
 from cornerjax.ops.pools import bottom_pool, corner_pool, left_pool, right_pool, top_pool
 from cornerjax.ops.running_max import IMPLEMENTATIONS, check_implementation, runnable, running_max
@@ -15,11 +13,9 @@ __all__ = [
     "bottom_pool",
     "check_implementation",
     "corner_pool",
-    "decode_corners",
     "gather_cells",
     "keep_peaks",
     "left_pool",
-    "pair_corners",
     "right_pool",
     "runnable",
     "running_max",

@@ -13,23 +13,29 @@ HWIO, HWOI = ("NHWC", "HWIO", "NHWC"), ("NHWC", "HWOI", "NHWC")
 
 
 def depthwise_conv(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], *, stride: int = 1
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "3 3 1 c"],
+    *,
+    stride: int = 1,
+    precision: lax.Precision | None = None,
 ) -> Float[Array, "b h2 w2 c"]:
     """Convolve each channel with a 3x3 kernel of its own, padding 1, without a bias.
 
     Args:
         stride: 1 or 2; the output has ceil(h / stride) rows.
     """
-    return _depthwise(stride)(x, kernel)
+    return _depthwise(stride, precision)(x, kernel)
 
 
-def conv_transpose(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "b 2*h 2*w k"]:
+def conv_transpose(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], *, precision: lax.Precision | None = None
+) -> Float[Array, "b 2*h 2*w k"]:
     """Transposed 4x4 convolution, stride 2, padding 1, without a bias: twice as many rows and columns.
 
     Args:
         kernel: that of the convolution from the output to the input, as PyTorch keeps it too, in HWIO order.
     """
-    return _transpose(x, kernel)
+    return _transpose(precision)(x, kernel)
 
 
 def depthwise_by_shifts(
@@ -46,16 +52,27 @@ def depthwise_by_shifts(
 
 
 def depthwise_by_groups(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 1 c"], stride: int
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "3 3 1 c"],
+    stride: int,
+    precision: lax.Precision | None = None,
 ) -> Float[Array, "..."]:
     """One convolution with as many groups as channels, which accelerators have kernels for."""
     pad = ((1, 1), (1, 1))
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pad, dimension_numbers=HWIO, feature_group_count=x.shape[3]
+        x,
+        kernel,
+        (stride, stride),
+        pad,
+        dimension_numbers=HWIO,
+        feature_group_count=x.shape[3],
+        precision=precision,
     )
 
 
-def transpose_by_phases(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "..."]:
+def transpose_by_phases(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], precision: lax.Precision | None = None
+) -> Float[Array, "..."]:
     """Four 2x2 convolutions, each giving every other row and column.
 
     An even output row 2i sees the input rows i-1 and i through kernel rows 3 and 1, an odd one the input rows i and i+1
@@ -66,16 +83,24 @@ def transpose_by_phases(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k 
 
     def phase(i, j):  # output rows and columns i, i + 2, ... and j, j + 2, ...
         kernel_2x2, pad = kernel[3 - i :: -2, 3 - j :: -2], ((1 - i, i), (1 - j, j))
-        return lax.conv_general_dilated(x, kernel_2x2, (1, 1), pad, dimension_numbers=HWOI)
+        return lax.conv_general_dilated(x, kernel_2x2, (1, 1), pad, dimension_numbers=HWOI, precision=precision)
 
     rows = [jnp.stack([phase(i, 0), phase(i, 1)], axis=3) for i in (0, 1)]
     return jnp.stack(rows, axis=2).reshape(b, 2 * h, 2 * w, kernel.shape[2])
 
 
-def transpose_by_dilation(x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"]) -> Float[Array, "..."]:
+def transpose_by_dilation(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 k c"], precision: lax.Precision | None = None
+) -> Float[Array, "..."]:
     """One convolution over the input with a zero between neighbours."""
     return lax.conv_general_dilated(
-        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=HWOI
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=HWOI,
+        precision=precision,
     )
 
 
@@ -104,10 +129,16 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
 
 
 @cache  # JAX knows a function that it has compiled by its identity
-def _depthwise(stride: int) -> Callable:
+def _depthwise(stride: int, precision: lax.Precision | None) -> Callable:
     return _by_platform(
-        cpu=partial(depthwise_by_shifts, stride=stride), default=partial(depthwise_by_groups, stride=stride)
+        cpu=partial(depthwise_by_shifts, stride=stride),
+        default=partial(depthwise_by_groups, stride=stride, precision=precision),
     )
 
 
-_transpose = _by_platform(cpu=transpose_by_phases, default=transpose_by_dilation)
+@cache
+def _transpose(precision: lax.Precision | None) -> Callable:
+    return _by_platform(
+        cpu=partial(transpose_by_phases, precision=precision),
+        default=partial(transpose_by_dilation, precision=precision),
+    )

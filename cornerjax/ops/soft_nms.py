@@ -17,7 +17,7 @@ METHODS = {
 class Kept(NamedTuple):
     """The boxes kept, best first; places left over have score -1."""
 
-    place: Int[Array, "k"]  # place of each box among those given; 0 at places left over
+    source: Int[Array, "k"]  # place of each box among those given; 0 at places left over
     scores: Float[Array, "k"]
     boxes: Float[Array, "k 4"]
 
@@ -31,6 +31,7 @@ def soft_nms(
     sigma: float = 0.5,
     iou_threshold: float = 0.5,
     floor: float = 0.001,
+    inclusive: bool = False,
     num: int | None = None,
 ) -> Kept:
     """Take the best box, lower the scores of the boxes of its class that overlap it, and repeat.
@@ -45,11 +46,14 @@ def soft_nms(
         sigma: of "gaussian": scores are multiplied by exp(-iou^2 / sigma).
         iou_threshold: of "linear" and "hard": boxes that overlap more lose that part of their score, or all of it.
         floor: lowest score of boxes that touch a better one.
+        inclusive: the originals' form: sides are a pixel longer, as of whole pixels from the first to the last.
         num: boxes kept at most, over all classes; None: as many as there are.
     Raises: ValueError: unknown method.
     Source: Soft-NMS (Bodla et al. 2017); CornerNet-Lite, core/external/nms.pyx, soft_nms (one class at a time).
     """
-    return _select(boxes, scores, classes, None, 0, num, floor, overlap_weight(method, sigma, iou_threshold))
+    return _select(
+        boxes, scores, classes, None, 0, num, floor, overlap_weight(method, sigma, iou_threshold, inclusive=inclusive)
+    )
 
 
 def soft_nms_merge(
@@ -62,6 +66,7 @@ def soft_nms_merge(
     sigma: float = 0.5,
     iou_threshold: float = 0.5,
     floor: float = 0.001,
+    inclusive: bool = False,
     num: int | None = None,
     merge_exp: int = 10,
 ) -> Kept:
@@ -74,22 +79,26 @@ def soft_nms_merge(
     """
     # Differs from CornerNet: there corner_scores stay behind when boxes change places in the buffer, so weights belong
     # to other boxes; soft_nms_in_place does it that way.
-    weigh = overlap_weight(method, sigma, iou_threshold)
+    weigh = overlap_weight(method, sigma, iou_threshold, inclusive=inclusive)
     return _select(boxes, scores, classes, corner_scores.repeat(2, axis=1), merge_exp, num, floor, weigh)
 
 
-def overlap_weight(method: str, sigma: float, iou_threshold: float):
+def overlap_weight(method: str, sigma: float, iou_threshold: float, *, inclusive: bool):
     """A function (box (4,), boxes (..., 4)) -> (what each score is multiplied by, whether the boxes touch)."""
     if method not in METHODS:
         raise ValueError(f"no soft-NMS method {method!r}; there are: {', '.join(METHODS)}")
+    # Differs from CornerNet: there, overlaps are those of boxes whose sides are a pixel longer, unless inclusive.
+    pixel = 1 if inclusive else 0
 
     def weigh(box, boxes):
         ax1, ay1, ax2, ay2 = jnp.unstack(box)
         bx1, by1, bx2, by2 = jnp.unstack(boxes, axis=-1)  # columns: with rows of four the loop is twice as slow
-        w = jnp.minimum(ax2, bx2) - jnp.maximum(ax1, bx1) + 1
-        h = jnp.minimum(ay2, by2) - jnp.maximum(ay1, by1) + 1
-        areas = (ax2 - ax1 + 1) * (ay2 - ay1 + 1) + (bx2 - bx1 + 1) * (by2 - by1 + 1)
-        return METHODS[method](w * h / (areas - w * h), sigma, iou_threshold), (w > 0) & (h > 0)
+        w = jnp.minimum(ax2, bx2) - jnp.maximum(ax1, bx1) + pixel
+        h = jnp.minimum(ay2, by2) - jnp.maximum(ay1, by1) + pixel
+        areas = (ax2 - ax1 + pixel) * (ay2 - ay1 + pixel) + (bx2 - bx1 + pixel) * (by2 - by1 + pixel)
+        touches = (w > 0) & (h > 0)
+        iou = jnp.where(touches, w * h / jnp.where(touches, areas - w * h, 1), 0)
+        return METHODS[method](iou, sigma, iou_threshold), touches
 
     return weigh
 
@@ -122,7 +131,7 @@ def _select(boxes, scores, classes, corners, merge_exp, num, floor, weigh) -> Ke
             itself = jnp.arange(n) == best
             share = jnp.where(itself, 1, jnp.where(touches, (1 - factor) ** merge_exp, 0))[:, None] * corners
             box = weighted_mean(boxes, share, box)
-        kept = Kept(kept.place.at[step].set(best), kept.scores.at[step].set(left[best]), kept.boxes.at[step].set(box))
+        kept = Kept(kept.source.at[step].set(best), kept.scores.at[step].set(left[best]), kept.boxes.at[step].set(box))
         lowered = jnp.where(touches, left * factor, left)
         left = jnp.where(touches & (lowered < floor), -1, lowered).at[best].set(-1)
         return step + 1, _first_max(left), left, kept

@@ -16,6 +16,7 @@ class Buffer(NamedTuple):
     scores: Float[Array, "n"]
     classes: Int[Array, "n"]
     kept: Bool[Array, "n"]  # the others are left-overs: dropped boxes, and copies of kept ones
+    source: Int[Array, "n"]  # place of each row among those given
 
 
 class _Places(NamedTuple):
@@ -36,6 +37,7 @@ def soft_nms_in_place(
     sigma: float = 0.5,
     iou_threshold: float = 0.5,
     floor: float = 0.001,
+    inclusive: bool = True,
     merge_exp: int | None = None,
     misplaced_weights: bool = True,
 ) -> Buffer:
@@ -53,20 +55,20 @@ def soft_nms_in_place(
     Raises: ValueError: unknown method.
     Source: CornerNet-Lite, core/external/nms.pyx, soft_nms and soft_nms_merge.
     """
-    weigh = overlap_weight(method, sigma, iou_threshold)
+    weigh = overlap_weight(method, sigma, iou_threshold, inclusive=inclusive)
     place = jnp.arange(len(scores), dtype=jnp.int32)
     by_class = jnp.where(scores < 0, jnp.iinfo(jnp.int32).max, classes.astype(jnp.int32))
-    order = jnp.argsort(by_class, stable=True)
+    order = jnp.argsort(by_class, stable=True).astype(jnp.int32)
     boxes, scores, classes, corner_scores = (x[order] for x in (boxes, scores, classes, corner_scores))
     total = (scores >= 0).sum(dtype=jnp.int32)
     stops = jnp.searchsorted(by_class[order], by_class[order], side="right").astype(jnp.int32)  # end of each class
 
     def one_round(state):
-        i, end, boxes, scores, corners, kept = state
+        i, end, boxes, scores, corners, source, kept = state
         in_use = (place >= i) & (place < end)
         best = jnp.argmax(jnp.where(in_use, scores, -jnp.inf)).astype(jnp.int32)
         swap = place.at[i].set(best).at[best].set(i)
-        boxes, scores = boxes[swap], scores[swap]
+        boxes, scores, source = boxes[swap], scores[swap], source[swap]
         corners = corners if misplaced_weights else corners[swap]
 
         factor, touches = weigh(boxes[i], boxes)
@@ -85,18 +87,19 @@ def soft_nms_in_place(
             box = weighted_mean(boxes, share, box)
         scores = jnp.where(places.rescored, lowered[places.source], scores[places.source])
         boxes = boxes[places.source].at[i].set(box)
+        source = source[places.source]
         corners = corners if misplaced_weights else corners[places.source]
 
         class_done = i + 1 >= new_end
         after = jnp.where(class_done, stops[i], i + 1)
         end = jnp.where(class_done, stops[jnp.minimum(after, len(stops) - 1)], new_end)
-        return after, end, boxes, scores, corners, kept.at[i].set(True)
+        return after, end, boxes, scores, corners, source, kept.at[i].set(True)
 
     kept = jnp.zeros(len(scores), bool)
     if len(scores):
-        state = (jnp.int32(0), stops[0], boxes, scores, corner_scores, kept)
-        _, _, boxes, scores, _, kept = lax.while_loop(lambda state: state[0] < total, one_round, state)
-    return Buffer(boxes, jnp.where(place < total, scores, -1), classes, kept)
+        state = (jnp.int32(0), stops[0], boxes, scores, corner_scores, order, kept)
+        _, _, boxes, scores, _, order, kept = lax.while_loop(lambda state: state[0] < total, one_round, state)
+    return Buffer(boxes, jnp.where(place < total, scores, -1), classes, kept, order)
 
 
 def _compaction(dropped, rest, new_end, end) -> _Places:

@@ -1,13 +1,13 @@
 """Stops a run whose loss or gradient is not finite, and keeps the batch it happened on."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from cornerjax.errors import InputError
+from cornerjax.errors import RunError
+from cornerjax.files import open_atomically
 
 LISTED = 16  # image ids that the message names
 
@@ -34,7 +34,7 @@ class Guard:
             step: its number, from 1.
             batch: this host's rows, with "image_id" (b,).
             losses: "total", its parts and "grad_norm": scalars, still being computed.
-        Raises: InputError: a loss or the gradient of the step before is not finite; its batch is on disk then.
+        Raises: RunError: a loss or the gradient of the step before is not finite; its batch is on disk then.
         """
         self.finish()
         self._waiting = step, batch, losses
@@ -48,7 +48,7 @@ class Guard:
         fetched = jax.device_get(losses)
         values = {name: float(fetched[name]) for name in losses}
         if not np.isfinite(list(values.values())).all():
-            raise InputError(
+            raise RunError(
                 f"{_what(values, step)}, on {_images(batch['image_id'])}; {self._keep(step, batch)}; "
                 "a lower optim.peak_lr, or gradients clipped with optim.clip_norm, may help"
             )
@@ -60,19 +60,14 @@ class Guard:
             write_batch(file, step, batch)
         except OSError as e:
             return f"the batch could not be written to {file}: {e.strerror}"
-        return f"to see whether one of them is to blame, run python -m cornerjax.training.replay {file}"
+        return f"to see whether one of them is to blame, run cornerjax replay {file}"
 
 
 def write_batch(file: Path, step: int, batch: Batch) -> None:
     """Write a batch and the number of its step; whoever reads `file` finds all of it."""
     arrays: dict[str, Any] = batch | {"step": np.array(step)}
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as out:  # given a name, savez would append .npz to it
-            np.savez(out, **arrays)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(file) as out:
+        np.savez(out, **arrays)
 
 
 def _what(values: dict[str, float], step: int) -> str:

@@ -17,7 +17,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from cornerjax.config import Config
-from cornerjax.workdir import not_written, write_atomically
+from cornerjax.files import write_atomically
+from cornerjax.workdir import not_written
 
 
 class TrainLog:
@@ -60,7 +61,7 @@ class TrainLog:
 
         Args:
             skipped: images that could not be read since this start.
-        Raises: InputError: the files cannot be written.
+        Raises: RunError: the files cannot be written.
         """
         losses = jax.device_get(self._waiting)
         elapsed = time.perf_counter() - self._since
@@ -82,7 +83,7 @@ class TrainLog:
     def evaluation(self, step: int, metrics: dict[str, float], pictures: list[np.ndarray]) -> None:
         """Write the results of an evaluation; pictures are (H, W, 3) uint8 BGR.
 
-        Raises: InputError: the files cannot be written.
+        Raises: RunError: the files cannot be written.
         """
         self._write(step, metrics, "val", pictures)
         self.say(f"step {step}: AP {metrics['AP']:.3f} AP50 {metrics['AP50']:.3f} AP75 {metrics['AP75']:.3f}")
@@ -120,7 +121,7 @@ class TrainLog:
     def close(self) -> None:
         """Finish the bar and the files.
 
-        Raises: InputError: the files cannot be written.
+        Raises: RunError: the files cannot be written.
         """
         self._bar.close()
         if not self._silent:

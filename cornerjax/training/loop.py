@@ -12,18 +12,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
-from cornerjax.config import Config, check
+from cornerjax.config import Config
 from cornerjax.data.classes import align_classes
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
-from cornerjax.detectors import get_detector
+from cornerjax.detectors import check
 from cornerjax.devices import barrier, of_first
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
+from cornerjax.training.finetune import init_weights, record_of
 from cornerjax.training.guard import Guard
-from cornerjax.training.init import init_weights, record_of
 from cornerjax.training.log import TrainLog
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
@@ -54,11 +54,12 @@ def train(
         workdir: made if missing; `checkpoint.py` says what is in it.
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
-        init: a work directory whose weights a new run starts from, see init.py; a run that resumes has its own.
-    Raises: InputError: the data, the configuration or the work directory cannot be used, or a loss is not finite.
+        init: a work directory whose weights a new run starts from, see finetune.py; a run that resumes has its own.
+    Raises: InputError: the data, the configuration or the work directory cannot be used.
+        RunError: a loss is not finite, or the work directory can no longer be written or read.
         Stopped: by a signal, after saving.
     """
-    check(config)
+    detector = check(config)
     mesh = data_mesh()
     check_batch(config, mesh)
     source = open_source(config.data, config.data.train)
@@ -67,7 +68,6 @@ def train(
     val_source = open_source(dataclasses.replace(config.data, empty_images=True), config.data.val)
     val_source = align_classes(val_source, source.class_names, source.annotation_file)
     config = resolve(config, source)
-    detector = get_detector(config.model.detector)
     detector.check(config)
     tx = make_optimiser(config)
     apply, params, model_state = network_of(config, np.random.default_rng(config.seed))
@@ -186,7 +186,7 @@ class Run:
     def watch(self, updates: Iterator[Update]) -> None:
         """Ask for the updates; between them check and report the losses, evaluate and save the weights.
 
-        Raises: InputError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
+        Raises: RunError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
         """
         config, saved = self.config, time.monotonic()
         for step, state, batch, losses in updates:
@@ -224,8 +224,8 @@ class Run:
         try:
             yield
         except BaseException as e:
-            # Of several processes all must save; InputError, here, is raised by all of them.
-            together = jax.process_count() == 1 or isinstance(e, InputError)
+            # Of several processes all must save; these errors, here, are raised by all of them.
+            together = jax.process_count() == 1 or isinstance(e, (InputError, RunError))
             if together and int(state.step) != self.checkpoints.latest():
                 save(state, self.checkpoints, ap=None)
             raise

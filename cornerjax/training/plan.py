@@ -1,32 +1,23 @@
 """What a recipe needs on TPUs that are not there: memory, work and what the chips tell each other, per chip and step.
 
-    python -m cornerjax.training.plan --config configs/cornernet.py --topology v5e:16x16 --data.batch 768
-
-Compiles the whole training step for them, which takes minutes, and prints floors: times that no run can beat. Every
-field of the recipe is an option, as in train.py. Exit code 1: the step does not fit into the chips' memory.
+The whole training step is compiled for them; from the program come floors: times that no run can beat.
 """
 
-import dataclasses
 import re
-import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tyro
 from jax.sharding import AxisType, Mesh
 
-from cornerjax import cli
-from cornerjax.config import Config, check, flat, load_recipe
+from cornerjax.config import Config
 from cornerjax.training import hlo
 from cornerjax.training.chips import CHIPS, HOP_S, Slice, devices_of, parse_slice
 from cornerjax.training.setup import abstract_step
 
-COCO_CLASSES = 80
 GB = 1e9
-SETTINGS = ("model.dtype", "model.remat", "model.batch_norm_groups", "optim.accumulate", "data.render")
 ORIGINS = ("BatchNorm", "gradients", "the rest")
 FLOORS = """\
   FLOPs are XLA's, with what it adds to fill the matrix units. Convolutions of float32 maps are one pass in bfloat16 at
@@ -39,13 +30,6 @@ ASSUMED = """\
   closed to a ring (a multiple of {multiple} chips long) and one direction of an open one. Each operation also takes
   {hop:.0f} us a hop: half around a closed axis, along an open one, one axis after the other.
   All chips are in one slice, and data arrive in time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    config: str = "configs/cornernet.py"  # the recipe
-    topology: str = "v5e:4x4"  # generation and slice: v4:2x2x2, v5e:16x16, v5p:4x4x4, v6e:4x4
-    recipe: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
 
 
 class Step(NamedTuple):
@@ -156,10 +140,10 @@ def _said(error: str) -> str:
 def remedies(config: Config, tpus: Slice) -> Iterator[str]:
     """What to set, best first, so that a step needs less memory."""
     images = config.data.batch // tpus.size
-    if config.model.dtype == "float32":
-        yield "--model.dtype bfloat16: maps of half the size"
-    if config.model.remat != "stack":
-        yield "--model.remat stack: the maps inside a hourglass are computed twice instead of kept"
+    if config.compute.dtype == "float32":
+        yield "--compute.dtype bfloat16: maps of half the size"
+    if config.compute.remat != "stack":
+        yield "--compute.remat stack: the maps inside a hourglass are computed twice instead of kept"
     if config.optim.accumulate < images:
         yield f"--optim.accumulate {images}: one image at a time; BatchNorm then takes the statistics of parts"
     if config.data.render == "host":
@@ -242,31 +226,3 @@ def talk_s(collectives: list[hlo.Collective], compiled_for: Slice, other: Slice)
         there = one._replace(devices=other.size) if one.devices == compiled_for.size else one
         total += there.sent / other.ici_bytes_s + one.times * other.latency_s
     return total
-
-
-def main() -> None:
-    # The recipe gives the defaults of all the other options, so it has to be known first.
-    given, _ = tyro.cli(Plan, args=[a for a in sys.argv[1:] if a not in ("-h", "--help")], return_unknown_args=True)
-    default = dataclasses.replace(given, recipe=load_recipe(given.config))
-    args = cli.parse(Plan, description=__doc__ or "", default=default)
-    jax.config.update("jax_platforms", "cpu")  # a TPU here is neither needed nor to be taken from its user
-    config, tpus = args.recipe, parse_slice(args.topology)
-    check(config)
-    classes = f"{config.model.num_classes} classes"
-    if not config.model.num_classes:
-        classes = f"{COCO_CLASSES} classes, as COCO has, for the recipe leaves them to the data set"
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=COCO_CLASSES))
-    print(f"{args.config} on {tpus.name}: {tpus.size} chips, batch {config.data.batch}, {classes}")
-    print(", ".join(f"{name} {flat(dataclasses.asdict(config))[name]}" for name in SETTINGS), flush=True)
-    try:
-        step = compile_step(config, tpus)
-    except TooLargeError as error:
-        print(f"\nDoes not fit into the {tpus.chip.hbm_bytes / GB:.1f} GB of a chip. XLA: {error}\nWhat helps:")
-        print("\n".join(f"  {remedy}" for remedy in remedies(config, tpus)))
-        sys.exit(1)
-    print(f"compiled in {step.compile_s:.0f} s")
-    print("\n".join(report(step, config, tpus)))
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,42 +1,42 @@
-"""Which image stopped a run: `python -m cornerjax.training.replay WORKDIR/not_finite/step-000123-host-0.npz`.
+"""Which image stopped a run: the step is done again on the batch that guard.py kept, and on each of its images."""
 
-The step is done again on the batch that guard.py kept, from the weights before it, and then on each of its images
-alone, repeated to fill the batch. The run stays as it is.
-"""
-
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
-import tyro
 
-from cornerjax import cli
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.errors import InputError
+from cornerjax.training.loop import resume
+from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.setup import abstract_step
+from cornerjax.workdir import open_workdir
 
 Batch = dict[str, np.ndarray]
 Losses = dict[str, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class Replay:
-    file: tyro.conf.Positional[str]  # WORKDIR/not_finite/step-STEP-host-HOST.npz; those of the other hosts are read too
+def replay(file: Path) -> Iterator[str]:
+    """Do the step that stopped a run again, as a whole and image by image; the run stays as it is.
 
-
-def main() -> None:
-    args = cli.parse(Replay, description=__doc__)
-    step, batch = read_step(Path(args.file))
+    Args:
+        file: WORKDIR/not_finite/step-STEP-host-HOST.npz, as guard.py writes it; those of the other hosts are read too.
+    Yields: what is found, line by line, with the conclusion last.
+    Raises: InputError: as of read_step and losses_of.
+    """
+    step, batch = read_step(file)
     bad: list[str] = []
     ids = batch["image_id"].tolist()
-    replayed = losses_of(Path(args.file).parent.parent, batch)
+    replayed = losses_of(file.parent.parent, batch)
     before, whole = next(replayed)
-    print(f"step {step}, the weights of step {before}, all {len(ids)} images: {_listed(whole)}")
+    yield f"step {step}, the weights of step {before}, all {len(ids)} images: {_listed(whole)}"
     if before != step - 1:
-        print(f"the newest checkpoint is not that of step {step - 1}: the losses will differ")
+        yield f"the newest checkpoint is not that of step {step - 1}: the losses will differ"
     for image_id, (_, alone) in zip(ids, replayed, strict=True):
-        print(f"image {image_id} alone: {_listed(alone)}", flush=True)
+        yield f"image {image_id} alone: {_listed(alone)}"
         bad += [] if _finite(alone) else [str(image_id)]
-    print(_conclusion(bad, len(ids), whole))
+    yield _conclusion(bad, len(ids), whole)
 
 
 def read_step(file: Path) -> tuple[int, Batch]:
@@ -61,13 +61,6 @@ def losses_of(workdir: Path, batch: Batch) -> Iterator[tuple[int, Losses]]:
     Yields: the step of the weights, and the losses with the norm of the gradient: those of the whole batch first.
     Raises: InputError: the run has no checkpoint, or the batch is not the whole of one of its steps.
     """
-    import jax  # not before the options are right: it takes seconds
-
-    from cornerjax.checkpoint import Checkpoints, open_workdir
-    from cornerjax.training.loop import resume
-    from cornerjax.training.mesh import data_mesh, to_devices
-    from cornerjax.training.setup import abstract_step
-
     config, mesh, size = open_workdir(workdir).config, data_mesh(), len(batch["image_id"])
     if size != config.data.batch:
         raise InputError(
@@ -110,7 +103,3 @@ def _conclusion(bad: list[str], images: int, whole: Losses) -> str:
     if bad:
         return f"not finite alone: the {'image' if len(bad) == 1 else 'images'} {', '.join(bad)}"
     return "every image alone is finite" + ("; so is the batch" if _finite(whole) else ": it takes several of them")
-
-
-if __name__ == "__main__":
-    cli.run(main)

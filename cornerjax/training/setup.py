@@ -1,6 +1,5 @@
 """From a configuration to what trains: the network, its optimiser, the compiled step and what it will need."""
 
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,8 +12,8 @@ from jax.sharding import Mesh
 from cornerjax.config import Config
 from cornerjax.data.crop import as_arrays, draw
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
-from cornerjax.nn.functional import functional
 from cornerjax.training.mesh import split, whole
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.step import TrainState, fresh_state, make_train_step
@@ -22,11 +21,10 @@ from cornerjax.training.step import TrainState, fresh_state, make_train_step
 GB = 1e9
 
 
-def network_of(config: Config, rngs: np.random.Generator | None) -> tuple[Callable, dict[str, Any], dict[str, Any]]:
+def network_of(config: Config, rng: np.random.Generator | None) -> tuple[Callable, dict[str, Any], dict[str, Any]]:
     """(apply, params, model_state) of the network to train: BatchNorm has the groups of one part of the batch."""
-    groups = max(1, config.model.batch_norm_groups // config.optim.accumulate)
-    model = dataclasses.replace(config.model, batch_norm_groups=groups)
-    return functional(get_detector(model.detector).build(model, rngs))
+    groups = max(1, config.optim.batch_norm_groups // config.optim.accumulate)
+    return make_network(get_detector(config.model.detector), config, rng, batch_norm_groups=groups)
 
 
 def start_state(
@@ -42,16 +40,16 @@ def check_batch(config: Config, mesh: Mesh) -> None:
 
     Raises: InputError: over the devices, the parts of optim.accumulate, or the groups of BatchNorm.
     """
-    batch, parts, groups = config.data.batch, config.optim.accumulate, config.model.batch_norm_groups
+    batch, parts, groups = config.data.batch, config.optim.accumulate, config.optim.batch_norm_groups
     if batch % (mesh.size * parts):
         devices = f"the {mesh.size} devices"
         what = devices if parts == 1 else f"{devices} times optim.accumulate, {parts}"
         raise InputError(f"data.batch is {batch}; it must be a positive multiple of {what}")
     if batch % groups:
-        raise InputError(f"model.batch_norm_groups is {groups}; it must divide data.batch, {batch}")
+        raise InputError(f"optim.batch_norm_groups is {groups}; it must divide data.batch, {batch}")
     if groups > 1 and groups % parts:
         raise InputError(
-            f"model.batch_norm_groups is {groups}; it must be 1 or a multiple of optim.accumulate, {parts}, so that a "
+            f"optim.batch_norm_groups is {groups}; it must be 1 or a multiple of optim.accumulate, {parts}, so that a "
             "group is never divided"
         )
 
@@ -76,7 +74,7 @@ def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str
     return make_train_step(detector, apply, tx, config, mesh), state, batch
 
 
-def example_of(config: Config) -> dict[str, np.ndarray]:
+def example_of(config: Config) -> dict[str, Any]:
     """A training example with no objects, of the names, shapes and types that the pipeline makes."""
     detector, (height, width) = get_detector(config.model.detector), config.data.crop_px
     objects = {"boxes": np.zeros((0, 4), np.float32), "classes": np.zeros(0, np.int32)}

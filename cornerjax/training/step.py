@@ -57,7 +57,7 @@ def make_train_step(
         donate_argnums=0,
         in_shardings=(whole(mesh), split(mesh)),
         out_shardings=(whole(mesh), whole(mesh)),
-        compiler_options={"xla_gpu_deterministic_ops": True} if config.deterministic else None,
+        compiler_options={"xla_gpu_deterministic_ops": True} if config.compute.deterministic else None,
     )
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         batch = finish_batch(batch, config, detector.render)
@@ -94,7 +94,7 @@ def parts_of(batch: Batch, config: Config, mesh: Mesh) -> Batch:
     Of n parts, the i-th has the images i, i + n, ...: so every device keeps its own. With BatchNorm groups it has the
     groups i, i + n, ..., each whole.
     """
-    n, groups = config.optim.accumulate, config.model.batch_norm_groups
+    n, groups = config.optim.accumulate, config.optim.batch_norm_groups
 
     def divide(x: jax.Array) -> jax.Array:
         together = len(x) // groups if groups > 1 else 1

@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import tempfile
 import zipfile
@@ -14,24 +12,28 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float32
 
-from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights, write_atomically
-from cornerjax.config import Config, Data
+from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
+from cornerjax.config import Config, Model
 from cornerjax.data.coco_classes import COCO_CATEGORIES
-from cornerjax.detectors import get_detector
-from cornerjax.detectors.base import Detector
-from cornerjax.errors import InputError
+from cornerjax.detectors import apply_preset, get_detector
+from cornerjax.detectors.base import Detector, make_network
+from cornerjax.errors import InputError, RunError
+from cornerjax.files import write_atomically
 from cornerjax.inference.predictor import Predictor
-from cornerjax.legacy import PRESETS, apply_preset
-from cornerjax.nn.functional import by_path, functional, nested
+from cornerjax.nn.functional import Tree, by_path, nested, parameter_count
 from cornerjax.nn.layers import kernel_from_torch
-from cornerjax.weights.match import layout_of, lite_name, match, plain_name
+from cornerjax.validation import replaced
+from cornerjax.weights.match import Match, match, plain_name
 from cornerjax.weights.read import Source, Tensors, read_tensors
+from cornerjax.workdir import not_written, versions
 
 Forward = Callable[[Float32[np.ndarray, "b 3 H W"]], Mapping[str, np.ndarray]]
-VERSIONS = ("cornerjax", "jax", "jaxlib", "flax", "numpy", "torch")
+Options = Mapping[str, Any]  # by name, as validation.replaced takes them
+COCO = {"root": "data/coco", "train": "train2017", "val": "val2017"}  # what released weights were trained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,60 +41,78 @@ class Converted:
     """A checkpoint in our form.
 
     Attributes:
+        preset: what `config` was made by.
         tensors: as they were read.
-        names: the checkpoint's key of each of our paths.
-        values: our arrays by path.
+        match: where each of them went.
     """
 
     detector: Detector
     config: Config
     preset: str
     tensors: Tensors
-    names: dict[str, str]
-    values: dict[str, np.ndarray]
+    match: Match
     class_names: tuple[str, ...]
 
-    def trees(self) -> tuple[Callable, dict[str, Any], dict[str, Any]]:
+    def network(self) -> tuple[Callable[..., tuple[Any, Tree]], Tree, Tree]:
         """apply, params and model_state, see `nn.functional`."""
-        apply, *empty = functional(self.detector.build(self.config.model, None))
-        params, model_state = (nested({path: self.values[path] for path in by_path(tree)}) for tree in empty)
+        apply, *empty = make_network(self.detector, self.config, None)
+        params, model_state = (nested({path: self.match.values[path] for path in by_path(tree)}) for tree in empty)
         return apply, params, model_state
 
     def predictor(self) -> Predictor:
-        return Predictor(self.detector, *self.trees(), self.config, self.class_names)
+        return Predictor(self.detector, *self.network(), self.config, self.class_names)
 
 
 def from_torch(
-    name: str, source: Source, *, preset: str | None = None, class_names: Sequence[str] | None = None
+    name: str,
+    source: Source,
+    *,
+    preset: str | None = None,
+    class_names: Sequence[str] | None = None,
+    test: Options | None = None,
+    compute: Options | None = None,
 ) -> Predictor:
     """Open a released PyTorch checkpoint as a Predictor, which by default finds what the original program finds.
 
     Args:
         name: of the detector, in DETECTORS.
         source: path of a .pkl or .pth file, which is read without running code from it, or a dict {PyTorch name: NumPy
-            array}; with or without "module.", in the layout of CornerNet-Lite or of CornerNet's first repository.
-        preset: one of `legacy.PRESETS`; None: "released", or "released_eccv18" for the first repository's layout.
-            "clean" leaves out the original's defects.
+            array}; with or without "module.", in any of the layouts in which the detector was released.
+        preset: one of those of the detector, see detectors.apply_preset; None: that of the layout, which is "released"
+            for most. "clean" leaves out the original's defects.
         class_names: of each class; None: COCO's if there are 80.
-    Raises: InputError: no such detector or preset, the source cannot be read, or its tensors do not fit the detector.
+        test: what is to differ from the preset's way from maps to boxes: options by name, such as {"flip": True}.
+        compute: what is to differ from how the preset computes the network, such as {"precision": "default"}.
+    Raises: InputError: no such detector or preset, an option cannot be used, the source cannot be read, or its tensors
+        do not fit the detector.
     """
-    return read(name, source, preset=preset, class_names=class_names).predictor()
+    return read(name, source, preset=preset, class_names=class_names, test=test, compute=compute).predictor()
 
 
 def read(
-    name: str, source: Source, *, preset: str | None = None, class_names: Sequence[str] | None = None
+    name: str,
+    source: Source,
+    *,
+    preset: str | None = None,
+    class_names: Sequence[str] | None = None,
+    test: Options | None = None,
+    compute: Options | None = None,
 ) -> Converted:
     """Read and check a checkpoint; arguments and errors as of from_torch."""
-    detector = get_detector(name)
-    if preset not in (None, *PRESETS):
-        raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    detector, options = get_detector(name), {"test": test or {}, "compute": compute or {}}
+    _configured(detector.defaults, detector.defaults.model, preset or "clean", options)  # before a large file is read
     tensors = read_tensors(source)
-    model, values, names = match(detector, tensors.values, source=tensors.name)
-    if preset is None:
-        preset = "released_eccv18" if layout_of(map(plain_name, tensors.values)) == "eccv18" else "released"
-    data = Data(root="data/coco", train="train2017", val="val2017", crop_px=detector.crop_px)
-    config = apply_preset(Config(model=model, data=data, test=detector.test_defaults), preset)
-    return Converted(detector, config, preset, tensors, names, values, _class_names(class_names, model.num_classes))
+    found = match(detector, tensors.values, source=tensors.name)
+    preset = preset or found.layout.preset
+    config = _configured(detector.defaults, found.model, preset, options)
+    detector.check(config)
+    return Converted(detector, config, preset, tensors, found, _class_names(class_names, found.model.num_classes))
+
+
+def _configured(defaults: Config, model: Model, preset: str, options: Options) -> Config:
+    """The published configuration with another model, changed by a preset and then by options."""
+    config = dataclasses.replace(replaced(defaults, {"data": COCO}), model=model)
+    return replaced(apply_preset(config, preset), options)
 
 
 def convert(
@@ -102,9 +122,11 @@ def convert(
     *,
     preset: str | None = None,
     class_names: Sequence[str] | None = None,
+    test: Options | None = None,
+    compute: Options | None = None,
     forward: str | os.PathLike[str] | Forward | None = None,
 ) -> dict[str, Any]:
-    """Write a checkpoint as a work directory that `cornerjax.load`, eval.py, predict.py and `train.py --init` take.
+    """Write a checkpoint as a work directory for `cornerjax.load` and the commands eval, predict and train --init.
 
     Beside it stands `certificate.json`: where every tensor came from and that it was read back bit for bit.
 
@@ -115,13 +137,14 @@ def convert(
             images to such a dict, as a live PyTorch model.
         The others are those of from_torch.
     Returns: the certificate.
-    Raises: InputError: as from_torch; `out` holds something, cannot be written or does not keep what was written;
-        `forward` cannot be read.
+    Raises:
+        InputError: as from_torch; `out` holds something or cannot be written; `forward` cannot be read.
+        RunError: the disk is full, or does not keep what was written.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already; give another folder for the converted weights")
-    converted = read(name, source, preset=preset, class_names=class_names)
+    converted = read(name, source, preset=preset, class_names=class_names, test=test, compute=compute)
     heads = largest_differences(converted, forward) if forward is not None else {}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -133,11 +156,11 @@ def convert(
         _write(unfinished, converted)
         certificate = _certificate(unfinished, converted, heads)
         if changed := [entry["torch"] for entry in certificate["tensors"] if not entry["equal"]]:
-            raise InputError(f"{out} is not kept: {changed[0]} was read back with other values; is the disk sound?")
+            raise RunError(f"{out} is not kept: {changed[0]} was read back with other values; is the disk sound?")
         write_atomically(unfinished / "certificate.json", json.dumps(certificate, indent=1))
         unfinished.replace(out)
     except OSError as e:
-        raise InputError(f"cannot write {out}: {e.strerror}") from None
+        raise not_written(str(out), e) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return certificate
@@ -151,23 +174,31 @@ def largest_differences(converted: Converted, forward: str | os.PathLike[str] | 
     else:
         given = _recorded(Path(forward))
         images = given.pop("images")
-    recorded = {lite_name(plain_name(key)): value for key, value in given.items()}
-    try:
-        ours = _by_torch_name(
-            converted.predictor().forward(images.transpose(0, 2, 3, 1)), converted.config.model.stacks
-        )
-    except ValueError as e:
-        raise InputError(f"images of {forward} do not fit the network: {e}") from None
+    recorded = {plain_name(key): value for key, value in given.items()}
+    names = converted.detector.torch_heads(converted.config.model, converted.match.layout)[-1]
+    accepted = ", ".join(names.values())
     if not recorded:
-        raise InputError(f"{forward} has no heads; there are {', '.join(ours)}")
+        raise InputError(f"{forward} has no heads; there are {accepted}")
     for key, value in recorded.items():
-        if key not in ours:
-            raise InputError(f"{forward} has {key}; heads are {', '.join(ours)}")
-        if value.shape != ours[key].shape:
-            raise InputError(f"{forward} has {key} of shape {value.shape}; ours is {ours[key].shape}")
+        if key not in names.values():
+            raise InputError(f"{forward} has {key}; heads are {accepted}")
         if not np.isfinite(value).all():
             raise InputError(f"{forward} has {key} with values that are infinite or no numbers; expected finite ones")
+    try:
+        maps = converted.predictor().forward(images.transpose(0, 2, 3, 1))
+    except ValueError as e:
+        raise InputError(f"images of {forward} do not fit the network: {e}") from None
+    ours = {names[name]: np.asarray(value).transpose(0, 3, 1, 2) for name, value in _by_name(maps).items()}
+    for key, value in recorded.items():
+        if value.shape != ours[key].shape:
+            raise InputError(f"{forward} has {key} of shape {value.shape}; ours is {ours[key].shape}")
     return {key: float(np.abs(ours[key] - value).max()) for key, value in recorded.items()}
+
+
+def _by_name(maps: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Every map, those of a list as "NAME.0" and so on, as Detector.heads names them."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(maps)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in leaves}
 
 
 def _recorded(path: Path) -> dict[str, np.ndarray]:
@@ -186,26 +217,12 @@ def _recorded(path: Path) -> dict[str, np.ndarray]:
     return recorded
 
 
-def _by_torch_name(maps: Mapping[str, Any], stacks: int) -> dict[str, np.ndarray]:
-    """The outputs of Predictor.forward in PyTorch's layout, by CornerNet-Lite's names of the last stack."""
-    named: dict[str, Any] = {}
-    for name, value in maps.items():
-        if name == "attention":
-            named |= {f"att_modules.{stacks - 1}.{i}": part for i, part in enumerate(value)}
-        else:
-            named[f"{name}s.{stacks - 1}"] = value
-    return {key: np.asarray(value).transpose(0, 3, 1, 2) for key, value in named.items()}
-
-
 def _write(folder: Path, converted: Converted) -> None:
-    known = {name: number for number, name in COCO_CATEGORIES}
-    ids = [known.get(name, i + 1) for i, name in enumerate(converted.class_names)]
-    ids = (
-        ids if len(set(ids)) == len(ids) and set(converted.class_names) <= set(known) else list(range(1, len(ids) + 1))
-    )
-    recipe = f"converted from {converted.tensors.name}"
-    create_workdir(folder, converted.config, converted.class_names, tuple(ids), recipe=recipe)
-    _, params, model_state = converted.trees()
+    names, known = converted.class_names, {name: number for number, name in COCO_CATEGORIES}
+    of_coco = len(set(names)) == len(names) and set(names) <= known.keys()
+    ids = tuple(known[name] for name in names) if of_coco else tuple(range(1, len(names) + 1))
+    create_workdir(folder, converted.config, names, ids, recipe=f"converted from {converted.tensors.name}")
+    _, params, model_state = converted.network()
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(0, {"params": params, "model_state": model_state})
 
@@ -215,7 +232,7 @@ def _certificate(folder: Path, converted: Converted, heads: dict[str, float]) ->
     params, model_state, _ = restore_weights(folder)
     written = by_path(params) | by_path(model_state)
     tensors = []
-    for path, key in sorted(converted.names.items(), key=lambda item: item[1]):
+    for path, key in sorted(converted.match.keys.items(), key=lambda item: item[1]):
         value = converted.tensors.values[key]
         equal = np.asarray(written[path]).tobytes() == kernel_from_torch(value).tobytes()  # also the sign of zeros
         entry = {"torch": key, "ours": path, "shape": list(value.shape), "equal": equal}
@@ -224,22 +241,17 @@ def _certificate(folder: Path, converted: Converted, heads: dict[str, float]) ->
         "detector": converted.config.model.detector,
         "source": converted.tensors.name,
         "sha256": converted.tensors.sha256,
+        "layout": converted.match.layout.name,
         "preset": converted.preset,
         "classes": converted.config.model.num_classes,
-        "parameters": sum(value.size for value in by_path(params).values()),
+        "parameters": parameter_count(params),
         "equal": all(entry["equal"] for entry in tensors),
+        "unused": converted.match.unused,
         "converted_to_float32": converted.tensors.converted,
         "largest_difference_of_heads": heads,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in VERSIONS},
+        "versions": versions("torch"),
         "tensors": tensors,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _class_names(given: Sequence[str] | None, count: int) -> tuple[str, ...]:

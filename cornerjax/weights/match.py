@@ -1,30 +1,42 @@
 """The keys of a released checkpoint -> our variables; a checkpoint that does not fit is refused with the reason."""
 
+import collections
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cornerjax.config import Model
-from cornerjax.detectors import DETECTORS, get_detector
-from cornerjax.detectors.base import Detector
+from cornerjax.detectors import DETECTORS
+from cornerjax.detectors.base import Detector, TorchLayout, variable_shapes
 from cornerjax.errors import InputError
-from cornerjax.nn.functional import by_path, functional
 from cornerjax.nn.layers import kernel_from_torch
+from cornerjax.validation import replaced
 
 LISTED = 10  # keys of each kind that an error names
-LAYOUTS = ("lite", "eccv18")  # CornerNet-Lite's names, and those of CornerNet's first repository
-HEAT_BIAS = r"(tl|t|ct)_heats\.0\.1\.bias"
 
-# A name of the first repository -> CornerNet-Lite's, the first rule that fits.
-ECCV18_RULES = (
-    (r"^kps\.", "hg.hgs."),
-    (r"^(pre|cnvs|inters|cnvs_|inters_)\.", r"hg.\1."),
-    (r"^(tl|br)_cnvs\.", r"\1_modules."),
-    (r"^(tl|br)_regrs\.", r"\1_offs."),
-)
+Shape = tuple[int, ...]
+Problems = dict[str, list[str]]  # keys, by what is wrong with them
+
+
+class Match(NamedTuple):
+    """A checkpoint of which every tensor has its place.
+
+    Attributes:
+        layout: whose names it has.
+        model: the network, with as many classes as the checkpoint has.
+        values: our arrays by path.
+        keys: the checkpoint's key of each path.
+        unused: keys that such a checkpoint has and the network does not need.
+    """
+
+    layout: TorchLayout
+    model: Model
+    values: dict[str, np.ndarray]
+    keys: dict[str, str]
+    unused: list[str]
 
 
 def plain_name(key: str) -> str:
@@ -32,84 +44,92 @@ def plain_name(key: str) -> str:
     return key.removeprefix("module.")
 
 
-def layout_of(names: Iterable[str]) -> str:
-    """Which of LAYOUTS plain names have."""
-    return "eccv18" if any(re.match(r"kps\.|(tl|br)_(cnvs|regrs)\.", name) for name in names) else "lite"
-
-
-def lite_name(name: str) -> str:
-    """CornerNet-Lite's name for one of the first repository's."""
-    for pattern, replacement in ECCV18_RULES:
-        if re.match(pattern, name):
-            return re.sub(pattern, replacement, name)
-    return name
-
-
-def match(
-    detector: Detector, values: Mapping[str, np.ndarray], *, source: str
-) -> tuple[Model, dict[str, np.ndarray], dict[str, str]]:
-    """Find the place of every tensor of a checkpoint.
+def match(detector: Detector, values: Mapping[str, np.ndarray], *, source: str) -> Match:
+    """Find the place of every tensor of a checkpoint, in that of the detector's layouts whose names fit.
 
     Args:
         detector: the one that the checkpoint is said to be of.
-        values: float32 arrays in PyTorch's layout, by the checkpoint's names.
+        values: float32 arrays in PyTorch's layout, by the checkpoint's keys.
         source: its name, for errors.
-    Returns: the network, with as many classes as the checkpoint has; our arrays by path; the checkpoint's name of each
-        path.
-    Raises: InputError: keys are unknown, missing, given twice (with and without "module.", or in both layouts), or have
-        another shape; they are listed.
+    Raises: InputError: keys are unknown, missing or given twice (with and without "module."), or have another shape;
+        those of the layout that fits best are listed.
     """
-    rename = lite_name if layout_of(map(plain_name, values)) == "eccv18" else str
-    named = {rename(plain_name(key)): key for key in values}
-    model = dataclasses.replace(detector.defaults, num_classes=_num_classes(named, values))
-    names = detector.torch_names(model)
-    shapes = _shapes(detector, model)
-    ours = {path: kernel_from_torch(values[named[name]]) for name, path in names.items() if name in named}
-    problems = {
-        "missing": sorted(set(names) - set(named)),
-        "unknown": sorted(named[name] for name in set(named) - set(names)),
-        "given twice": sorted(set(values) - set(named.values())),
-        "of another shape": [
-            f"{named[name]} {values[named[name]].shape}, expected {_in_torch(shapes[path])}"
-            for name, path in names.items()
-            if name in named and ours[path].shape != shapes[path]
-        ],
-    }
+    name = detector.defaults.model.detector
+    if not detector.torch_layouts:
+        raise InputError(f"no released checkpoints of {name} are known; {source} cannot be read as one")
+    tried = [_try(detector, layout, values) for layout in detector.torch_layouts]
+    found, problems = min(tried, key=lambda one: sum(map(len, one[1].values())))
     if any(problems.values()):
         listed = "; ".join(f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in problems.items() if keys)
-        other = _fitting(set(named), besides=model.detector)
-        hint = f"; its names are those of {other}" if other else ""
-        raise InputError(f"{source} does not fit {model.detector}{hint}; keys {listed}")
-    return model, ours, {path: named[name] for name, path in names.items()}
+        hint = _other_detector({plain_name(key) for key in values}, besides=name)
+        raise InputError(f"{source} does not fit {name} in the layout of {found.layout.name}{hint}; keys {listed}")
+    return found
 
 
-def _num_classes(named: Mapping[str, str], values: Mapping[str, np.ndarray]) -> int:
-    """As many as the first heat map's bias has; any number where there is none, for then keys are missing."""
-    return next((values[key].size for name, key in named.items() if re.fullmatch(HEAT_BIAS, name)), 0) or 80
+def _try(detector: Detector, layout: TorchLayout, values: Mapping[str, np.ndarray]) -> tuple[Match, Problems]:
+    """What a checkpoint is in one layout, and what keeps it from being that."""
+    model = replaced(detector.defaults.model, layout.model)
+    one, two = (variable_shapes(detector, dataclasses.replace(model, num_classes=classes)) for classes in (1, 2))
+    places = detector.torch_names(dataclasses.replace(model, num_classes=1), layout)
+    given = {plain_name(key): key for key in values}
+    unused = {name for name in given if name not in places and _is_unused(name, layout)}
+    keys = {path: given[name] for name, path in places.items() if name in given}
+    ours = {path: kernel_from_torch(values[key]) for path, key in keys.items()}
+    classes = _num_classes(ours, one, two)
+    expected = {path: _with_classes(classes, one[path], two[path]) for path in one}
+    problems = {
+        "missing": sorted(places.keys() - given.keys()),
+        "unknown": sorted(given[name] for name in given.keys() - places.keys() - unused),
+        "given twice": sorted(values.keys() - given.values()),
+        "of another shape": [
+            f"{key} {values[key].shape}, expected {_in_torch(expected[path])}"
+            for path, key in keys.items()
+            if ours[path].shape != expected[path]
+        ],
+    }
+    model = dataclasses.replace(model, num_classes=classes)
+    return Match(layout, model, ours, keys, sorted(given[name] for name in unused)), problems
 
 
-def _shapes(detector: Detector, model: Model) -> dict[str, tuple[int, ...]]:
-    _, params, model_state = functional(detector.build(model, None))
-    return {path: value.shape for path, value in (by_path(params) | by_path(model_state)).items()}
+def _num_classes(ours: Mapping[str, np.ndarray], one: Mapping[str, Shape], two: Mapping[str, Shape]) -> int:
+    """What most arrays say whose shapes depend on it; 1 where there are none, for then keys are missing.
+
+    Args:
+        one, two: the shapes of all arrays of a network with one class, and with two.
+    """
+    said = collections.Counter(
+        1 + (size - first) // (second - first)
+        for path, value in ours.items()
+        for size, first, second in zip(value.shape, one[path], two[path], strict=False)
+        if first != second
+    )
+    return max([1, *(classes for classes, _ in said.most_common(1))])
 
 
-def _in_torch(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _with_classes(classes: int, one: Shape, two: Shape) -> Shape:
+    """The shape of an array of a network with so many classes; one, two: with one class, and with two."""
+    return tuple(first + (classes - 1) * (second - first) for first, second in zip(one, two, strict=True))
+
+
+def _in_torch(shape: Shape) -> Shape:
     """The inverse of what kernel_from_torch does to shapes."""
     return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
 
 
-def _fitting(names: set[str], *, besides: str) -> str:
-    """Another detector whose names these are, if there is one."""
-    for name in DETECTORS:
-        detector = get_detector(name)
-        if (
-            name != besides
-            and set(detector.torch_names(dataclasses.replace(detector.defaults, num_classes=1))) == names
-        ):
-            return name
+def _is_unused(name: str, layout: TorchLayout) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in layout.unused)
+
+
+def _other_detector(names: set[str], *, besides: str) -> str:
+    """That these are the names of another detector, if they are."""
+    for other, detector in DETECTORS.items():
+        for layout in detector.torch_layouts if other != besides else ():
+            model = dataclasses.replace(replaced(detector.defaults.model, layout.model), num_classes=1)
+            if {name for name in names if not _is_unused(name, layout)} == detector.torch_names(model, layout).keys():
+                return f"; its names are those of {other} in the layout of {layout.name}"
     return ""
 
 
-def _listed(keys: list[Any]) -> str:
+def _listed(keys: Sequence[str]) -> str:
     more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return ", ".join(map(str, keys[:LISTED])) + more
+    return ", ".join(keys[:LISTED]) + more

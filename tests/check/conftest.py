@@ -1,12 +1,11 @@
 """A sound set, and the command."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from cornerjax.check.__main__ import main
+from cornerjax.commands.check import main
 from cornerjax.data.shapes import write_shapes
 
 
@@ -16,13 +15,12 @@ def shapes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def check(monkeypatch, capsys, tmp_path):
+def check(capsys, tmp_path):
     """check("--root", ...) -> exit code, what was printed, the report."""
 
     def call(*args: str | Path) -> tuple[int, str, dict]:
-        monkeypatch.setattr(sys, "argv", ["check", *map(str, args), "--out", str(tmp_path / "out")])
         with pytest.raises(SystemExit) as end:
-            main()
+            main([*map(str, args), "--out", str(tmp_path / "out")])
         return end.value.code, capsys.readouterr().out, json.loads((tmp_path / "out/report.json").read_text())
 
     return call

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 from PIL import Image
 
 
@@ -43,28 +42,29 @@ class Folder:
             image.load()
         image.save(self.photo(i), exif=exif)
 
-    def as_cut_png(self, i: int) -> None:
-        _, png = cv2.imencode(".png", cv2.imread(str(self.photo(i))))
-        self.photo(i).write_bytes(png.tobytes()[:-4])
+    def as_truncated_png(self, i: int) -> None:
+        with Image.open(self.photo(i)) as image:
+            image.save(self.photo(i), "png")
+        self.photo(i).write_bytes(self.photo(i).read_bytes()[:-4])
 
 
 # What is done to a set; the level of the finding and a part of its text; where it is said to be.
 DAMAGES = {
     "file missing": (lambda f: f.photo(1).unlink(), "error: missing", "train/000001.jpg (id 1)"),
     "file empty": (lambda f: f.photo(2).write_bytes(b""), "error: of 0 bytes", "train/000002.jpg (id 2)"),
-    "JPEG cut short": (
+    "JPEG truncated": (
         lambda f: f.photo(3).write_bytes(f.photo(3).read_bytes()[:-40]),
-        "error: cut short",
+        "error: truncated",
         "train/000003.jpg (id 3)",
     ),
-    "PNG cut short": (lambda f: f.as_cut_png(4), "error: cut short", "train/000004.jpg (id 4)"),
+    "PNG truncated": (lambda f: f.as_truncated_png(4), "error: truncated", "train/000004.jpg (id 4)"),
     "no image": (lambda f: f.photo(5).write_text("no"), "error: that cannot be decoded", "train/000005.jpg (id 5)"),
     "another size": (
         lambda f: f.entry(6).update(width=128),
-        "error: of another size",
+        "error: whose size differs",
         "train/000006.jpg (id 6): 127x127, the JSON says 128x127",
     ),
-    "turned": (lambda f: f.turn(7), "warning: turned by its EXIF data", "train/000007.jpg (id 7)"),
+    "turned": (lambda f: f.turn(7), "warning: turned by its EXIF orientation", "train/000007.jpg (id 7)"),
     "same picture": (
         lambda f: shutil.copy(f.photo(8), f.photo(9)),
         "warning: under several names",
@@ -82,32 +82,32 @@ DAMAGES = {
     ),
     "image id twice": (
         lambda f: f.content["images"].append(f.entry(12) | {"file_name": "000013.jpg"}),
-        "error: with an id that another has",
+        "error: with the same id as another",
         "train/000013.jpg (id 12) and 000012.jpg",
     ),
     "no size": (
         lambda f: f.content["images"].append({"id": 120, "file_name": "000099.jpg", "height": 0, "width": 5}),
-        "error: without a height and width",
+        "error: whose height and width",
         "train/000099.jpg (id 120): 5x0",
     ),
     "no file name": (
         lambda f: f.content["images"].append({"id": 121}),
-        "error: without an integer id and a file_name",
+        "error: lacking an integer id or a file_name",
         "train: {'id': 121}",
     ),
     "annotation id twice": (
         lambda f: f.add_box(14, [3, 3, 40, 41], id=f.box(14)["id"]),
-        "warning: with an id that another has",
+        "warning: with the same id as another",
         "train/000014.jpg (id 14), annotation ",
     ),
     "category id twice": (
         lambda f: f.content["categories"].append({"id": 1, "name": "blob"}),
-        "error: with an id that another has",
+        "error: with the same id as another",
         "train: id 1, circle and blob",
     ),
     "box outside": (
         lambda f: f.add_box(15, [500, 3, 40, 41]),
-        "error: wholly outside",
+        "error: entirely outside",
         "train/000015.jpg (id 15), annotation 9015: bbox [500, 3, 40, 41] in 127x127",
     ),
     "box partly outside": (
@@ -122,37 +122,37 @@ DAMAGES = {
     ),
     "negative size": (
         lambda f: f.add_box(18, [9, 3, 40, -41]),
-        "error: whose bbox is not four",
+        "error: whose bbox is not x, y",
         "train/000018.jpg (id 18), annotation 9018: bbox [9, 3, 40, -41]",
     ),
     "NaN": (
         lambda f: f.add_box(19, [9, 3, float("nan"), 41]),
-        "error: whose bbox is not four",
+        "error: whose bbox is not x, y",
         "train/000019.jpg (id 19), annotation 9019: bbox [9, 3, nan, 41]",
     ),
     "three numbers": (
         lambda f: f.add_box(20, [9, 3, 41]),
-        "error: whose bbox is not four",
+        "error: whose bbox is not x, y",
         "train/000020.jpg (id 20), annotation 9020: bbox [9, 3, 41]",
     ),
     "box twice": (
         lambda f: f.content["annotations"].append(f.box(21) | {"id": 9021}),
-        "warning: with the class and place of another",
+        "warning: with the same class and position as another",
         "train/000021.jpg (id 21), annotation 9021",
     ),
     "unknown image": (
         lambda f: f.add_box(777, [9, 3, 40, 41]),
-        "error: of an image that the file does not have",
+        "error: of an image that the file does not list",
         "train, annotation 9777: image id 777",
     ),
     "unknown category": (
         lambda f: f.add_box(22, [9, 3, 40, 41], category_id=55),
-        "error: of a category that the file does not have",
+        "error: of a category that the file does not list",
         "train/000022.jpg (id 22), annotation 9022: category id 55",
     ),
     "too small": (
         lambda f: f.add_box(23, [61, 61, 1.5, 1.5]),
-        "warning: with both corners in one cell",
+        "warning: with all keypoints in one cell",
         "train/000023.jpg (id 23): 1",
     ),
     "corners in one cell": (
@@ -172,7 +172,7 @@ DAMAGES = {
     ),
     "file that is not named": (
         lambda f: shutil.copy(f.photo(1, "val"), f.path / "images/train/more.jpg"),
-        "info: in the folders",
+        "info: in the image folders",
         "images/train/more.jpg",
     ),
 }
@@ -197,3 +197,8 @@ def damaged(shapes: Path, path: Path, names) -> Path:
         DAMAGES[name][0](folder)
     folder.save()
     return path
+
+
+def width_of(picture: Path) -> int:
+    with Image.open(picture) as image:
+        return image.width

@@ -11,21 +11,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from damages import damaged, where_found
+from damages import damaged, where_found, width_of
+from numpy.typing import ArrayLike
 from PIL import Image
 
-from cornerjax.check.__main__ import main
 from cornerjax.check.annotations import read_split
-from cornerjax.check.examples import Examples, count_collisions, in_one_cell
+from cornerjax.check.examples import Examples, TrainingExample, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated, is_turned
+from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
 from cornerjax.data.pack import pack
 from cornerjax.data.pipeline import make_example
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.drawing import class_colour, layer_colour
 from cornerjax.errors import InputError
+from cornerjax.ops.pixels import MEAN, STD
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,15 +41,15 @@ def test_what_the_recipe_changes(shapes, check, tmp_path):
     root = damaged(shapes, tmp_path / "set", ["crowd"])
     code, printed, report = check("--root", root, "--config", recipe)
     assert code == 0
-    assert where_found(report, "info: too small, or cut too much, for the loss")
+    assert where_found(report, "info: left out of the loss")
     assert report["epoch"]["ignored"] == report["epoch"]["objects"] > 0
-    assert where_found(report, "info: used as ordinary boxes") == ["train: 1"]
+    assert where_found(report, "info: treated as ordinary") == ["train: 1"]
     boxes = json.loads((root / "annotations/instances_train.json").read_text())["annotations"]
     assert report["splits"]["train"]["boxes"] == len(boxes)
     _, _, without = check("--root", root, "--config", ROOT / "configs/saccade_small.py", "--samples", 0)
     assert without["splits"]["train"]["boxes"] == len(boxes) - 1
     assert "255x255 px" in printed.splitlines()[0]
-    assert cv2.imread(str(tmp_path / "out/samples.jpg")).shape[1] == 2 * 508 + 4 * 510 + 5 * 8  # attention maps too
+    assert width_of(tmp_path / "out/samples.jpg") == 2 * 508 + 4 * 510 + 5 * 8  # attention maps too
 
 
 def test_a_pack_is_checked_as_its_folder_is(shapes, check, tmp_path):
@@ -87,25 +90,73 @@ def test_the_examples_are_those_of_training(recipe, shapes):
             np.testing.assert_array_equal(values, theirs[name])
 
 
+def encoded_at(classes: list[int], valid: list[bool], **cells: ArrayLike) -> dict[str, np.ndarray]:
+    """Rows of an encoded example: their cells, and the keypoints in the middle of them."""
+    encoded = {"classes": np.array(classes, np.int32), "valid": np.array(valid)}
+    for name, xy in cells.items():
+        encoded[f"{name}_cells"] = np.array(xy, np.int32)
+        encoded[f"{name}_off"] = np.full((len(classes), 2), 0.5, np.float32)
+    return encoded
+
+
 def test_collisions_count_pairs_of_one_class():
-    cells = np.array([[1, 2], [1, 2], [1, 2], [1, 2], [1, 2]])
-    encoded = {
-        "classes": np.array([0, 0, 1, 0, 0]),
-        "valid": np.array([True, True, True, True, False]),
-        "tl_cells": cells,
-        "br_cells": cells + np.arange(5)[:, None],
-    }
-    assert count_collisions(encoded) == 3
-    assert count_collisions(encoded | {"tl_cells": encoded["br_cells"]}) == 0
+    same, apart = np.full((5, 2), 3), np.arange(10).reshape(5, 2)
+    encoded = encoded_at([0, 0, 1, 0, 0], [True, True, True, True, False], top=same, left=apart, other=same)
+    assert count_collisions(encoded, ["top", "left"]) == 3
+    assert count_collisions(encoded, ["top"]) == 3
+    assert count_collisions(encoded, ["left"]) == 0
 
 
-def test_both_corners_in_one_cell():
-    encoded = {
-        "valid": np.array([True, True, True, False]),
-        "tl_cells": np.array([[1, 2], [1, 2], [1, 2], [1, 2]]),
-        "br_cells": np.array([[1, 2], [1, 3], [2, 2], [1, 2]]),
-    }
-    assert in_one_cell(encoded).tolist() == [True, False, False, False]
+def test_all_keypoints_in_one_cell():
+    first, second = [[1, 2], [1, 2], [1, 2], [1, 2]], [[1, 2], [1, 3], [2, 2], [1, 2]]
+    encoded = encoded_at([0] * 4, [True, True, True, False], a=first, b=second, c=[[1, 2], [1, 2], [2, 2], [1, 2]])
+    assert in_one_cell(encoded, ["a", "b"]).tolist() == [True, False, False, False]
+    assert in_one_cell(encoded, ["a", "c"]).tolist() == [True, True, False, False]
+    assert in_one_cell(encoded, ["b", "c"]).tolist() == [True, False, True, False]
+    assert in_one_cell(encoded, ["a", "b", "c"]).tolist() == [True, False, False, False]
+    assert not in_one_cell(encoded, ["a"]).any()  # one keypoint always does
+
+
+def example_of(encoded: dict[str, np.ndarray], keypoints: str, side: int = 32) -> TrainingExample:
+    """A black example, its maps half as large and empty."""
+    image = np.broadcast_to(np.array(-MEAN / STD, np.float32), (side, side, 3))
+    maps = {f"{name}_heat": np.zeros((side // 2, side // 2, 2), np.float32) for name in keypoints}
+    return TrainingExample(image, {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, int)}, encoded, maps, False)
+
+
+def test_marks_lie_amid_the_keypoints():
+    """Around the first a ring, on the second, of which one keypoint has no offset, a cross."""
+    encoded = encoded_at([0, 1], [True, False], a=[[4, 4], [8, 2]], b=[[4, 4], [14, 2]], c=[[4, 4], [11, 14]])
+    encoded["ignored"] = np.array([False, True])
+    del encoded["b_off"]
+    picture = target_panel(example_of(encoded, "abc"), "abc")
+    white = np.all(picture[: 13 * 32] > 200, axis=-1)  # the title lies below
+    ring, cross = np.round(np.array([[4.5, 4.5], [11.5, 6.5]]) * 32).astype(int)
+    assert not white[ring[1], ring[0]]
+    assert white[ring[1], ring[0] + 14]
+    assert white[ring[1] - 14, ring[0]]
+    assert white[cross[1], cross[0]]
+    white[ring[1] - 17 : ring[1] + 17, ring[0] - 17 : ring[0] + 17] = False
+    white[cross[1] - 12 : cross[1] + 12, cross[0] - 12 : cross[0] + 12] = False
+    assert not white.any()
+
+
+def test_heat_of_all_keypoints_is_drawn_in_the_colours_of_the_classes():
+    example = example_of(encoded_at([0], [True], a=[[1, 1]], b=[[5, 1]]), "ab")
+    example.maps["a_heat"][1, 1, 0] = example.maps["b_heat"][1, 5, 1] = 1
+    picture = target_panel(example, "ab").astype(int)
+    for x, label in ((1, 0), (5, 1)):
+        assert np.abs(picture[32 + 8, x * 32 + 8] - 0.9 * np.array(class_colour(label))).max() < 2
+    assert not picture[32 + 8, 3 * 32].any()
+
+
+def test_further_maps_have_a_panel_with_a_legend():
+    example, heat = example_of(encoded_at([0], [True], a=[[1, 1]]), "a"), np.zeros((4, 4), np.float32)
+    heat[1, 2] = 1
+    picture = map_panel(example, "centres", [("near", np.zeros((8, 8), np.float32)), ("far", heat)])
+    assert np.abs(picture[192, 320] - 0.9 * np.array(layer_colour(1)[1])).max() < 2
+    assert not picture[:120].any()
+    assert picture[-12:].any()
 
 
 def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
@@ -132,29 +183,28 @@ def test_turned_images(orientation, turned):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--root", "nowhere"], "'nowhere' is no folder"),
+        (["--root", "nowhere"], "'nowhere' is not a folder"),
         (["--root", "."], "no annotation file for split 'train'"),
         (
             ["--root", "SHAPES", "--splits", "test"],
             "no annotation file for split 'test'; looked for .*; --splits names",
         ),
         (["--root", "SHAPES", "--config", "gone.py"], "no recipe gone.py"),
-        (["--root", "SHAPES", "--images", "gone"], "none of the 30 images is there: image 000001.jpg"),
+        (["--root", "SHAPES", "--images", "gone"], "none of the 30 images can be found: image 000001.jpg"),
         (["--root", "SHAPES", "--samples", "-1"], "--samples is -1; accepted is 0 or more"),
         (["--root", "SHAPES", "--slit", "train"], "no option --slit; there is --splits"),
     ],
 )
 def test_what_cannot_run_is_one_sentence(args, message, shapes, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["check", *[str(shapes) if arg == "SHAPES" else arg for arg in args]])
     with pytest.raises(InputError, match=message):
-        main()
+        main([str(shapes) if arg == "SHAPES" else arg for arg in args])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_command_and_its_exit_codes(shapes, tmp_path):
     def run(root: Path) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "cornerjax.check", "--root", root, "--samples", "1"]
+        command = [sys.executable, "-m", "cornerjax", "check", "--root", root, "--samples", "1"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     sound = run(shapes)

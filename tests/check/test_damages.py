@@ -4,9 +4,8 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import pytest
-from damages import ALSO, DAMAGES, Folder, damaged, where_found
+from damages import ALSO, DAMAGES, Folder, damaged, where_found, width_of
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "configs/shapes.py"
@@ -23,7 +22,7 @@ def test_a_sound_set_passes(shapes, check, tmp_path):
     assert train["classes"]["circle"] == sum(entry["category_id"] == 1 for entry in truth)
     assert train["longer_side_px"]["32"] == sum(32 <= max(entry["bbox"][2:]) < 64 for entry in truth)
     assert train["small"] == sum(entry["bbox"][2] * entry["bbox"][3] < 32**2 for entry in truth)
-    assert cv2.imread(str(tmp_path / "out/samples.jpg")).shape[1] == 4 * 508 + 3 * 8
+    assert width_of(tmp_path / "out/samples.jpg") == 4 * 508 + 3 * 8
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -50,22 +49,88 @@ def test_all_damages_at_once_are_found(shapes, check, tmp_path):
     assert len(lines) == len(report["findings"])
 
 
-def test_splits_that_do_not_go_together(shapes, check, tmp_path):
-    root = Path(shutil.copytree(shapes, tmp_path / "set"))
-    file = root / "annotations/instances_val.json"
-    content = json.loads(file.read_text())
-    content["categories"] = [{"id": 5 * i, "name": name} for i, name in ((1, "circle"), (2, "square"), (4, "square"))]
-    for entry in content["annotations"]:
-        entry["category_id"] = 10
-    file.write_text(json.dumps(content))
+@pytest.fixture
+def with_val_categories(shapes, tmp_path):
+    """with_val_categories(names) -> a set whose val has these categories, its ids 5, 10, 15 ...
+
+    Boxes of a class that is not among them get the first.
+    """
+
+    def write(names: list[str]) -> Path:
+        root = Path(shutil.copytree(shapes, tmp_path / "set"))
+        file = root / "annotations/instances_val.json"
+        content = json.loads(file.read_text())
+        before = {category["id"]: category["name"] for category in content["categories"]}
+        ids = {name: 5 * i for i, name in enumerate(names, start=1)}
+        content["categories"] = [{"id": 5 * i, "name": name} for i, name in enumerate(names, start=1)]
+        for entry in content["annotations"]:
+            entry["category_id"] = ids.get(before[entry["category_id"]], 5)
+        file.write_text(json.dumps(content))
+        return root
+
+    return write
+
+
+def findings_of(root: Path, check) -> tuple[int, dict[str, list[str]]]:
+    """The exit code, and of each finding, "level: text", the examples."""
     code, _, report = check("--root", root, "--config", SHAPES, "--samples", 0)
+    return code, {f"{f['level']}: {f['text']}": list(f["examples"]) for f in report["findings"]}
+
+
+IDS = "info: category ids from 5 to {}: not 1, 2, 3 ..., which is accepted"
+
+
+def test_classes_may_stand_in_another_order(shapes, check, with_val_categories):
+    code, found = findings_of(with_val_categories(["triangle", "circle", "rectangle"]), check)
+    assert code == 0
+    assert found == {
+        IDS.format(15): ["val"],
+        "info: split with the categories of train in another order, which is accepted: they are matched by name": [
+            "val"
+        ],
+    }
+
+
+def test_a_class_that_one_split_lacks_is_a_warning(check, with_val_categories):
+    code, found = findings_of(with_val_categories(["star", "rectangle", "circle"]), check)
+    assert code == 0
+    assert found == {
+        IDS.format(15): ["val"],
+        "warning: category in train, but not in val": ["triangle"],
+        "warning: category in val, but not in train": ["star"],
+    }
+
+
+def test_splits_without_a_common_class_are_an_error(check, with_val_categories):
+    code, found = findings_of(with_val_categories(["star", "moon"]), check)
     assert code == 1
-    assert where_found(report, "error: with other categories than train") == ["val"]
-    assert where_found(report, "warning: with a name that another has") == [
-        "val: square (id 10)",
-        "val: square (id 20)",
+    assert found == {
+        IDS.format(10): ["val"],
+        "warning: category without a box": ["moon"],
+        "error: split that has no category in common with train": ["val"],
+    }
+
+
+def test_boxes_of_a_class_are_compared_by_its_name(shapes, check, with_val_categories):
+    """Training has no box of the class that stands first in val, but one of the class that has its place in train."""
+    root = with_val_categories(["triangle", "rectangle", "circle"])
+    folder = Folder(root)
+    number = {category["name"]: category["id"] for category in folder.content["categories"]}
+    for entry in folder.content["annotations"]:
+        if entry["category_id"] == number["triangle"]:
+            entry["category_id"] = number["circle"]
+    folder.save()
+    _, found = findings_of(root, check)
+    assert found["warning: category with boxes in val, but none in train"] == ["triangle"]
+
+
+def test_two_classes_of_one_name_are_a_warning(check, with_val_categories):
+    _, found = findings_of(with_val_categories(["circle", "rectangle", "rectangle"]), check)
+    assert found["warning: categories with the same name as another"] == [
+        "val: rectangle (id 10)",
+        "val: rectangle (id 15)",
     ]
-    assert where_found(report, "info: not 1, 2, 3") == ["val"]
+    assert found["warning: category in train, but not in val"] == ["triangle"]
 
 
 def test_boxes_in_parts_of_the_image_are_told(shapes, check, tmp_path):
@@ -76,7 +141,7 @@ def test_boxes_in_parts_of_the_image_are_told(shapes, check, tmp_path):
     folder.save()
     code, _, report = check("--root", root, "--config", SHAPES, "--samples", 0)
     assert code == 1
-    assert where_found(report, "error: bbox is in pixels") == ["train"]
+    assert where_found(report, "error: bbox must be in pixels") == ["train"]
 
 
 @pytest.mark.real_data

@@ -55,7 +55,7 @@ def test_records(tmp_path):
 
 def test_objects_stand_in_the_order_of_their_ids(tmp_path):
     """Those without an id come first, as in the file."""
-    ids = ({"id": 8}, {}, {"id": 2}, {"id": None})
+    ids: list[dict] = [{"id": 8}, {}, {"id": 2}, {"id": None}]
     boxes = [{"image_id": 7, "category_id": 4, "bbox": [i, 1, 2, 2]} | own for i, own in enumerate(ids)]
     write(tmp_path, annotations="annotations/train.json")
     content = json.loads((tmp_path / "annotations/train.json").read_text())
@@ -206,7 +206,7 @@ def test_missing_images_are_counted(tmp_path):
 def test_files_that_are_not_there(tmp_path):
     accepted = "expected one in COCO format, tfds:NAME, tfds:DIR, shapes:SEED or scenes:SEED$"
     for root in (tmp_path / "nowhere", "circles:0"):
-        with pytest.raises(InputError, match=f"{root}' is no folder; {accepted}"):
+        with pytest.raises(InputError, match=f"{root}' is not a folder; {accepted}"):
             open_train(root)
     with pytest.raises(InputError, match=r"split 'train'; looked for .*instances_train.json, .*/train.json"):
         open_train(tmp_path)

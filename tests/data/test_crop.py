@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from cornerjax.config import Config, Data
-from cornerjax.data.crop import clip_objects, crop_example, draw, fit_border, flip_objects, random_crop
+from cornerjax.data.crop import crop_example, draw, fit_border, random_crop
+from cornerjax.data.geometry import moved
+from cornerjax.legacy import Legacy
 
 
 def test_fit_border(golden):
@@ -18,13 +20,14 @@ def test_fit_border(golden):
 def test_random_crop(golden, case):
     recorded = golden("augment/random_crop.npz")
     draws = {name: recorded[f"crop{case}_draw_{name}"].item() for name in ("scale_f64", "ctx", "cty")}
-    crop, boxes = random_crop(
+    crop, affine = random_crop(
         recorded["image"],
-        recorded["boxes"][:, :4],
         scale=draws["scale_f64"],
         centre=(draws["ctx"], draws["cty"]),
         crop_px=tuple(recorded[f"crop{case}_view"].tolist()),
+        lost_odd_side=True,
     )
+    boxes = moved({"boxes": recorded["boxes"][:, :4]}, affine)["boxes"]
     np.testing.assert_array_equal(crop, recorded[f"crop{case}_image"])
     np.testing.assert_allclose(boxes, recorded[f"crop{case}_boxes"][:, :4], atol=2e-5)
 
@@ -58,23 +61,40 @@ def test_an_image_of_any_size_gives_a_crop(random, size):
     objects = {"boxes": np.array([[0, 0, size[1], size[0]]], np.float32), "classes": np.zeros(1, np.int32)}
     for i in range(5):
         draws = draw(np.random.default_rng(i), *size, config.data)
-        crop, kept = crop_example(image, objects, draws, config)
+        crop, kept, _ = crop_example(image, objects, draws, config)
         assert crop.shape == (63, 95, 3)
         assert (kept["boxes"] >= 0).all()
-        assert (kept["boxes"] <= [94, 62, 94, 62]).all()
+        assert (kept["boxes"] <= [95, 63, 95, 63]).all()
         assert len(kept["classes"]) == len(kept["boxes"])
 
 
-def test_clip_drops_what_is_left_without_area_with_all_its_fields():
-    boxes = np.array([[-5, 2, 200, 9], [-9, 2, 0, 9], [3, 30, 9, 50]], np.float32)
-    kept = clip_objects({"boxes": boxes, "classes": np.arange(3), "points": np.arange(6).reshape(3, 2)}, (20, 10))
-    assert kept["boxes"].tolist() == [[0, 2, 9, 9]]
-    assert kept["classes"].tolist() == [0]
-    assert kept["points"].tolist() == [[0, 1]]
+def test_the_crop_says_where_its_pixels_lie_in_the_image():
+    config = Config(data=Data(crop_px=(63, 95), crop_scales=(0.6,), crop_border_px=10))
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (120, 150, 3), np.uint8)
+    boxes = np.array([[40, 30, 100.5, 90]], np.float32)
+    objects = {"boxes": boxes, "classes": np.zeros(1, np.int32), "tip_points": boxes.reshape(1, 2, 2)}
+    for i in range(5):
+        _, shown, affine = crop_example(image, objects, draw(np.random.default_rng(i), 120, 150, config.data), config)
+        expected = np.clip(boxes * np.tile(affine.scale, 2) + np.tile(affine.shift, 2), 0, [95, 63, 95, 63])
+        np.testing.assert_allclose(shown["boxes"], expected, atol=1e-4)
+        np.testing.assert_allclose(shown["tip_points"], expected.reshape(1, 2, 2), atol=1e-4)
 
 
-def test_flip_objects():
-    objects = {"boxes": np.array([[1, 2, 4, 9]], np.float32)}
-    flipped = flip_objects(objects, 10)
-    assert flipped["boxes"].tolist() == [[5, 2, 8, 9]]
-    np.testing.assert_array_equal(flip_objects(flipped, 10)["boxes"], objects["boxes"])
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_odd_side_is_filled_or_loses_its_last_column_as_in_the_original(lost):
+    image = np.full((40, 50, 3), 200, np.uint8)
+    config = Config(data=Data(crop_px=(31, 31), crop_scales=(1.0,)), legacy=Legacy(lost_odd_side=lost))
+    draws = dataclasses.replace(draw(np.random.default_rng(0), 40, 50, config.data), centre=(20, 18))
+    crop, _, _ = crop_example(image, {"boxes": np.zeros((0, 4), np.float32)}, draws, config)
+    assert crop[:-1, :-1].all()
+    assert bool(crop[:, -1].any()) == bool(crop[-1].any()) == (not lost)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_boxes_end_where_the_crop_does_or_before_its_last_pixel_as_in_the_original(legacy):
+    config = Config(data=Data(crop_px=(31, 63), random_crop=False), legacy=Legacy(clip_to_last_pixel=legacy))
+    image = np.zeros((62, 126, 3), np.uint8)
+    objects = {"boxes": np.array([[0, 0, 126, 62]], np.float32)}
+    _, shown, _ = crop_example(image, objects, draw(np.random.default_rng(0), 62, 126, config.data), config)
+    assert shown["boxes"].tolist() == [[0, 0, 62, 30] if legacy else [0, 0, 63, 31]]

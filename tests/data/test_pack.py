@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 import sets
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from cornerjax.config import Data
 from cornerjax.data import pack as packing
@@ -41,7 +41,8 @@ def test_plain_tfds_reads_a_pack(folder, tmp_path):
     assert [example["image/id"] for example in examples] == list(sets.IDS)  # the order of the file
     assert [example["image/filename"].decode() for example in examples] == [i["file_name"] for i in content["images"]]
     for theirs, ours in zip(sets.examples(folder), examples, strict=True):
-        np.testing.assert_array_equal(ours["image"], cv2.imread(theirs["image"])[..., ::-1])
+        with Image.open(theirs["image"]) as image:
+            np.testing.assert_array_equal(ours["image"], image)
         objects = ours["objects"]
         assert [int(i) for i in objects["id"]] == [o["id"] for o in theirs["objects"]]
         assert [bool(i) for i in objects["is_crowd"]] == [o["is_crowd"] for o in theirs["objects"]]
@@ -56,6 +57,7 @@ def test_images_and_annotation_file_stay_as_they_are(folder, tmp_path):
     file = "instances_train.json"
     assert (out / file).read_bytes() == (folder / "annotations" / file).read_bytes()
     for record in open_source(Data(root=f"tfds:{out}"), "train").records:
+        assert record.stored
         assert record.stored.read() == (folder / "train" / record.path.name).read_bytes()
 
 
@@ -96,10 +98,10 @@ def test_a_bad_image_is_named(folder, tmp_path):
         ({"splits": ("train", "train")}, "expected one or more of different names"),
         ({"splits": ("train", "nope")}, "no annotation file for split 'nope'"),
         ({"splits": ("a b",)}, "TFDS takes letters, digits, _ and - as the name of a split"),
-        ({"out": "gs://bucket/pack"}, "is no folder of this machine; pack into one and copy it there"),
+        ({"out": "gs://bucket/pack"}, "is not a local folder; pack into one and copy it there"),
         ({"out": "/proc/nowhere/pack"}, "cannot write /proc/nowhere/pack: No such file"),
         ({"root": "tfds:coco/2017"}, "is a TFDS set already"),
-        ({"root": "nowhere"}, "'nowhere' is no folder"),
+        ({"root": "nowhere"}, "'nowhere' is not a folder"),
         ({"shard_mb": 0.0}, "--shard-mb is 0.0; accepted is more than 0"),
     ],
 )
@@ -111,15 +113,28 @@ def test_options_that_make_no_sense(folder, tmp_path, options, message):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_categories_that_differ_or_repeat_are_refused(folder, tmp_path):
+def test_classes_of_the_splits_are_matched_by_name(folder, tmp_path):
+    """TFDS has one list of labels for all splits; the splits may have other ids, another order and more classes."""
     content = sets.write_folder(folder, "val")
-    file = folder / "annotations/instances_val.json"
+    content["categories"] = [{"id": 1, "name": "dog"}, {"id": 2, "name": "toothbrush"}, {"id": 3, "name": "cat"}]
+    for entry in content["annotations"]:
+        entry["category_id"] = {4: 3, 90: 2}[entry["category_id"]]
+    (folder / "annotations/instances_val.json").write_text(json.dumps(content))
+    out = packed(folder, tmp_path / "pack", ("train", "val"))
+    builder = tfds.builder_from_directory(str(out))
+    assert builder.info.features["objects"]["label"].names == ["cat", "toothbrush", "dog"]
+    train, val = ([list(e["objects"]["label"]) for e in builder.as_data_source(split)] for split in ("train", "val"))
+    assert train == val
+    assert {label for labels in train for label in labels} == {0, 1}
+    assert open_source(Data(root=f"tfds:{out}"), "val").class_names == ("dog", "toothbrush", "cat")
+
+
+def test_two_categories_of_the_same_name_are_refused(folder, tmp_path):
+    content = sets.write_folder(folder, "val")
     renamed = [{"id": 4, "name": "dog"}, {"id": 90, "name": "dog"}]
-    file.write_text(json.dumps(content | {"categories": renamed}))
-    with pytest.raises(InputError, match=r"instances_val.json has other categories than .*instances_train.json"):
+    (folder / "annotations/instances_val.json").write_text(json.dumps(content | {"categories": renamed}))
+    with pytest.raises(InputError, match=r"instances_val.json: two categories have the name 'dog', .*rename or merge"):
         packed(folder, tmp_path / "pack", ("train", "val"))
-    with pytest.raises(InputError, match="two categories have the same name"):
-        packed(folder, tmp_path / "pack", ("val",))
 
 
 def test_what_is_there_is_not_written_over(folder, tmp_path):
@@ -127,7 +142,7 @@ def test_what_is_there_is_not_written_over(folder, tmp_path):
     out.mkdir()
     packed(folder, out)
     before = sorted(path.name for path in out.iterdir())
-    with pytest.raises(InputError, match="pack is there already"):
+    with pytest.raises(InputError, match="pack exists already"):
         packed(folder, out)
     assert sorted(path.name for path in out.iterdir()) == before
 
@@ -139,7 +154,8 @@ def test_the_current_folder_and_mount_points_are_refused(folder, tmp_path, monke
     monkeypatch.chdir(tmp_path / "here")
     for out in (".", "../here", small_disk, tmp_path / "link"):
         with pytest.raises(
-            InputError, match=r"^--out .* is the current folder or a mount point; expected a new folder"
+            InputError,
+            match=r"^--out .* is the current folder or a mount point; expected a new folder",
         ):
             packed(folder, out)
     assert not list((tmp_path / "here").iterdir())
@@ -175,7 +191,7 @@ def test_a_full_disk_leaves_nothing_behind(folder, small_disk):
 
 
 def test_the_command(folder, tmp_path):
-    command = [sys.executable, "-m", "cornerjax.data.pack", "--root", str(folder), "--split", "train"]
+    command = [sys.executable, "-m", "cornerjax", "pack", "--root", str(folder), "--split", "train"]
     run = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
     assert run.returncode == 0
     assert re.fullmatch(r"(packing train: \d+/\d+\n)*", run.stderr)  # a slow machine tells of its progress

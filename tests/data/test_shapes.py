@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cornerjax.commands.shapes import main
 from cornerjax.config import Data
 from cornerjax.data import shapes
 from cornerjax.data.records import read_image
@@ -212,14 +213,14 @@ def test_a_root_whose_seed_is_no_number_is_refused(root):
 
 def test_the_command_writes_the_style_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(STYLES, "scenes", dataclasses.replace(STYLES["scenes"], train=1, val=1))
-    shapes.main(tmp_path / "set", style="scenes")
+    main(["--out", str(tmp_path / "set"), "--style", "scenes"])
     assert capsys.readouterr().out == f"{tmp_path / 'set'}\n"
     assert json.loads((tmp_path / "set/scenes.json").read_text()) == {"seed": 0, "train": 1, "val": 1}
 
 
 def run_command(*options):
     return subprocess.run(
-        [sys.executable, "-m", "cornerjax.data.shapes", *options], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "cornerjax", "shapes", *options], capture_output=True, text=True, check=False
     )
 
 

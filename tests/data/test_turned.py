@@ -9,7 +9,7 @@ from PIL import Image
 
 from cornerjax.check.annotations import read_split
 from cornerjax.check.findings import Findings
-from cornerjax.check.images import look_at
+from cornerjax.check.images import inspect_image
 from cornerjax.config import Data
 from cornerjax.data.pack import pack
 from cornerjax.data.records import read_image
@@ -34,7 +34,7 @@ def test_images_of_an_index_are_not_turned_by_their_exif_data(turned, tmp_path):
     written = sets.write_set(tmp_path / "set", sets.features(), sets.examples(turned))
     records = {record.image_id: record for record in open_source(Data(root=f"tfds:{written}"), "train").records}
     split = read_split(Data(root=f"tfds:{written}"), "train", Findings())
-    checked = {record.image_id: look_at(record) for record in split.records}
+    checked = {record.image_id: inspect_image(record) for record in split.records}
     for image_id in (7, 1_000_000):
         with Image.open(next((turned / "train").glob(f"*_{image_id}.jpg"))) as image:
             stored = np.asarray(image)[..., ::-1]  # Pillow does not turn

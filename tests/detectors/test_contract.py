@@ -1,36 +1,62 @@
 """What every detector promises, on a network narrow enough to compile in seconds."""
 
-import dataclasses
+import re
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from recorded import manifest, published, torch_names
+from recorded import RECORDINGS, manifest, published, torch_names
 
-from cornerjax.config import Config, Data, Loss, Saccade, Test
-from cornerjax.detectors import DETECTORS, get_detector
-from cornerjax.detectors.base import Detector
+from cornerjax.detectors import DETECTORS, check, get_detector
+from cornerjax.detectors.base import Detector, make_network, variable_shapes
 from cornerjax.errors import InputError
-from cornerjax.nn.functional import by_path, functional, parameter_count
+from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.nn.functional import by_path, parameter_count
+from cornerjax.validation import replaced
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # these networks run once
-NARROW = {"stacks": 2, "stem_dim": 8, "stem_kernel": 3, "head_dim": 8, "head_kernel": 1, "pool_dim": 8}
 OBJECTS = {
     "boxes": np.array([[4.5, 8.25, 40, 50], [30, 20, 60, 61.5]], np.float32),
     "classes": np.array([2, 0], np.int32),
 }
 EVERY = pytest.mark.parametrize("name", DETECTORS)
 
+# Of each detector, what makes its published network narrow: crops of 63x63 pixels, two stacks, two levels.
+CORNERS = {
+    "model": {
+        "backbone": {"stacks": 2, "stem_dim": 8, "stem_kernel": 3, "dims": (8, 12), "blocks": (1, 1), "dim": 8},
+        "head_kernel": 1,
+        "pool_dim": 8,
+    },
+    "loss.group": 2.0,
+    "test": {"top_k": 10, "max_pairs": 20, "tag_distance": 100.0},
+}
+NARROW = {
+    "cornernet": CORNERS,
+    "cornernet_squeeze": CORNERS,
+    "cornernet_saccade": {
+        **CORNERS,
+        "data.attention_px": ((16, 256),),
+        "test.saccade": {"view_px": (63,), "zooms": (1.0,)},
+    },
+}
+# Of a detector, a pattern of the parameters that have no gradient in the first step, and why that is right.
+WITHOUT_GRADIENT: dict[str, str] = {}
+# Of a detector, a pattern of the parameters that do not start as PyTorch's do; its own test says how they start.
+OWN_START: dict[str, str] = {}
+
 
 def narrow(name):
-    """A configuration for 63x63 crops, two stacks, two levels, three classes."""
-    defaults = DETECTORS[name].defaults
-    model = dataclasses.replace(defaults, num_classes=3, dims=(8, 12), blocks=(1, 1), **NARROW)
-    data = Data(crop_px=(63, 63), max_objects=4, batch=2, attention_px=((16, 256),))
-    test = Test(top_k=10, max_pairs=20, tag_distance=100.0, saccade=Saccade(view_px=(63,), zooms=(1.0,)))
-    return Config(model=model, data=data, loss=Loss(group=2.0), test=test)
+    """The narrow configuration, for three classes."""
+    shared = {"model.num_classes": 3, "data": {"crop_px": (63, 63), "max_objects": 4, "batch": 2}}
+    return replaced(replaced(DETECTORS[name].defaults, shared), NARROW[name])
+
+
+def side(name):
+    """Rows, and columns, of the heat maps."""
+    return DETECTORS[name].map_size(narrow(name))[0]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +66,7 @@ def ran():
 
     def run(name):
         config, detector = narrow(name), DETECTORS[name]
-        apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(0)))
+        apply, params, model_state = make_network(detector, config, np.random.default_rng(0))
         encoded = detector.encode(OBJECTS, config)
         heat = detector.render(encoded, config, np)
         targets = jax.tree.map(lambda value: np.stack([value] * 2), encoded | heat)
@@ -83,7 +109,7 @@ def ran():
 @EVERY
 def test_has_the_names_of_the_contract(name):
     assert isinstance(DETECTORS[name], Detector)
-    assert DETECTORS[name].defaults.detector == name
+    assert DETECTORS[name].defaults.model.detector == name
     assert get_detector(name) is DETECTORS[name]
 
 
@@ -94,26 +120,45 @@ def test_an_unknown_detector_is_refused_with_the_list():
 
 @EVERY
 def test_the_configuration_is_accepted(name):
+    assert check(narrow(name)) is DETECTORS[name]
     DETECTORS[name].check(narrow(name))
 
 
 @EVERY
 def test_outputs(ran, name):
-    """The maps of corners; others are of single detectors."""
-    r = ran(name)
-    side = 64 // DETECTORS[name].stride(r["config"].model)
-    sizes = {"heat": 3, "tag": 1, "off": 2}
-    expected = {f"{corner}_{part}": (2, side, side, n) for corner in ("tl", "br") for part, n in sizes.items()}
+    """The maps of keypoints; others are of single detectors."""
+    r, maps_of = ran(name), {}
+    for keypoint in DETECTORS[name].keypoints:
+        maps_of[f"{keypoint.name}_heat"] = (2, side(name), side(name), 3)
+        if keypoint.offset:
+            maps_of[f"{keypoint.name}_off"] = (2, side(name), side(name), 2)
     train_outputs, test_outputs = r["train"][0], r["test"][0]
-    assert [{key: maps[key].shape for key in expected} for maps in train_outputs] == [expected] * 2
-    assert [{key: maps[key].shape for key in expected} for maps in test_outputs] == [expected]
+    assert len(test_outputs) == 1
+    for maps in train_outputs + test_outputs:
+        assert {key: maps[key].shape for key in maps_of} == maps_of
+
+
+@EVERY
+def test_heads_are_the_modules_that_make_the_outputs(ran, name):
+    """All outputs of all stacks; the modules are there."""
+    r = ran(name)
+    heads = DETECTORS[name].heads(r["config"].model)
+    assert len(heads) == len(r["train"][0])
+    for maps, of_stack in zip(r["train"][0], heads, strict=True):
+        leaves, _ = jax.tree_util.tree_flatten_with_path(maps)
+        assert {jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves} == of_stack.keys()
+    modules = [module for of_stack in heads for module in of_stack.values()]
+    assert len(set(modules)) == len(modules)
+    for module in modules:
+        assert any(path.startswith(f"{module}.") for path in by_path(r["params"]))
 
 
 @EVERY
 def test_every_parameter_has_a_finite_gradient(ran, name):
     grads = by_path(ran(name)["grads"])
     assert all(np.isfinite(g).all() for g in grads.values())
-    assert not [path for path, g in grads.items() if not np.abs(g).max() > 0]
+    none = {path for path, g in grads.items() if not np.abs(g).max() > 0}
+    assert none == {path for path in grads if re.fullmatch(WITHOUT_GRADIENT.get(name, ""), path)}
 
 
 @EVERY
@@ -129,15 +174,18 @@ def test_training_moves_every_running_statistic_and_testing_none(ran, name):
 def test_the_loss_is_the_sum_of_its_parts(ran, name):
     losses = {part: float(value) for part, value in ran(name)["train"][2].items()}
     total = losses.pop("total")
+    assert losses.keys() == DETECTORS[name].loss_weights(narrow(name)).keys()
     assert total > 0
     assert total == pytest.approx(sum(losses.values()), rel=1e-5)
 
 
 @EVERY
 def test_candidates(ran, name):
-    boxes, scores, classes, corner_scores = ran(name)["test"][2]
-    assert (boxes.shape, scores.shape, classes.shape) == ((2, 20, 4), (2, 20), (2, 20))
-    assert corner_scores.shape == (2, 20, 2)
+    boxes, scores, classes, extra = ran(name)["test"][2]
+    k = scores.shape[1]
+    assert (boxes.shape, scores.shape, classes.shape) == ((2, k, 4), (2, k), (2, k))
+    assert {values.shape[:2] for values in extra.values()} <= {(2, k)}
+    assert set(DETECTORS[name].extras) <= extra.keys()
     assert classes.dtype == jnp.int32
     assert (np.diff(scores) <= 0).all()
     kept = np.asarray(scores) >= 0
@@ -146,26 +194,19 @@ def test_candidates(ran, name):
 
 
 @EVERY
-def test_targets_have_fixed_shapes_and_peaks_at_the_corners(ran, name):
+def test_targets_have_fixed_shapes_and_peaks_at_the_keypoints(ran, name):
     r = ran(name)
     shapes = {key: (value.shape, value.dtype.name) for key, value in r["encoded"].items()}
-    assert (
-        shapes.items()
-        >= {
-            "classes": ((4,), "int32"),
-            "radii": ((4,), "int32"),
-            "valid": ((4,), "bool"),
-            "tl_cells": ((4, 2), "int32"),
-            "br_cells": ((4, 2), "int32"),
-            "tl_off": ((4, 2), "float32"),
-            "br_off": ((4, 2), "float32"),
-        }.items()
-    )
-    side = 64 // DETECTORS[name].stride(r["config"].model)
-    for corner, points in (("tl", OBJECTS["boxes"][:, :2]), ("br", OBJECTS["boxes"][:, 2:])):
-        cells = np.floor(points * side / 63).astype(int)
-        heat = r["heat"][f"{corner}_heat"]
-        assert heat.shape == (side, side, 3)
+    expected = {"classes": ((4,), "int32"), "radii": ((4,), "int32"), "valid": ((4,), "bool")}
+    for keypoint in DETECTORS[name].keypoints:
+        expected[f"{keypoint.name}_cells"] = ((4, 2), "int32")
+        if keypoint.offset:
+            expected[f"{keypoint.name}_off"] = ((4, 2), "float32")
+    assert shapes.items() >= expected.items()
+    for keypoint in DETECTORS[name].keypoints:
+        cells = np.floor(keypoint.at(OBJECTS) * side(name) / 63).astype(int)
+        heat = r["heat"][f"{keypoint.name}_heat"]
+        assert heat.shape == (side(name), side(name), 3)
         peaks = {(y, x, c) for (x, y), c in zip(cells.tolist(), OBJECTS["classes"].tolist(), strict=True)}
         assert set(zip(*(index.tolist() for index in np.nonzero(heat == 1)), strict=True)) == peaks
 
@@ -182,18 +223,19 @@ def test_host_and_device_render_alike(ran, name):
 @EVERY
 def test_the_same_seed_gives_the_same_weights(ran, name):
     r = ran(name)
-    again = functional(DETECTORS[name].build(r["config"].model, np.random.default_rng(0)))[1]
-    other = functional(DETECTORS[name].build(r["config"].model, np.random.default_rng(1)))[1]
-    jax.tree.map(np.testing.assert_array_equal, again, r["params"])
-    assert not np.array_equal(
-        other["backbone"]["stem"]["0"]["conv"]["kernel"], again["backbone"]["stem"]["0"]["conv"]["kernel"]
+    again, other = (
+        by_path(make_network(DETECTORS[name], r["config"], np.random.default_rng(seed))[1]) for seed in (0, 1)
     )
+    jax.tree.map(np.testing.assert_array_equal, again, by_path(r["params"]))
+    assert not [path for path in again if path.endswith(".kernel") and np.array_equal(again[path], other[path])]
 
 
 @EVERY
 def test_initial_values_are_pytorchs(ran, name):
     """Uniform between -1 and 1 over the root of the inputs of an output; heat and attention start at a score of 0.1."""
-    params, state = by_path(ran(name)["params"]), by_path(ran(name)["state"])
+    state = by_path(ran(name)["state"])
+    own = OWN_START.get(name, "")
+    params = {path: value for path, value in by_path(ran(name)["params"]).items() if not re.fullmatch(own, path)}
     kernels = {path.removesuffix(".kernel"): value for path, value in params.items() if path.endswith(".kernel")}
     bounds = {layer: np.prod(kernel.shape[:3]) ** -0.5 for layer, kernel in kernels.items()}
     drawn = [kernel / bounds[layer] for layer, kernel in kernels.items()]
@@ -221,26 +263,30 @@ def test_initial_values_are_pytorchs(ran, name):
     [("cornernet", 201_035_212), ("cornernet_squeeze", 31_771_852), ("cornernet_saccade", 116_969_339)],
 )
 def test_published_size(name, parameters):
-    _, params, _ = functional(published(name))
+    _, params, _ = make_network(get_detector(name), published(name), None)
     assert parameter_count(params) == parameters
 
 
-@EVERY
-def test_torch_names_are_those_of_the_released_checkpoint(name):
-    _, params, model_state = functional(published(name))
-    ours, names = by_path(params) | by_path(model_state), torch_names(name)
-    assert sorted(names.values()) == sorted(ours)
+@pytest.mark.parametrize(
+    ("name", "layout"), [(name, i) for name, stems in RECORDINGS.items() for i in range(len(stems))]
+)
+def test_torch_names_are_those_of_the_released_checkpoint(name, layout):
+    shapes = variable_shapes(get_detector(name), published(name, layout).model)
+    names = torch_names(name, layout)
+    assert sorted(names.values()) == sorted(shapes)
 
     def in_torch_order(shape):  # height, width, in, out -> out, in, height, width
         return tuple(shape[i] for i in (3, 2, 0, 1)) if len(shape) == 4 else shape
 
-    assert {key: in_torch_order(ours[path].shape) for key, path in names.items()} == manifest(name)
+    assert {key: in_torch_order(shapes[path]) for key, path in names.items()} == manifest(name, layout)
 
 
 @EVERY
 def test_an_image_that_cannot_be_halved_is_refused(name):
-    model = narrow(name).model
-    apply, params, model_state = functional(DETECTORS[name].build(model, None))
-    images = jax.ShapeDtypeStruct((1, 64 + DETECTORS[name].stride(model), 63, 3), np.float32)
+    config = narrow(name)
+    if not isinstance(config.model.backbone, Hourglass):
+        pytest.skip("images of any size can be halved")
+    apply, params, model_state = make_network(DETECTORS[name], config, None)
+    images = jax.ShapeDtypeStruct((1, 64 + DETECTORS[name].stride(config.model), 63, 3), np.float32)
     with pytest.raises(ValueError, match=r"images of 63x.* pixels give .*; this network needs multiples of 2 cells"):
         jax.eval_shape(partial(apply, train=False), params, model_state, images)

@@ -1,43 +1,49 @@
-import dataclasses
 from functools import partial
 
 import jax
 import numpy as np
 import pytest
-from recorded import compare_forward, compare_training_step, opened
+from recorded import compare_training_step, opened, published
+from recorded_corners import ORIGINAL_LOSS, compare_forward, inside, targets
 
-from cornerjax.config import Config, Data, Loss, Model, Saccade, Test
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
-from cornerjax.legacy import Legacy
-from cornerjax.nn.functional import functional
+from cornerjax.validation import replaced
 
 SACCADE = get_detector("cornernet_saccade")
-NARROW = Model(num_classes=3, stacks=2, stem_dim=8, dims=(8, 10, 12), blocks=(1, 1, 1), head_dim=8, pool_dim=8)
-CONFIG = Config(
-    model=NARROW,
-    data=Data(crop_px=(63, 63), max_objects=3, attention_px=((32, 96), (0, 32))),
-    test=Test(saccade=Saccade(view_px=(48, 63), zooms=(1.0, 2.0))),
+NAME = "cornernet_saccade"
+CONFIG = replaced(
+    SACCADE.defaults,
+    {
+        "model": {
+            "num_classes": 3,
+            "backbone": {"stacks": 2, "stem_dim": 8, "dims": (8, 10, 12), "blocks": (1, 1, 1), "dim": 8},
+            "pool_dim": 8,
+        },
+        "data": {"crop_px": (63, 63), "max_objects": 3, "attention_px": ((32, 96), (0, 32))},
+        "test.saccade": {"view_px": (48, 63), "zooms": (1.0, 2.0)},
+    },
 )
 
 
 @pytest.mark.slow
 def test_the_published_network_gives_the_original_maps_and_boxes(golden):
     recordings = golden("models/CornerNet_Saccade_eval.npz"), golden("models/CornerNet_Saccade_inter.npz")
-    compare_forward("cornernet_saccade", opened("cornernet_saccade"), *recordings)
+    compare_forward(NAME, opened(NAME, inside), *recordings)
 
 
 @pytest.mark.slow
 def test_a_training_step_of_the_published_network_is_the_originals(golden):
-    loss = Loss(group=2.0, attention=1 / 3)  # the original divides attention's part by the number of stacks twice
-    config = Config(loss=loss, legacy=Legacy(push_itself=True, count_ignored=True))
-    recordings = golden("models/CornerNet_Saccade_train.npz"), golden("train_step/cornernet_saccade_grads.npz")
-    compare_training_step("cornernet_saccade", config, *recordings)
+    maps, step = golden("models/CornerNet_Saccade_train.npz"), golden("train_step/cornernet_saccade_grads.npz")
+    own = {"loss.attention": 1 / 3, "legacy.count_ignored": True}  # the original divides by the number of stacks twice
+    config = replaced(published(NAME, **ORIGINAL_LOSS), own)
+    compare_training_step(NAME, config, targets(NAME, step), maps, step)
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["test", "train"])
 def test_every_stack_has_an_attention_map_for_each_level_but_the_innermost(train):
-    apply, params, model_state = functional(SACCADE.build(NARROW, None))
+    apply, params, model_state = make_network(SACCADE, CONFIG, None)
     images = jax.ShapeDtypeStruct((2, 63, 63, 3), np.float32)
     outputs, _ = jax.eval_shape(partial(apply, train=train), params, model_state, images)
     assert len(outputs) == (2 if train else 1)
@@ -74,47 +80,36 @@ def test_targets_tell_apart_what_the_loss_leaves_out_and_which_map_looks_for_wha
 
 def test_the_configuration_of_the_published_network_is_accepted():
     SACCADE.check(CONFIG)
-    model = dataclasses.replace(SACCADE.defaults, num_classes=80)
-    SACCADE.check(Config(model=model, data=Data(crop_px=(255, 255)), test=SACCADE.test_defaults))
+    SACCADE.check(published(NAME))
 
 
 @pytest.mark.parametrize(
-    ("part", "change", "message"),
+    ("changes", "message"),
     [
-        ("data", {"crop_px": (63, 127)}, r"data\.crop_px is \(63, 127\); .*height and width must be the same"),
+        ({"data.crop_px": (63, 127)}, r"data\.crop_px is \(63, 127\); .*height and width must be the same"),
+        ({"data.crop_px": (60, 60)}, r"data\.crop_px has the side 60; .*multiples of 16, minus 1: nearest 47 and 63"),
+        ({"data.attention_px": ((0, 32),)}, r"data\.attention_px is .*; it needs .* for each of the 2 maps"),
         (
-            "data",
-            {"crop_px": (60, 60)},
-            r"data\.crop_px has the side 60; .*multiples of 16, minus 1: nearest 47 and 63",
-        ),
-        ("data", {"attention_px": ((0, 32),)}, r"data\.attention_px is .*; it needs .* for each of the 2 maps"),
-        (
-            "data",
-            {"attention_px": ((32, 32), (0, 32))},
+            {"data.attention_px": ((32, 32), (0, 32))},
             r"data\.attention_px is \(\(32, 32\), .*a largest size for each",
         ),
-        ("saccade", {"view_px": (48, 64)}, r"test\.saccade\.view_px is \(48, 64\); no view is larger than .*63"),
+        ({"test.saccade.view_px": (48, 64)}, r"test\.saccade\.view_px is \(48, 64\); no view is larger than .*63"),
         (
-            "saccade",
-            {"zooms": (1.0, 2.0, 4.0)},
+            {"test.saccade.zooms": (1.0, 2.0, 4.0)},
             r"test\.saccade\.zooms is .*; it needs one number for each of the 2 maps",
         ),
-        ("saccade", {"box_px": (192, 64)}, r"test\.saccade\.box_px is \(192, 64\); it needs three numbers"),
+        ({"test.saccade.box_px": (192, 64)}, r"test\.saccade\.box_px is \(192, 64\); accepted is a list of 3$"),
     ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_configuration_that_does_not_fit_is_refused(part, change, message):
-    if part == "data":
-        config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, **change))
-    else:
-        config = dataclasses.replace(CONFIG, test=Test(saccade=dataclasses.replace(CONFIG.test.saccade, **change)))
+def test_a_configuration_that_does_not_fit_is_refused(changes, message):
     with pytest.raises(InputError, match=f"^{message}"):
-        SACCADE.check(config)
+        SACCADE.check(replaced(CONFIG, changes))
 
 
 @pytest.mark.parametrize(
     ("image", "bucket"), [((128, 128), (128, 128)), ((100, 129), (128, 256)), ((480, 640), (512, 640))], ids=str
 )
 def test_test_images_lie_in_arrays_with_sides_of_multiples_of_128(image, bucket):
-    assert SACCADE.input_size(*image, NARROW) == bucket
-    assert SACCADE.detect(functional(SACCADE.build(NARROW, None))[0], CONFIG).bucket(*image) == bucket
+    assert SACCADE.input_size(*image, CONFIG.model) == bucket
+    assert SACCADE.procedure(make_network(SACCADE, CONFIG, None)[0], CONFIG).bucket(*image) == bucket

@@ -1,51 +1,43 @@
 import jax
 import numpy as np
 import pytest
-from recorded import (
-    compare_forward,
-    compare_training_step,
-    image,
-    near,
-    opened,
-    published,
-    targets,
-    torch_names,
-    weights,
-)
+from recorded import compare_training_step, image, near, opened, published, torch_names, weights
+from recorded_corners import ORIGINAL_LOSS, compare_forward, inside, targets
 
-from cornerjax.config import Config, Data, Loss, Model, Optim
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
-from cornerjax.legacy import Legacy
-from cornerjax.nn.functional import by_path, functional
+from cornerjax.nn.functional import by_path
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.setup import start_state
 from cornerjax.training.step import make_train_step
+from cornerjax.validation import replaced
 
 SQUEEZE = get_detector("cornernet_squeeze")
-ORIGINAL = Config(loss=Loss(group=2.0), legacy=Legacy(push_itself=True), optim=Optim(peak_lr=2.5e-4))
+NAME = "cornernet_squeeze"
+ORIGINAL = published(NAME, **ORIGINAL_LOSS, optim={"peak_lr": 2.5e-4})
 
 
 @pytest.mark.slow
 def test_the_published_network_gives_the_original_maps_and_boxes(golden):
     recordings = golden("models/CornerNet_Squeeze_eval.npz"), golden("models/CornerNet_Squeeze_inter.npz")
-    compare_forward("cornernet_squeeze", opened("cornernet_squeeze"), *recordings)
+    compare_forward(NAME, opened(NAME, inside), *recordings)
 
 
 @pytest.mark.slow
 def test_a_training_step_of_the_published_network_is_the_originals(golden):
-    recordings = golden("models/CornerNet_Squeeze_train.npz"), golden("train_step/cornernet_squeeze_grads.npz")
-    compare_training_step("cornernet_squeeze", ORIGINAL, *recordings)
+    maps, step = golden("models/CornerNet_Squeeze_train.npz"), golden("train_step/cornernet_squeeze_grads.npz")
+    compare_training_step(NAME, ORIGINAL, targets(NAME, step), maps, step)
 
 
 def steps_of_adam(step):
     """What every training step of the published network logs, and all arrays after it in PyTorch's names and layout."""
-    apply, _, _ = functional(published("cornernet_squeeze"))
+    apply, _, _ = make_network(SQUEEZE, ORIGINAL, None)
     mesh, tx = data_mesh(), make_optimiser(ORIGINAL)
     update = make_train_step(SQUEEZE, apply, tx, ORIGINAL, mesh)
-    state = start_state(*weights("cornernet_squeeze"), tx, mesh, ema=False)
-    batch = to_devices(targets(step) | {"image": image(step)}, mesh)
+    state = start_state(*weights(NAME), tx, mesh, ema=False)
+    batch = to_devices(targets(NAME, step) | {"image": image(step)}, mesh)
     for _ in step["losses_f64run_f64"]:
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it
             state, logged = update(state, batch)
@@ -56,7 +48,7 @@ def in_torch_form(*trees):
     arrays = {path: np.asarray(value) for tree in trees for path, value in by_path(tree).items()}
     return {
         name: arrays[path].transpose(3, 2, 0, 1) if arrays[path].ndim == 4 else arrays[path]
-        for name, path in torch_names("cornernet_squeeze").items()
+        for name, path in torch_names(NAME).items()
     }
 
 
@@ -69,7 +61,7 @@ STATISTICS, WEIGHTS = (2e-5, 0.01, 0.12), (0.001, 0.15, 0.35)
 def test_three_steps_of_adam_are_the_originals(golden):
     """The losses, how far every parameter moves, and of some the sum, the first weights and the running statistics."""
     step = golden("train_step/squeeze_adam_255.npz")
-    before, names, losses = in_torch_form(*weights("cornernet_squeeze")), step["grad_names"].tolist(), []
+    before, names, losses = in_torch_form(*weights(NAME)), step["grad_names"].tolist(), []
     for k, (logged, after) in enumerate(steps_of_adam(step)):
         losses.append(logged["total"])
         if k == 0:
@@ -103,15 +95,16 @@ def test_losses_of_small_images_fall_as_the_originals(golden):
 
 
 def test_stride_and_sizes():
-    model = Model(num_classes=80, dims=(16, 16, 16, 16, 16), blocks=(1,) * 5)
-    assert SQUEEZE.stride(model) == 8
-    assert SQUEEZE.input_size(128, 127, model) == (255, 127)
-    SQUEEZE.check(Config(model=model, data=Data(crop_px=(255, 127))))
+    narrow = {"model.backbone": {"dims": (16,) * 5, "blocks": (1,) * 5}, "data.crop_px": (255, 127)}
+    config = replaced(published(NAME), narrow)
+    assert SQUEEZE.stride(config.model) == 8
+    assert SQUEEZE.input_size(128, 127, config.model) == (255, 127)
+    SQUEEZE.check(config)
     with pytest.raises(InputError, match=r"side 200; .*multiples of 128, minus 1: nearest 127 and 255"):
-        SQUEEZE.check(Config(model=model, data=Data(crop_px=(255, 200))))
+        SQUEEZE.check(replaced(config, {"data.crop_px": (255, 200)}))
 
 
-def test_fire_modules_need_even_widths():
-    model = Model(num_classes=80, dims=(16, 17), blocks=(1, 1))
-    with pytest.raises(InputError, match=r"model\.dims has 17; fire modules need even numbers of channels"):
-        SQUEEZE.check(Config(model=model))
+def test_fire_blocks_need_even_widths():
+    narrow = {"model.backbone": {"dims": (16, 17), "blocks": (1, 1)}}
+    with pytest.raises(InputError, match=r"model\.backbone\.dims has 17; fire blocks need even numbers of channels"):
+        SQUEEZE.check(replaced(published(NAME), narrow))

@@ -1,12 +1,13 @@
 """The box results: parts of them, and the way to and from the package supervision."""
 
 import builtins
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 
 FOUND = Detections(
@@ -32,6 +33,17 @@ def test_parts_of_the_detections():
     assert FOUND.of_classes(["cow"]).boxes.shape == (0, 4)
     np.testing.assert_array_equal(FOUND.scaled(2.0, 0.5).boxes[0], [2, 1, 22, 11])
     assert FOUND.scaled(2.0, 0.5).boxes.dtype == np.float32
+
+
+def test_what_else_belongs_to_a_box_follows_it():
+    """Points move with the image; other fields stay as they are."""
+    points = np.arange(24, dtype=np.float32).reshape(3, 4, 2)
+    more = dataclasses.replace(FOUND, extra={"extreme_points": points, "source": np.arange(3)})
+    assert more.above(0.75).extra["source"].tolist() == [0, 1]
+    np.testing.assert_array_equal(more.of_classes(["dog"]).extra["extreme_points"], points[[0, 2]])
+    larger = more.scaled(2.0, 0.5).extra
+    np.testing.assert_array_equal(larger["extreme_points"], points * [2, 0.5])
+    assert larger["source"].tolist() == [0, 1, 2]
 
 
 def test_to_supervision_and_back():

@@ -14,7 +14,7 @@ from cornerjax.config import Config, Data, Test
 from cornerjax.data.classes import align_classes
 from cornerjax.data.records import Record, Source, read_image
 from cornerjax.data.source import open_source
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation import evaluator as evaluating
 from cornerjax.evaluation.coco_format import from_results, to_results

@@ -1,6 +1,5 @@
 """The truth in place of what a network says, from the boxes of an image to those found in it."""
 
-import dataclasses
 import json
 from functools import partial
 
@@ -10,22 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.config import Config, Data, Model, Saccade, Test
+from cornerjax.config import Data
 from cornerjax.data.classes import align_classes
 from cornerjax.data.shapes import SHAPES, write_shapes
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
-from cornerjax.detectors.base import Truth
+from cornerjax.detectors.base import Truth, make_network
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.detectors.truth import make_targets
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.evaluator import Evaluator, Result
 from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, combinations, verdict
 from cornerjax.evaluation.tables.oracles import print_oracles
-from cornerjax.inference.procedure import Procedure
-from cornerjax.nn.functional import functional
+from cornerjax.inference.batching import BatchPredictor
+from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.validation import replaced
 
 ALL = DETECTORS["cornernet"].parts
-TEST = Test(batch=4, top_k=12, max_pairs=60, nms="none")
+TEST = {"batch": 4, "flip": False, "top_k": 12, "max_pairs": 60, "tag_distance": 0.5, "no_border": False, "nms": "none"}
 STRIDES = {"cornernet": 4, "cornernet_squeeze": 8, "cornernet_saccade": 4}
 # x1 y1 x2 y2 as parts of an image's sides, and class
 OBJECTS = [(0.0, 0.0, 0.41, 0.3, 2), (0.5, 0.12, 0.97, 0.58, 0), (0.03, 0.4, 0.45, 0.93, 0), (0.52, 0.6, 0.8, 0.9, 1)]
@@ -45,15 +46,15 @@ def blind(stride, params, model_state, images, train):
     return [maps | {"attention": [jnp.full((b, h >> level, w >> level, 1), -9.0) for level in (2, 1, 0)]}], {}
 
 
-def procedure(name, test=TEST, **data):
-    model = dataclasses.replace(DETECTORS[name].defaults, num_classes=3)
-    config = Config(model=model, data=Data(max_objects=8, **data), test=test)
-    return Procedure(DETECTORS[name], partial(blind, STRIDES[name]), config, ["a", "b", "c"])
+def batches(name, test={}, **data):  # noqa: B006
+    changes = {"model.num_classes": 3, "data": {"max_objects": 8} | data, "test": TEST | test}
+    config = replaced(DETECTORS[name].defaults, changes)
+    return BatchPredictor(DETECTORS[name], partial(blind, STRIDES[name]), config, ["a", "b", "c"])
 
 
 @pytest.fixture(scope="module")
 def cornernet():
-    return procedure("cornernet")
+    return batches("cornernet")
 
 
 def find(finder, sizes, objects, parts=ALL):
@@ -80,22 +81,22 @@ def compare(found, true, atol):
 def test_with_everything_true_the_boxes_found_are_the_true_ones(name):
     sizes = [(120, 197), (70, 255), (113, 201)]
     objects = [objects_in(*size) for size in sizes]
-    for found, true in zip(find(procedure(name), sizes, objects), objects, strict=True):
+    for found, true in zip(find(batches(name), sizes, objects), objects, strict=True):
         compare(found, true, atol=1e-4)
 
 
 def test_so_they_are_at_another_scale_and_in_the_mirrored_image():
-    finder = procedure("cornernet", dataclasses.replace(TEST, scales=(1.5,), flip=True))
+    finder = batches("cornernet", {"scales": (1.5,), "flip": True})
     true = objects_in(69, 83)
     (found,) = find(finder, [(69, 83)], [true])
     compare(found, {key: np.repeat(values, 2, axis=0) for key, values in true.items()}, atol=1e-4)
 
 
 def test_an_object_ends_at_the_last_pixel_of_an_image_that_is_not_padded(cornernet):
-    """As in training: the place behind it is in no cell."""
+    """Its corner lies where the last cell ends."""
     objects = {"boxes": np.array([[64, 20, 127, 60]], np.float32), "classes": np.array([1], np.int32)}
     (found,) = find(cornernet, [(127, 127)], [objects])
-    np.testing.assert_allclose(found.boxes, [[64, 20, 126, 60]], atol=1e-4)
+    np.testing.assert_allclose(found.boxes, [[64, 20, 127, 60]], atol=1e-4)
 
 
 def test_objects_in_the_same_cell(cornernet):
@@ -116,18 +117,17 @@ def test_with_nothing_true_nothing_changes(cornernet):
 
 def test_a_shape_is_compiled_once_whatever_is_true(cornernet):
     find(cornernet, [(127, 127)], [objects_in(127, 127)])
-    compiled = cornernet.finder.look._cache_size()
+    compiled = cornernet.procedure.find._cache_size()
     for true in combinations(ALL):
         find(cornernet, [(120, 97)], [objects_in(120, 97)], true)
-    assert cornernet.finder.look._cache_size() == compiled
+    assert cornernet.procedure.find._cache_size() == compiled
 
 
 def test_a_part_replaces_its_maps_and_no_others():
     """In the rows that say so."""
-    detector, config = (
-        DETECTORS["cornernet"],
-        Config(model=Model(num_classes=3), data=Data(crop_px=(127, 127), max_objects=8)),
-    )
+    detector = DETECTORS["cornernet"]
+    changes = {"model.num_classes": 3, "data.crop_px": (127, 127), "data.max_objects": 8}
+    config = replaced(detector.defaults, changes)
     (maps,), _ = blind(4, {}, {}, np.zeros((2, 127, 127, 3)), False)
     replace = jax.jit(lambda targets: detector.with_truth([maps], targets, config)[0])
     for part, kind in (("heat maps", "heat"), ("tags", "tag"), ("offsets", "off")):
@@ -147,9 +147,8 @@ def test_a_part_that_there_is_not_is_refused(cornernet):
 
 def test_true_attention_leads_saccade_to_what_its_views_are_too_coarse_for():
     """Objects of 30 px in an image of 400: less than training asks for in the views, enough in a crop."""
-    saccade = Saccade(view_px=(127,), max_crops=8, crop_batch=1)
-    test = dataclasses.replace(TEST, nms="hard", saccade=saccade)
-    finder = procedure("cornernet_saccade", test, crop_px=(127, 127))
+    saccade = {"view_px": (127,), "max_crops": 8, "crop_batch": 1}
+    finder = batches("cornernet_saccade", {"nms": "hard", "saccade": saccade}, crop_px=(127, 127))
     boxes = np.array([[31, 42, 60, 66], [300, 100, 331, 128], [200, 251, 225, 280]], np.float32)
     objects = {"boxes": boxes, "classes": np.array([0, 2, 1], np.int32)}
     parts = DETECTORS["cornernet_saccade"].parts
@@ -170,11 +169,10 @@ def evaluator(source):
 
 def untrained(source):
     """The evaluator and the weights of a narrow network."""
-    model = Model(
-        num_classes=3, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4
-    )
-    config = Config(model=model, test=Test(batch=8, top_k=40, tag_distance=0.1))
-    apply, *weights = functional(DETECTORS["cornernet"].build(model, np.random.default_rng(0)))
+    backbone = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
+    model = CornerModel(num_classes=3, backbone=backbone, pool_dim=4)
+    config = CornerConfig(model=model, test=CornerTest(batch=8, top_k=40, tag_distance=0.1))
+    apply, *weights = make_network(DETECTORS["cornernet"], config, np.random.default_rng(0))
     return Evaluator(DETECTORS["cornernet"], apply, config, source), weights
 
 
@@ -216,11 +214,11 @@ def test_objects_of_a_class_that_the_network_does_not_have_are_missed_with_the_w
 
 def test_with_nothing_true_an_evaluation_is_the_ordinary_one(evaluator, source):
     evaluator, weights = evaluator
-    procedure, plan = evaluator.procedure, evaluator._batches
+    batches, plan = evaluator.batches, evaluator._plan
     records = source.records
     plain: Result = evaluator(*weights)
     given = dict(
-        procedure(
+        batches(
             *weights,
             plan,
             lambda i: np.ascontiguousarray(cv2.imread(str(records[i].path))),

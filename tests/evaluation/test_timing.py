@@ -11,7 +11,7 @@ from cornerjax.data.records import Record, Source, read_image
 from cornerjax.errors import InputError
 from cornerjax.evaluation.tables.timing import print_timing
 from cornerjax.evaluation.timing import measure, peak_memory
-from cornerjax.inference.procedure import Procedure
+from cornerjax.inference.batching import BatchPredictor
 
 SIZES = [(40, 40), (50, 61), (33, 47), (20, 30), (64, 50)]
 
@@ -28,7 +28,7 @@ def source(tmp_path):
 
 @pytest.fixture(scope="module")
 def procedure():
-    return Procedure(DETECTOR, colour_detector.apply, Config(test=Test(batch=2)), NAMES)
+    return BatchPredictor(DETECTOR, colour_detector.apply, Config(test=Test(batch=2)), NAMES)
 
 
 def test_every_phase_is_measured(procedure, source, capsys):
@@ -56,9 +56,9 @@ def test_in_phases_it_finds_the_same_boxes(procedure, source):
         return told
 
     image = read_image(source.records[1])
-    finder = procedure.finder
+    finder = procedure.procedure
     found = [
-        each(WEIGHTS, {}, [each.prepare(image)], each.bucket(*image.shape[:2]), 1)
+        each(WEIGHTS, {}, [each.preprocess(image)], each.bucket(*image.shape[:2]), 1)
         for each in (finder, finder.in_phases(phase))
     ]
     for ours, theirs in zip(*found, strict=True):

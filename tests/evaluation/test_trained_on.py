@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cornerjax.data.records import Record, Source
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.trained_on import hashes, overlap, record, sha256, warning
 
 
@@ -79,6 +79,12 @@ def test_a_damaged_file_is_one_sentence(tmp_path, content):
     (tmp_path / "trained_on.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"trained_on\.npz is damaged; expected the file that train\.py wrote$"):
         overlap(tmp_path, TRAIN)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "run").write_text("")  # permissions would not stop root
+    with pytest.raises(RunError, match=rf"^cannot write {tmp_path}/run/trained_on\.npz: Not a directory$"):
+        record(tmp_path / "run", TRAIN)
 
 
 def test_the_hashes_are_the_same_on_every_machine_and_in_every_version():

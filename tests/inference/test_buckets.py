@@ -4,13 +4,17 @@ import jax
 import numpy as np
 import pytest
 
-from cornerjax.config import Config, Model, Test
 from cornerjax.detectors import DETECTORS
-from cornerjax.inference.procedure import Procedure
-from cornerjax.nn.functional import functional
+from cornerjax.detectors.base import make_network
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
+from cornerjax.inference.batching import BatchPredictor
+from cornerjax.nn.backbones.hourglass import Hourglass
 
-MODEL = Model(num_classes=2, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4)
-CONFIG = Config(model=MODEL, test=Test(batch=2, top_k=200, max_pairs=60, tag_distance=100.0))
+BACKBONE = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
+CONFIG = CornerConfig(
+    model=CornerModel(num_classes=2, backbone=BACKBONE, pool_dim=4),
+    test=CornerTest(batch=2, top_k=200, max_pairs=60, tag_distance=100.0),
+)
 
 
 @pytest.fixture
@@ -32,19 +36,19 @@ def images(seed, sizes):
     return [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
 
 
-def find(procedure, weights, given):
-    plan = procedure.plan([image.shape[:2] for image in given])
-    found = dict(procedure(*weights, plan, given.__getitem__))
+def find(predictor, weights, given):
+    plan = predictor.plan([image.shape[:2] for image in given])
+    found = dict(predictor(*weights, plan, given.__getitem__))
     return [np.column_stack([found[i].boxes, found[i].scores, found[i].classes]) for i in range(len(given))]
 
 
 def test_together_as_one_at_a_time_and_nothing_is_compiled_again(compilations):
     detector = DETECTORS["cornernet"]
-    apply, *weights = functional(detector.build(MODEL, np.random.default_rng(0)))
-    procedure = Procedure(detector, apply, CONFIG, ["a", "b"])
+    apply, *weights = make_network(detector, CONFIG, np.random.default_rng(0))
+    predictor = BatchPredictor(detector, apply, CONFIG, ["a", "b"])
     given = images(0, [(90, 120), (100, 150), (127, 101), (64, 200)])  # two buckets, two images in each
-    together = find(procedure, weights, given)
-    alone = [find(procedure, weights, [image])[0] for image in given]
+    together = find(predictor, weights, given)
+    alone = [find(predictor, weights, [image])[0] for image in given]
     for ours, theirs in zip(together, alone, strict=True):
         assert len(ours) == len(theirs) > 3
         assert (abs(ours[:, None] - theirs).max(-1).min(1) < 1e-4).all()  # the same, in whichever order ties come
@@ -53,6 +57,6 @@ def test_together_as_one_at_a_time_and_nothing_is_compiled_again(compilations):
     assert compilations
     compilations.clear()
     others = images(1, [(127, 127), (33, 128), (101, 255), (80, 80), (50, 60), (77, 131)])
-    find(procedure, weights, others)
-    find(procedure, weights, others[:1])
+    find(predictor, weights, others)
+    find(predictor, weights, others[:1])
     assert not compilations

@@ -1,26 +1,18 @@
-"""Photos on disk: read, reduced, looked at."""
+"""Photos on disk: read, reduced, boxes predicted in them."""
 
-import colour_detector
 import cv2
 import numpy as np
 import pytest
-from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from colour_detector import NAMES, draw
 
-from cornerjax.config import Config, Test
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference import files
 from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized, save_picture
-from cornerjax.inference.predictor import Predictor
 
 BLUE, GREEN = (8, 16, 64, 96), (40, 24, 112, 128)
 # Orientation 6: to be turned clockwise.
 TURNED = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
@@ -67,10 +59,10 @@ def test_what_is_wrong_with_a_photo_comes_in_its_place(predictor, tmp_path, monk
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
     cv2.imwrite(str(tmp_path / "d.png"), np.zeros((2, 50, 3), np.uint8))
     paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg", "d.png")]
-    seen = list(predict_files(predictor, paths, max_side=max_side))
-    assert [isinstance(one, InputError) for one in seen] == [False, True, False, True]
-    assert str(seen[1]).startswith(f"cannot read {tmp_path / 'b.jpg'} as an image")
-    assert str(seen[3]).startswith("image of 8x1 pixels" if max_side else "image of 50x2 pixels")
+    predictions = list(predict_files(predictor, paths, max_side=max_side))
+    assert [isinstance(one, InputError) for one in predictions] == [False, True, False, True]
+    assert str(predictions[1]).startswith(f"cannot read {tmp_path / 'b.jpg'} as an image")
+    assert str(predictions[3]).startswith("image of 8x1 pixels" if max_side else "image of 50x2 pixels")
 
 
 def test_each_axis_has_the_factor_that_whole_pixels_gave_it():

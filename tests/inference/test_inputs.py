@@ -56,7 +56,7 @@ def test_cameras_are_numbers():
         ("*.txt", r"none of the 1 that .*\*\.txt matches is an image or a video; accepted are images"),
     ],
 )
-def test_what_is_nothing_to_look_at(folder, given, message):
+def test_what_is_no_photo_video_or_camera(folder, given, message):
     with pytest.raises(InputError, match=message):
         find_inputs([folder / "b.jpg", folder / given])
 

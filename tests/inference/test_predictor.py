@@ -1,41 +1,32 @@
 """The public face: photos in, boxes out."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 
-import colour_detector
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from colour_detector import NAMES, draw
+from media import BLUE, GREEN
 
 import cornerjax
+from cornerjax import ops
 from cornerjax.checkpoint import Checkpoints, create_workdir
-from cornerjax.config import Config, Model, Test
+from cornerjax.config import Compute
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_network
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.errors import InputError
-from cornerjax.inference.predictor import Predictor, load
-from cornerjax.nn.functional import functional
+from cornerjax.inference.predictor import load
+from cornerjax.nn.backbones.hourglass import Hourglass
 
-BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)
-NARROW = Model(
-    num_classes=2,
-    stacks=1,
-    stem_dim=4,
-    stem_kernel=3,
-    dims=(4, 4),
-    blocks=(1, 1),
-    head_dim=4,
-    head_kernel=1,
-    pool_dim=4,
-)
-
-
-@pytest.fixture(scope="module")
-def predictor():
-    return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
+BACKBONE = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
+MODEL = CornerModel(num_classes=2, backbone=BACKBONE, head_kernel=1, pool_dim=4)
+NARROW = CornerConfig(model=MODEL, test=CornerTest(top_k=5, max_pairs=10))
 
 
 @pytest.fixture
@@ -59,6 +50,13 @@ def test_a_list_keeps_its_order(predictor, photo):
     for i, one in enumerate([found[0], *found[2:]]):
         np.testing.assert_allclose(one.boxes, [(i, i, i + 9, i + 7)], atol=1e-4)
     assert predictor([]) == []
+
+
+def test_boxes_with_lower_scores_are_left_out(predictor, photo):
+    assert len(predictor(photo)) == len(predictor(photo, min_score=0.0)) == 2
+    np.testing.assert_allclose(predictor(photo, min_score=0.85).boxes, [BLUE], atol=1e-4)  # green has 0.8
+    assert [len(found) for found in predictor([photo, photo], min_score=0.85)] == [1, 1]
+    assert len(predictor(photo, 0.95)) == 0
 
 
 def test_files_may_be_grey_have_an_alpha_channel_or_be_turned_by_exif(predictor, tmp_path):
@@ -108,16 +106,18 @@ def test_a_small_file_is_named(predictor, tmp_path):
         predictor(tmp_path / "dot.png")
 
 
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    """A run of a narrow CornerNet that was never trained."""
-    path = tmp_path_factory.mktemp("runs") / "narrow"
-    config = Config(model=NARROW, test=Test(top_k=5, max_pairs=10))
+def write_run(path, config):
+    """A run of a network that was never trained."""
     create_workdir(path, config, NAMES, (1, 2), recipe="")
-    _, params, model_state = functional(get_detector("cornernet").build(NARROW, np.random.default_rng(0)))
+    _, params, model_state = make_network(get_detector("cornernet"), NARROW, np.random.default_rng(0))
     with Checkpoints(path) as checkpoints:
         checkpoints.save(1, {"params": params, "model_state": model_state}, {"step": jnp.int32(1)})
     return path
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "narrow", NARROW)
 
 
 def test_a_run_is_loaded_and_gives_the_maps_of_its_network(workdir):
@@ -132,7 +132,7 @@ def test_a_run_is_loaded_and_gives_the_maps_of_its_network(workdir):
         for kind, channels in (("heat", 2), ("tag", 1), ("off", 2))
     }
     np.testing.assert_array_equal(predictor.forward(jnp.asarray(images))["tl_heat"], maps["tl_heat"])
-    apply, params, model_state = functional(get_detector("cornernet").build(NARROW, np.random.default_rng(0)))
+    apply, params, model_state = make_network(get_detector("cornernet"), NARROW, np.random.default_rng(0))
     expected = jax.jit(lambda images: apply(params, model_state, images, train=False)[0][-1])(images)
     np.testing.assert_allclose(maps["br_heat"], expected["br_heat"], atol=1e-5)
 
@@ -141,9 +141,57 @@ def test_a_run_is_loaded_and_gives_the_maps_of_its_network(workdir):
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_the_test_options_of_a_run_can_be_replaced(workdir):
-    assert load(workdir).config.test.top_k == 5
-    assert load(workdir, test=Test(max_detections=3)).config.test == Test(max_detections=3)
+def test_options_of_a_run_can_be_replaced_by_name(workdir):
+    plain = load(workdir)
+    assert plain.config == NARROW
+    changed = load(workdir, test={"flip": True, "scales": [1, 0.5]}, compute={"precision": "highest"})
+    test = dataclasses.replace(NARROW.test, flip=True, scales=(1.0, 0.5))
+    assert changed.config == dataclasses.replace(NARROW, test=test, compute=Compute(precision="highest"))
+    assert load(workdir, test={"max_detections": 3})(np.zeros((60, 50, 3), np.uint8)).scores.shape <= (3,)
+
+
+def test_flip_and_precision_reach_the_network(workdir):
+    """As lowered: the mirrored image goes through in the same batch; every convolution is in true float32."""
+    plain, changed = load(workdir), load(workdir, test={"flip": True}, compute={"precision": "highest"})
+    images = np.zeros((1, 63, 63, 3), np.float32)
+    for predictor, batch, precision in [(plain, 1, "DEFAULT"), (changed, 2, "HIGHEST")]:
+        lowered = jax.jit(lambda images, of=predictor: of.apply(*of.weights, images, train=False)[0]).lower(images)
+        convolutions = [line for line in lowered.as_text().splitlines() if "stablehlo.convolution" in line]
+        assert len(convolutions) > 10
+        assert all(f"precision {precision}" in line for line in convolutions)
+        placed = np.zeros((1, 63, 63, 3), np.uint8), *np.zeros((2, 1, 2), np.float32), np.full((1, 2), 63, np.float32)
+        found = jax.eval_shape(predictor.procedure.find, *predictor.weights, *placed)
+        assert [of_view.boxes.shape[0] for of_view in found] == [1] * batch
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test": {"flips": True}}, "there is no option test.flips; there are: batch, scales, flip, "),
+        ({"test": {"scale": (1.0,)}}, "there is no option test.scale; there are: "),
+        ({"compute": {"prec": "highest"}}, "there is no option compute.prec; there are: dtype, precision, "),
+        ({"test": {"flip": "yes"}}, "test.flip is 'yes'; accepted is True or False"),
+        ({"test": {"batch": 0}}, "test.batch is 0; accepted is 1 or more"),
+        ({"compute": {"precision": "high"}}, "compute.precision is 'high'; accepted are default, highest"),
+        ({"test": {"saccade": {"max_crops": 2}}}, "there is no option test.saccade; there are: "),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_by_name(workdir, options, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        load(workdir, **options)
+
+
+def test_a_run_that_was_computed_with_a_kernel_for_another_device_predicts_here(tmp_path, workdir):
+    kernel = {"pooling_implementation": "pallas_triton"}
+    assert "pallas_triton" not in ops.runnable()
+    config = dataclasses.replace(NARROW, compute=Compute(**kernel))
+    elsewhere = load(write_run(tmp_path / "run", config))
+    image = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
+    found, expected = elsewhere(image), load(workdir)(image)
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    with pytest.raises(InputError, match=r"^compute\.pooling_implementation is pallas_triton; pallas_triton runs on"):
+        load(workdir, compute=kernel)  # asked for here, it is not replaced
 
 
 def test_forward_refuses_what_the_network_does_not_take(workdir):

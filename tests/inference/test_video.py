@@ -4,10 +4,10 @@ import struct
 from pathlib import Path
 
 import colour_detector
-import cv2
 import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from media import FRAMES, FakeCapture, box, read, write
 
 from cornerjax.config import Config, Test
 from cornerjax.errors import InputError
@@ -16,41 +16,19 @@ from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.video import Clip, VideoFile, predict_frames
 
 
-def box(i: int) -> tuple[int, int, int, int]:
-    return 4 * i, 8, 4 * i + 16, 24
-
-
-FRAMES = [draw(48, 64, box(i)) for i in range(10)]
-
-
 def new_predictor() -> Predictor:
     return Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
-
-
-def write(path, frames, fps=10.0):
-    made = VideoFile(path, fps)
-    for frame in frames:
-        made.write(frame)
-    made.finish()
-    return path
-
-
-def read(path, most=0):
-    clip = Clip(path)
-    frames = list(clip.frames(most))
-    clip.close()
-    return frames, clip
 
 
 @pytest.mark.parametrize("batch", [1, 3, 16])
 def test_every_frame_has_its_own_boxes_whatever_the_batch(batch):
     predictor = new_predictor()
-    seen = list(predict_frames(predictor, iter(FRAMES), batch=batch))
-    assert len(seen) == 10
-    for i, (frame, found) in enumerate(seen):
+    everything = list(predict_frames(predictor, iter(FRAMES), batch=batch))
+    assert len(everything) == 10
+    for i, (frame, found) in enumerate(everything):
         assert frame is FRAMES[i]
         np.testing.assert_allclose(found.boxes, [box(i)], atol=1e-4)
-    assert predictor.finder.look._cache_size() == 1  # the short last batch too
+    assert predictor.procedure.find._cache_size() == 1  # the short last batch too
 
 
 def test_frames_are_reduced_for_the_network_and_boxes_back():
@@ -68,11 +46,11 @@ def test_few_frames_are_in_memory_at_a_time(monkeypatch):
             given.append(i)
             yield FRAMES[i % 10]
 
-    seen = predict_frames(new_predictor(), frames(), batch=2)
+    everything = predict_frames(new_predictor(), frames(), batch=2)
     for used in range(40):
-        next(seen)
-        assert len(given) <= used + 1 + 4 + 2 * 5  # read ahead, and batches: prepared, on the device, being used
-    seen.close()
+        next(everything)
+        assert len(given) <= used + 1 + 4 + 2 * 5  # read ahead, and batches: preprocessed, on the device, being used
+    everything.close()
 
 
 def test_an_error_while_reading_is_not_lost():
@@ -129,37 +107,6 @@ def test_a_file_that_is_no_video(tmp_path, content, capfd):
     with pytest.raises(InputError, match=r"cannot open .*bad\.mp4 as a video; expected an intact MP4, MOV"):
         Clip(path)
     assert capfd.readouterr().err == ""
-
-
-class FakeCapture:
-    """Stands for cv2.VideoCapture."""
-
-    frames = FRAMES
-    total = 10.0
-
-    def __init__(self, source):
-        self.left = iter(self.frames)
-
-    @classmethod
-    def put_in(cls, monkeypatch, frames, total=10.0):
-        """Cameras, and files whose names end in .avi, have these frames; they announce so many."""
-        monkeypatch.setattr(cls, "frames", frames)
-        monkeypatch.setattr(cls, "total", total)
-        real = cv2.VideoCapture
-        monkeypatch.setattr(cv2, "VideoCapture", lambda s: real(s) if str(s).endswith(".mp4") else cls(s))
-
-    def isOpened(self):  # noqa: N802
-        return True
-
-    def get(self, key):
-        return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: self.total}[key]
-
-    def read(self):
-        frame = next(self.left, None)
-        return frame is not None, frame
-
-    def release(self):
-        self.left = iter(())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference.results import OURS, Entry, image_ids, note, refuse_to_replace, write_results
 

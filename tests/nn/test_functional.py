@@ -4,15 +4,15 @@ import numpy as np
 from flax import nnx
 
 from cornerjax.checkpoint import Checkpoints
+from cornerjax.nn.backbones.hourglass import through
 from cornerjax.nn.functional import by_path, functional, nested, parameter_count
-from cornerjax.nn.hourglass import through
 from cornerjax.nn.layers import ConvBNReLU
 
 
 class Two(nnx.Module):
     def __init__(self):
-        rngs = np.random.default_rng(0)
-        self.layers = nnx.List([ConvBNReLU(3, 4, 3, rngs=rngs), ConvBNReLU(4, 2, 1, rngs=rngs)])
+        rng = np.random.default_rng(0)
+        self.layers = nnx.List([ConvBNReLU(3, 4, 3, rng=rng), ConvBNReLU(4, 2, 1, rng=rng)])
 
     def __call__(self, x, *, train):
         return through(self.layers, x, train=train)

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cornerjax.config import Compute
+from cornerjax.nn.backbones.hourglass import Nearest
 from cornerjax.nn.functional import functional
-from cornerjax.nn.hourglass import Nearest
 from cornerjax.nn.layers import (
     BatchNorm,
     Conv,
     ConvTranspose,
     DepthwiseConv,
     ResidualBlock,
-    divide_batch_norm,
+    configure,
     kernel_from_torch,
 )
 
@@ -78,15 +79,18 @@ def test_groups_are_normalised_each_by_itself_and_the_running_statistics_follow_
     np.testing.assert_allclose(after["var"], 0.9 + 0.1 * unbiased, rtol=1e-5)
 
 
-def test_dividing_the_batch_reaches_every_norm_of_a_network():
-    block = ResidualBlock(4, 8, stride=2, rngs=np.random.default_rng(0))
-    divide_batch_norm(block, 3)
+def test_how_to_compute_reaches_every_layer_of_a_network():
+    block, compute = ResidualBlock(4, 8, stride=2, rng=np.random.default_rng(0)), Compute(precision="highest")
+    assert block.skip is not None
+    configure(block, compute, batch_norm_groups=3)
     assert [block.bn1.groups, block.bn2.groups, block.skip.bn.groups] == [3, 3, 3]
+    assert [block.conv1.compute, block.conv2.compute, block.skip.conv.compute] == [compute] * 3
+    assert Conv(4, 8, 3, rng=None).compute == Compute()  # it is this network that is configured
 
 
 def test_bfloat16_inputs_are_computed_in_bfloat16_with_float32_weights_gradients_and_statistics():
     """The result is that of float32 within bfloat16's three digits, and is not the same."""
-    apply, params, state = functional(ResidualBlock(8, 16, stride=2, rngs=np.random.default_rng(0)))
+    apply, params, state = functional(ResidualBlock(8, 16, stride=2, rng=np.random.default_rng(0)))
     x = np.random.default_rng(1).standard_normal((2, 16, 16, 8)).astype(np.float32)
 
     def total(params, x):
@@ -106,10 +110,10 @@ def test_bfloat16_inputs_are_computed_in_bfloat16_with_float32_weights_gradients
 @pytest.mark.parametrize(
     ("layer", "weight", "expected"),
     [
-        (Conv(4, 6, 3, rngs=None), "w3", "conv_s1_p1"),
-        (Conv(4, 6, 3, stride=2, rngs=None), "w3", "conv_s2_p1"),
-        (Conv(4, 5, 7, stride=2, rngs=None), "w7", "conv7_s2_p3"),
-        (DepthwiseConv(4, stride=2, rngs=None), "wdw", "conv_dw_s2_p1"),
+        (Conv(4, 6, 3, rng=None), "w3", "conv_s1_p1"),
+        (Conv(4, 6, 3, stride=2, rng=None), "w3", "conv_s2_p1"),
+        (Conv(4, 5, 7, stride=2, rng=None), "w7", "conv7_s2_p3"),
+        (DepthwiseConv(4, stride=2, rng=None), "wdw", "conv_dw_s2_p1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -122,8 +126,8 @@ def test_convolutions_match_the_original(golden, layer, weight, expected):
 def test_up_sampling_matches_the_original(golden):
     g = golden("ops/primitives.npz")
     x = jnp.asarray(nhwc(g["x"]))
-    np.testing.assert_array_equal(Nearest(4, rngs=None)(x), nhwc(g["nearest2"]))
-    up = ConvTranspose(4, rngs=None)
+    np.testing.assert_array_equal(Nearest(4, rng=None)(x), nhwc(g["nearest2"]))
+    up = ConvTranspose(4, rng=None)
     kernel, bias = kernel_from_torch(g["wt4"]), g["bt4"]  # recorded for 3 channels out of 4; the last again as a fourth
     up.kernel.set_value(jnp.asarray(np.concatenate([kernel, kernel[:, :, 2:]], axis=2)))
     up.bias.set_value(jnp.asarray(np.append(bias, bias[2])))
@@ -133,9 +137,9 @@ def test_up_sampling_matches_the_original(golden):
 @pytest.mark.parametrize(
     ("layer", "fan_in"),
     [
-        (Conv(20, 50, 3, bias=True, rngs=np.random.default_rng(0)), 180),
-        (DepthwiseConv(400, rngs=np.random.default_rng(0)), 9),
-        (ConvTranspose(30, rngs=np.random.default_rng(0)), 480),
+        (Conv(20, 50, 3, bias=True, rng=np.random.default_rng(0)), 180),
+        (DepthwiseConv(400, rng=np.random.default_rng(0)), 9),
+        (ConvTranspose(30, rng=np.random.default_rng(0)), 480),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -150,6 +154,6 @@ def test_initial_values_are_pytorchs(layer, fan_in):
 
 
 def test_residual_skip_has_weights_only_where_the_shape_changes():
-    assert ResidualBlock(8, 8, rngs=None).skip is None
-    assert ResidualBlock(8, 8, stride=2, rngs=None).skip is not None
-    assert ResidualBlock(8, 16, rngs=None).skip is not None
+    assert ResidualBlock(8, 8, rng=None).skip is None
+    assert ResidualBlock(8, 8, stride=2, rng=None).skip is not None
+    assert ResidualBlock(8, 16, rng=None).skip is not None

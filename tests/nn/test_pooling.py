@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.detectors.cornernet import torch_name
+from cornerjax.config import Compute
+from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.nn.functional import by_path, functional, nested
-from cornerjax.nn.layers import kernel_from_torch
+from cornerjax.nn.layers import configure, kernel_from_torch
 from cornerjax.nn.pooling import CornerPool, find_pool
 from cornerjax.ops import runnable
 
+LITE = CornerNet.torch_layouts[0]
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "golden_weights.py"))
 
 
@@ -23,7 +25,7 @@ def nhwc(array):
 
 
 def original_name(path):
-    return torch_name(f"tl.0.pool.{path}").removeprefix("tl_modules.0.")
+    return LITE.key_of(f"tl.0.pool.{path}").removeprefix("tl_modules.0.")
 
 
 def original_weights(tree, corner):
@@ -42,7 +44,8 @@ def original_weights(tree, corner):
 def test_module_matches_the_original(golden, corner, train, implementation):
     recorded = golden("ops/corner_pool_module.npz")
     case = f"{corner}_{'train' if train else 'eval'}"
-    module = CornerPool(32, 128, corner=corner, pooling="corner", implementation=implementation, rngs=None)
+    module = CornerPool(32, 128, corner=corner, pooling="corner", rng=None)
+    configure(module, Compute(pooling_implementation=implementation))
     apply, *trees = functional(module)
     params, model_state = (original_weights(tree, corner) for tree in trees)
 
@@ -75,7 +78,7 @@ def mean_pool(x, direction):
 
 def pooled(pooling, corner):
     x1, x2 = np.random.default_rng(0).standard_normal((2, 1, 3, 4, 2)).astype(np.float32)
-    module = CornerPool(4, 2, corner=corner, pooling=pooling, implementation="auto", rngs=None)
+    module = CornerPool(4, 2, corner=corner, pooling=pooling, rng=None)
     return x1, x2, module.pooled(jnp.asarray(x1), jnp.asarray(x2))
 
 

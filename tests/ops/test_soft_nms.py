@@ -9,8 +9,8 @@ from cornerjax.ops import soft_nms, soft_nms_in_place, soft_nms_merge
 
 METHODS = {"m0": "hard", "m1": "linear", "m2": "gaussian"}
 SETTINGS = {
-    "a": {"sigma": 0.5, "iou_threshold": 0.5, "floor": 0.001},
-    "b": {"sigma": 0.7, "iou_threshold": 0.3, "floor": 0.05},
+    "a": {"sigma": 0.5, "iou_threshold": 0.5, "floor": 0.001, "inclusive": True},
+    "b": {"sigma": 0.7, "iou_threshold": 0.3, "floor": 0.05, "inclusive": True},
 }
 EVERY_METHOD = pytest.mark.parametrize("method", METHODS)
 EVERY_SETTING = pytest.mark.parametrize("setting", SETTINGS)
@@ -47,7 +47,7 @@ def test_kept_boxes_match_the_original(golden, method, setting):
         np.testing.assert_allclose(found.boxes[:n], rows[:, :4])
         np.testing.assert_allclose(found.scores[:n], rows[:, 4], atol=1e-6)
         np.testing.assert_array_equal(found.scores[n:], -1)
-        np.testing.assert_array_equal(recorded[f"in{i}"][found.place[:n], :4], rows[:, :4])
+        np.testing.assert_array_equal(recorded[f"in{i}"][found.source[:n], :4], rows[:, :4])
 
 
 @EVERY_METHOD
@@ -97,6 +97,14 @@ def test_in_place_classes_do_not_touch_each_other(golden):
         np.testing.assert_array_equal(buffer.kept[0, here], alone.kept)
 
 
+@EVERY_METHOD
+def test_in_place_every_row_says_where_it_came_from(golden, method):
+    rows = golden("post/soft_nms.npz")["in4"]
+    buffer = compiled(soft_nms_in_place, method=METHODS[method], floor=0.05)(*columns(rows), corner_scores(rows))
+    assert len(set(buffer.source.tolist())) < len(rows)  # left-overs are copies
+    np.testing.assert_array_equal(rows[buffer.source, :4], buffer.boxes)
+
+
 def test_in_place_merging_can_keep_each_box_its_own_weights(golden):
     rows, exponent = golden("post/soft_nms.npz")["in0"], 4
     buffer = soft_nms_in_place(*columns(rows), corner_scores(rows), merge_exp=exponent, misplaced_weights=False)
@@ -111,7 +119,7 @@ def test_no_boxes_at_all():
     assert soft_nms_in_place(*columns(nothing), corner_scores(nothing)).boxes.shape == (0, 4)
 
 
-def merged_by_hand(rows, exponent):
+def merged_by_hand(rows, exponent, pixel=1):
     """Gaussian merging with default settings on a list, box by box; corner scores stay with their box."""
     left, result = [row.astype(np.float64) for row in rows], []
     while left:
@@ -119,9 +127,9 @@ def merged_by_hand(rows, exponent):
         sums, weights = top[:4] * top[[5, 5, 6, 6]], top[[5, 5, 6, 6]]
         after = []
         for row in left:
-            w, h = np.minimum(top[2:4], row[2:4]) - np.maximum(top[:2], row[:2]) + 1
+            w, h = np.minimum(top[2:4], row[2:4]) - np.maximum(top[:2], row[:2]) + pixel
             if w > 0 and h > 0:
-                area = sum((b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b in (top, row)) - w * h
+                area = sum((b[2] - b[0] + pixel) * (b[3] - b[1] + pixel) for b in (top, row)) - w * h
                 factor = np.exp(-((w * h / area) ** 2) / 0.5)
                 share = (1 - factor) ** exponent * row[[5, 5, 6, 6]]
                 sums, weights = sums + share * row[:4], weights + share
@@ -134,17 +142,19 @@ def merged_by_hand(rows, exponent):
     return np.array(result)
 
 
+@pytest.mark.parametrize("inclusive", [False, True])
 @pytest.mark.parametrize("i", [0, 4])
-def test_merging_matches_a_list_of_boxes(golden, i):
+def test_merging_matches_a_list_of_boxes(golden, i, inclusive):
     rows, exponent = golden("post/soft_nms.npz")[f"in{i}"], 4
-    found = compiled(soft_nms_merge, merge_exp=exponent)(*columns(rows), corner_scores(rows))
-    expected = merged_by_hand(rows, exponent)
+    merge = compiled(soft_nms_merge, merge_exp=exponent, inclusive=inclusive)
+    found = merge(*columns(rows), corner_scores(rows))
+    expected = merged_by_hand(rows, exponent, pixel=int(inclusive))
     n = len(expected)
     np.testing.assert_allclose(found.boxes[:n], expected[:, :4], rtol=1e-4)
     np.testing.assert_allclose(found.scores[:n], expected[:, 4], rtol=1e-4)
     np.testing.assert_array_equal(found.scores[n:], -1)
-    plain = compiled(soft_nms)(*columns(rows))
-    np.testing.assert_array_equal(found.place, plain.place)
+    plain = compiled(soft_nms, inclusive=inclusive)(*columns(rows))
+    np.testing.assert_array_equal(found.source, plain.source)
     assert np.abs(found.boxes - plain.boxes)[:n].max() > 1  # it did move boxes
 
 
@@ -166,10 +176,10 @@ def test_classes_and_images_do_not_touch_each_other():
         for c in range(3):
             of_class = jnp.where(classes[i] == c, scores[i], -1)
             one = alone(boxes[i], of_class, classes[i])
-            expected += [(-float(s), int(j)) for s, j in zip(one.scores, one.place, strict=True) if s >= 0]
-        ours = [(-float(s), int(j)) for s, j in zip(found.scores[i], found.place[i], strict=True) if s >= 0]
+            expected += [(-float(s), int(j)) for s, j in zip(one.scores, one.source, strict=True) if s >= 0]
+        ours = [(-float(s), int(j)) for s, j in zip(found.scores[i], found.source[i], strict=True) if s >= 0]
         assert ours == sorted(expected)
-        assert np.all(scores[i][found.place[i]] >= 0)
+        assert np.all(scores[i][found.source[i]] >= 0)
 
 
 def test_num_takes_the_best_ones_only():
@@ -184,7 +194,7 @@ def test_only_boxes_that_touch_a_better_one_are_dropped():
     scores = jnp.array([0.9, 0.0011, 0.0001, 0.0001, jnp.nan])
     found = compiled(soft_nms)(boxes, scores, jnp.zeros(5, jnp.int32))
     # 1 overlaps 0 and falls below the floor; 2 is far away and 3 only adjacent, they stay; nan takes no part.
-    assert found.place[found.scores >= 0].tolist() == [0, 2, 3]
+    assert found.source[found.scores >= 0].tolist() == [0, 2, 3]
 
 
 def test_a_method_that_there_is_not_is_refused():

@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 
 from cornerjax.checkpoint import restore_weights
-from cornerjax.config import Config, Data, Loss, Model, Optim, Test
+from cornerjax.config import Data, Optim
 from cornerjax.data.shapes import write_shapes
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel, CornerTest
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 
 @pytest.fixture(scope="session")
-def config(tmp_path_factory) -> Config:
+def config(tmp_path_factory) -> CornerConfig:
     """A network of a few channels, twelve shapes images and six steps."""
-    return Config(
-        model=Model(
-            stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4
+    return CornerConfig(
+        model=CornerModel(
+            backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8),
+            head_kernel=1,
+            pool_dim=4,
         ),
         data=Data(
             root=str(write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)),
@@ -28,9 +32,9 @@ def config(tmp_path_factory) -> Config:
             max_objects=8,
             workers=1,
         ),
-        loss=Loss(group=2.0),
+        loss=CornerLoss(group=2.0),
         optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
-        test=Test(batch=4, top_k=10, max_pairs=10),
+        test=CornerTest(batch=4, top_k=10, max_pairs=10),
         steps=6,
         log_steps=2,
         save_steps=3,

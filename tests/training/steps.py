@@ -10,20 +10,26 @@ import numpy as np
 import optax
 import tyro
 
-from cornerjax.config import Config, Data, Loss, Model, Optim
+from cornerjax.config import Data, Optim
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel
+from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.functional import by_path
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.setup import network_of, start_state
 from cornerjax.training.step import make_train_step
 
-SMALL = Config(
-    model=Model(num_classes=3, stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, pool_dim=4),
+SMALL = CornerConfig(
+    model=CornerModel(
+        num_classes=3,
+        backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8),
+        pool_dim=4,
+    ),
     data=Data(batch=8, crop_px=(63, 63), random_crop=False, max_objects=8, workers=1),
-    loss=Loss(group=2.0),
+    loss=CornerLoss(group=2.0),
     optim=Optim(peak_lr=1e-3),
 )
 
@@ -35,7 +41,7 @@ def recording() -> optax.GradientTransformation:
     )
 
 
-def steps(config: Config, devices: int, dtype: str) -> dict[str, np.ndarray]:
+def steps(config: CornerConfig, devices: int, dtype: str) -> dict[str, np.ndarray]:
     """What five steps from the same start give, by name."""
 
     def wide(tree):
@@ -61,7 +67,7 @@ def steps(config: Config, devices: int, dtype: str) -> dict[str, np.ndarray]:
 def main() -> None:
     folder, out, devices, dtype, *rest = sys.argv[1:]
     several = rest[:3] if rest and not rest[0].startswith("--") else []
-    config = tyro.cli(Config, default=SMALL, args=[*rest[len(several) :], "--data.root", folder])
+    config = tyro.cli(CornerConfig, default=SMALL, args=[*rest[len(several) :], "--data.root", folder])
     if several:
         coordinator, count, index = several
         jax.distributed.initialize(coordinator, int(count), int(index))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cornerjax.checkpoint import locked
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.training.loop import train
 
 pytestmark = pytest.mark.slow  # whole runs, in processes of their own
@@ -41,7 +41,7 @@ def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config,
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         filler.write_bytes(bytes(free - left * 1024))
         with pytest.raises(
-            InputError, match=r"^cannot write [^;]*: No space left on device.*; make room and run the sam"
+            RunError, match=r"^cannot write [^;]*: No space left on device.*; make room and run the sam"
         ):
             train(config, run)
         filler.unlink()

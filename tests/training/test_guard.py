@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import shutil
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +11,10 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from cornerjax.checkpoint import Checkpoints
+from cornerjax.commands.replay import main
 from cornerjax.config import Optim
 from cornerjax.data.pipeline import make_batches
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.training import replay
 from cornerjax.training.guard import Guard, write_batch
 from cornerjax.training.loop import train
@@ -54,10 +54,10 @@ def test_a_bad_step_is_named_when_the_next_one_has_been_started(tmp_path):
     file = tmp_path / "not_finite" / "step-000123-host-0.npz"
     sentence = (
         f"the loss is not finite at step 123 (focal nan), on the images with ids 3, 4; to see whether one of "
-        f"them is to blame, run python -m cornerjax.training.replay {file}; a lower optim.peak_lr, or gradients "
+        f"them is to blame, run cornerjax replay {file}; a lower optim.peak_lr, or gradients "
         "clipped with optim.clip_norm, may help"
     )
-    with pytest.raises(InputError, match=f"^{re.escape(sentence)}$"):
+    with pytest.raises(RunError, match=f"^{re.escape(sentence)}$"):
         guard.step(124, batch(5, 6), losses())
     kept = dict(np.load(file))
     assert kept.pop("step") == 123
@@ -72,7 +72,7 @@ def test_the_last_step_is_checked_too(tmp_path):
     guard.step(1, batch(1), losses())
     guard.finish()
     guard.step(2, batch(1), losses(pull=-np.inf, total=-np.inf))
-    with pytest.raises(InputError, match=r"^the loss is not finite at step 2 \(pull -inf\)"):
+    with pytest.raises(RunError, match=r"^the loss is not finite at step 2 \(pull -inf\)"):
         guard.finish()
 
 
@@ -90,14 +90,14 @@ def test_the_last_step_is_checked_too(tmp_path):
 def test_the_parts_that_are_not_finite_are_named(tmp_path, changes, message):
     guard = Guard(tmp_path)
     guard.step(1, batch(1), losses(**changes))
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(RunError, match=message):
         guard.finish()
 
 
 def test_of_many_images_the_first_are_named(tmp_path):
     guard = Guard(tmp_path)
     guard.step(1, batch(*range(20)), losses(total=np.nan))
-    with pytest.raises(InputError, match="with ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more; "):
+    with pytest.raises(RunError, match="with ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 4 more; "):
         guard.finish()
 
 
@@ -105,7 +105,7 @@ def test_a_batch_that_cannot_be_written_is_said_and_hides_nothing(tmp_path):
     (tmp_path / "not_finite").write_text("in the way")
     guard = Guard(tmp_path)
     guard.step(1, batch(1), losses(total=np.nan))
-    with pytest.raises(InputError, match=r"at step 1 .*; the batch could not be written to .*: File exists; "):
+    with pytest.raises(RunError, match=r"at step 1 .*; the batch could not be written to .*: File exists; "):
         guard.finish()
 
 
@@ -145,7 +145,7 @@ def stopped(config, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "stopped"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cornerjax.training.loop.make_batches", with_a_nan)
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(RunError) as caught:
             train(dataclasses.replace(config, save_steps=100), path)
     return path, str(caught.value)
 
@@ -168,7 +168,7 @@ def test_the_same_command_stops_there_again_and_goes_on_once_the_image_is_mended
     path = shutil.copytree(stopped[0], tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr("cornerjax.training.loop.make_batches", with_a_nan)
-        with pytest.raises(InputError) as caught:
+        with pytest.raises(RunError) as caught:
             train(config, path)
     assert str(caught.value) == stopped[1].replace(str(stopped[0]), str(path))
     assert newest(path) == BAD - 1
@@ -176,38 +176,38 @@ def test_the_same_command_stops_there_again_and_goes_on_once_the_image_is_mended
     jax.tree.map(np.testing.assert_array_equal, weights(path, 6), weights(straight, 6))
 
 
-def replayed(file, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["replay", str(file)])
+def replayed(file, capsys):
+    """What the command prints."""
     capsys.readouterr()
-    replay.main()
+    main([str(file)])
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_replay_finds_the_image(stopped, monkeypatch, capsys):
+def test_a_replay_finds_the_image(stopped, capsys):
     file = stopped[0] / "not_finite" / f"step-{BAD:06d}-host-0.npz"
     first, second = np.load(file)["image_id"]
-    whole, good, bad, conclusion = replayed(file, monkeypatch, capsys)
+    whole, good, bad, conclusion = replayed(file, capsys)
     assert whole.startswith(f"step {BAD}, the weights of step {BAD - 1}, all 2 images: focal nan, ")
     assert re.match(rf"image {first} alone: focal \d+\.\d+, .*, total \d+\.\d+$", good)
     assert re.match(rf"image {second} alone: focal nan, .*, total nan$", bad)
     assert conclusion == f"not finite alone: the image {second}"
 
 
-def test_a_learning_rate_that_is_too_high(config, tmp_path, monkeypatch, capsys):
+def test_a_learning_rate_that_is_too_high(config, tmp_path, capsys):
     """Nothing is made up here: the weights of step 1 are finite, and what they give is not."""
     wild = dataclasses.replace(config, optim=Optim(peak_lr=1e30), log_steps=2)
-    with pytest.raises(InputError, match=r"^the loss is not finite at step 2 \("):
+    with pytest.raises(RunError, match=r"^the loss is not finite at step 2 \("):
         train(wild, tmp_path / "run")
     assert newest(tmp_path / "run") == 1
     assert all(np.isfinite(value).all() for value in jax.tree.leaves(weights(tmp_path / "run", 1)))
-    *_, conclusion = replayed(tmp_path / "run" / "not_finite" / "step-000002-host-0.npz", monkeypatch, capsys)
+    *_, conclusion = replayed(tmp_path / "run" / "not_finite" / "step-000002-host-0.npz", capsys)
     assert conclusion == "no image alone is finite: it is the weights rather than an image"
 
 
 @pytest.mark.parametrize("name", ["nowhere.npz", "step-000001-host-0.npz"])
-def test_a_replay_without_a_batch_is_one_sentence(name, tmp_path, monkeypatch, capsys):
+def test_a_replay_without_a_batch_is_one_sentence(name, tmp_path, capsys):
     with pytest.raises(InputError, match=rf"^no file {tmp_path}/{name}; expected WORKDIR/not_finite/step-STEP"):
-        replayed(tmp_path / name, monkeypatch, capsys)
+        replayed(tmp_path / name, capsys)
 
 
 def test_the_batch_of_several_hosts_is_put_together(tmp_path):

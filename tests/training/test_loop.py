@@ -19,6 +19,7 @@ from cornerjax.errors import InputError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.training.log import TrainLog
 from cornerjax.training.loop import resolve, train
+from cornerjax.validation import replaced
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,8 @@ def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
 
 def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path, digest):
     """With less than a microsecond between them, at every step that is reported; only GPUs mind `deterministic`."""
-    config = dataclasses.replace(config, save_steps=100, save_minutes=1e-9, keep=9, deterministic=True)
+    config = dataclasses.replace(config, save_steps=100, save_minutes=1e-9, keep=9)
+    config = replaced(config, {"compute.deterministic": True})
     train(config, tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["2", "4", "6"]
     assert digest(tmp_path / "run") == digest(straight)
@@ -203,8 +205,8 @@ def test_two_devices_train_to_the_same_loss(config, straight, tmp_path):
     """In a process of its own; the rows of a batch lie on different devices there."""
     (tmp_path / "config.json").write_text(to_json(config))
     code = (
-        "import jax; from cornerjax.config import from_json; from cornerjax.training.loop import train;"
-        "assert jax.device_count() == 2; train(from_json('config.json'), 'run')"
+        "import jax; from cornerjax.detectors import read_config; from cornerjax.training.loop import train;"
+        "assert jax.device_count() == 2; train(read_config('config.json'), 'run')"
     )
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True)
@@ -222,21 +224,21 @@ import jax, numpy as np
 import cornerjax
 from cornerjax.config import load_recipe
 from cornerjax.detectors import get_detector
-from cornerjax.nn.functional import functional
+from cornerjax.detectors.base import make_network
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.setup import start_state
 from cornerjax.training.step import make_train_step
+from cornerjax.validation import replaced
 
-import dataclasses
-config = load_recipe(sys.argv[1])
-config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=3, dims=(8, 8), blocks=(1, 1)))
+narrow = {"num_classes": 3, "backbone": {"dims": (8, 8), "blocks": (1, 1)}}
+config = replaced(load_recipe(sys.argv[1]), {"model": narrow})
 detector, mesh, tx = get_detector("cornernet"), data_mesh(), make_optimiser(config)
 objects = {"boxes": np.array([[20, 30, 70, 90]], np.float32), "classes": np.array([1], np.int32)}
 encoded = detector.encode(objects, config)
 example = encoded | detector.render(encoded, config, np) | {"image": np.zeros((127, 127, 3), np.float32)}
 batch = {name: np.stack([value] * 2) for name, value in example.items()}
-apply, params, model_state = functional(detector.build(config.model, np.random.default_rng(0)))
+apply, params, model_state = make_network(detector, config, np.random.default_rng(0))
 state = start_state(params, model_state, tx, mesh, ema=False)
 step = make_train_step(detector, apply, tx, config, mesh)
 state, losses = step(state, to_devices(batch, mesh))

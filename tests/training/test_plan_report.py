@@ -1,17 +1,16 @@
 """What a plan makes of a compiled step; tests/aot/test_plan.py compiles one."""
 
-import dataclasses
-import sys
-
 import jax
 import pytest
 
+from cornerjax.commands.plan import main
 from cornerjax.config import load_recipe
 from cornerjax.errors import InputError
 from cornerjax.training import plan
 from cornerjax.training.chips import parse_slice
 from cornerjax.training.hlo import Collective
 from cornerjax.training.plan import Step, _said, group, remedies, report, talk_s
+from cornerjax.validation import replaced
 
 MB = 10**6
 V5E = parse_slice("v5e:4x4")
@@ -86,17 +85,14 @@ def test_a_loop_of_unknown_length_is_told():
 def test_what_helps_leaves_out_what_is_set_already():
     config = load_recipe("configs/cornernet.py")
     assert [line.split(":")[0] for line in remedies(config, V5E)] == [
-        "--model.dtype bfloat16",
-        "--model.remat stack",
+        "--compute.dtype bfloat16",
+        "--compute.remat stack",
         "--optim.accumulate 3",
         "a slice of more chips, or --data.batch 16",
         "chips with more memory",
     ]
-    small = dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, dtype="bfloat16", remat="stack"),
-        data=dataclasses.replace(config.data, batch=16, render="host"),
-    )
+    set_already = {"compute.dtype": "bfloat16", "compute.remat": "stack", "data.batch": 16, "data.render": "host"}
+    small = replaced(config, set_already)
     assert [line.split(":")[0] for line in remedies(small, parse_slice("v5p:2x2x4"))] == ["--data.render device"]
 
 
@@ -110,9 +106,8 @@ def test_what_does_not_fit_is_said_in_words_and_exits_with_1(monkeypatch, capsys
 
     monkeypatch.setattr(plan, "abstract_step", lambda config, mesh: (Huge(), None, None))
     monkeypatch.setattr(plan, "mesh_of", lambda tpus: None)
-    monkeypatch.setattr(sys, "argv", ["plan", "--config", "configs/cornernet.py", "--data.batch", "64"])
     with pytest.raises(SystemExit) as exited:
-        plan.main()
+        main(["--config", "configs/cornernet.py", "--data.batch", "64"])
     assert exited.value.code == 1
     printed = capsys.readouterr().out
     assert "configs/cornernet.py on v5e:4x4: 16 chips, batch 64, 80 classes, as COCO has" in printed

@@ -1,21 +1,26 @@
 """One update: what it leaves when something is not finite, the running mean, what is refused, what it says it needs."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
-from cornerjax.config import Config, Data, Model, Optim
+from cornerjax.config import Data, Optim
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 from cornerjax.errors import InputError
+from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.setup import abstract_step, check_batch, example_of, memory_line, network_of, start_state
 from cornerjax.training.step import make_train_step
+from cornerjax.validation import replaced
 
-SMALL = Config(
-    model=Model(num_classes=2, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4),
+SMALL = CornerConfig(
+    model=CornerModel(
+        num_classes=2,
+        backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4),
+        pool_dim=4,
+    ),
     data=Data(batch=2, crop_px=(31, 31), max_objects=4),
     optim=Optim(peak_lr=0.01, ema_decay=0.6),
 )
@@ -69,37 +74,29 @@ def test_nothing_moves_from_a_loss_on_that_is_not_finite(run):
     assert same(after, halted)
 
 
-def changed(**fields) -> Config:
-    """SMALL with fields of its parts changed, as part__field."""
-    config = SMALL
-    for name, value in fields.items():
-        part, field = name.split("__")
-        config = dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **{field: value})})
-    return config
-
-
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("changes", "message"),
     [
         (
-            changed(data__batch=3, optim__accumulate=2),
+            {"data.batch": 3, "optim.accumulate": 2},
             "data.batch is 3; it must be a positive multiple of .* times optim",
         ),
-        (changed(data__batch=4, model__batch_norm_groups=3), "batch_norm_groups is 3; it must divide data.batch, 4"),
+        ({"data.batch": 4, "optim.batch_norm_groups": 3}, "optim.batch_norm_groups is 3; it must divide data.batch, 4"),
         (
-            changed(data__batch=6, model__batch_norm_groups=3, optim__accumulate=2),
+            {"data.batch": 6, "optim.batch_norm_groups": 3, "optim.accumulate": 2},
             "must be 1 or a multiple of optim.accum",
         ),
     ],
 )
-def test_a_batch_that_cannot_be_divided_is_refused(config, message):
+def test_a_batch_that_cannot_be_divided_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        check_batch(config, data_mesh())
+        check_batch(replaced(SMALL, changes), data_mesh())
 
 
 def test_a_step_of_shapes_alone_says_what_it_needs():
     """At least the weights, both moments, the running mean and the batch: here some 0.2 GB."""
-    config = changed(data__render="device", model__dtype="bfloat16", model__dims=(256, 256), model__head_dim=256)
+    wide = {"model.backbone": {"dims": (256, 256), "dim": 256}}
+    config = replaced(SMALL, {"data.render": "device", "compute.dtype": "bfloat16", **wide})
     step, state, batch = abstract_step(config, data_mesh())
     held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves((state, batch))) / 1e9
     assert held > 0.1

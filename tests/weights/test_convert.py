@@ -1,5 +1,6 @@
 """A checkpoint becomes a work directory, with proof."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -12,10 +13,11 @@ from test_match import first_repositorys
 
 import cornerjax
 from cornerjax.checkpoint import restore_weights
+from cornerjax.commands.weights import main
 from cornerjax.data.coco_classes import COCO_CATEGORIES
-from cornerjax.errors import InputError
-from cornerjax.legacy import CLEAN, RELEASED
-from cornerjax.weights.__main__ import main
+from cornerjax.detectors import DETECTORS
+from cornerjax.errors import InputError, RunError
+from cornerjax.nn.functional import by_path
 from cornerjax.weights.convert import convert, from_torch, largest_differences, read
 
 torch = pytest.importorskip("torch")
@@ -30,45 +32,55 @@ def source(checkpoint, tmp_path):
     return path
 
 
+def run(*options):
+    """The command."""
+    main([str(option) for option in options])
+
+
 def images(count=1):
     return np.random.default_rng(1).standard_normal((count, 3, 63, 63)).astype(np.float32)
 
 
 def heads(predictor, given):
+    """By the names that CornerNet-Lite has for the modules of the last stack."""
     maps = predictor.forward(given.transpose(0, 2, 3, 1))
-    return {f"{name}s.1": np.asarray(value).transpose(0, 3, 1, 2) for name, value in maps.items()}
+    named = {f"{name}s.1": value for name, value in maps.items() if name != "attention"}
+    named |= {f"att_modules.1.{level}": value for level, value in enumerate(maps.get("attention", []))}
+    return {name: np.asarray(value).transpose(0, 3, 1, 2) for name, value in named.items()}
 
 
-def test_the_command_writes_what_load_takes(checkpoint, source, tmp_path, monkeypatch, capsys):
+def assert_same_weights(loaded, straight):
+    for ours, theirs in zip(loaded.weights, straight.weights, strict=True):
+        ours, theirs = by_path(ours), by_path(theirs)
+        assert ours.keys() == theirs.keys()
+        for path, value in theirs.items():
+            np.testing.assert_array_equal(ours[path], value)
+
+
+def test_the_command_writes_what_load_takes(checkpoint, source, tmp_path, capsys):
     out = tmp_path / "runs" / "released"
-    recorded = tmp_path / "recorded.npz"
     straight = from_torch("cornernet_squeeze", checkpoint("cornernet_squeeze"))
-    np.savez(recorded, images=images(), **heads(straight, images()))
-    options = [
-        "--detector",
-        "cornernet_squeeze",
-        "--source",
-        str(source),
-        "--out",
-        str(out),
-        "--forward",
-        str(recorded),
-    ]
-    monkeypatch.setattr(sys, "argv", ["weights", *options])
-    main()
+    recorded = heads(straight, images())
+    recorded["br_offs.1"] = recorded["br_offs.1"] + np.float32(0.01)
+    np.savez(tmp_path / "recorded.npz", images=images(), **recorded)
+    given = ("--source", source, "--out", out, "--forward", tmp_path / "recorded.npz")
+    run("--detector", "cornernet_squeeze", *given)
     said = capsys.readouterr().out
-    assert "all equal when read back; heads within 0.00e+00 of the original's; preset released" in said
+    assert "all equal when read back; heads within 1.00e-02 of the original's; layout of CornerNet-Lite; preset" in said
 
     loaded = cornerjax.load(out)
-    for name, value in heads(loaded, images()).items():
-        np.testing.assert_array_equal(value, heads(straight, images())[name])
+    assert_same_weights(loaded, straight)
     assert loaded.config == straight.config
     assert loaded.class_names == ("class 0", "class 1", "class 2")
 
     certificate = json.loads((out / "certificate.json").read_text())
+    differences = certificate["largest_difference_of_heads"]
+    assert differences.pop("br_offs.1") == pytest.approx(0.01, rel=1e-3)
+    assert list(differences.values()) == [0, 0, 0, 0, 0]
     values = checkpoint("cornernet_squeeze")
     assert certificate["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert certificate["equal"] is True
+    assert certificate["unused"] == []
     assert certificate["parameters"] == sum(v.size for key, v in values.items() if "running" not in key)
     by_name = {entry["torch"].removeprefix("module."): entry for entry in certificate["tensors"]}
     assert sorted(by_name) == sorted(values)
@@ -78,17 +90,32 @@ def test_the_command_writes_what_load_takes(checkpoint, source, tmp_path, monkey
     assert certificate["versions"]["torch"] == torch.__version__
 
 
-def test_a_live_network_is_compared_too(checkpoint, source, tmp_path):
+def test_a_checkpoint_of_the_first_repository(checkpoint, tmp_path, capsys):
+    """Through the disk; its heads have that repository's names."""
+    values = {f"module.{first_repositorys(key)}": value for key, value in checkpoint("cornernet").items()}
+    torch.save({key: torch.from_numpy(value) for key, value in values.items()}, tmp_path / "first.pth")
+    straight, out = from_torch("cornernet", checkpoint("cornernet")), tmp_path / "out"
+    recorded = {f"module.{first_repositorys(key)}": value for key, value in heads(straight, images()).items()}
+    assert "module.br_regrs.1" in recorded
+    np.savez(tmp_path / "recorded.npz", images=images(), **recorded)
+    given = ("--source", tmp_path / "first.pth", "--out", out, "--forward", tmp_path / "recorded.npz")
+    run("--detector", "cornernet", *given)
+    said = capsys.readouterr().out
+    assert "heads within 0.00e+00 of the original's; layout of CornerNet's first repository; preset released_ec" in said
+    assert_same_weights(cornerjax.load(out), straight)
+
+
+def test_a_live_network_is_compared_too(checkpoint):
     """A function that stands for the original: ours, with one head off by a hundredth."""
-    same = from_torch("cornernet_squeeze", checkpoint("cornernet_squeeze"))
+    converted = read("cornernet_saccade", checkpoint("cornernet_saccade"))
+    same = converted.predictor()
 
     def live(given):
         maps = heads(same, given)
-        return {"tl_tags.1": maps["tl_tags.1"], "br_offs.1": maps["br_offs.1"] + np.float32(0.01)}
+        return {"att_modules.1.0": maps["att_modules.1.0"], "att_modules.1.1": maps["att_modules.1.1"] + 0.01}
 
-    differences = convert("cornernet_squeeze", source, tmp_path / "out", forward=live)["largest_difference_of_heads"]
-    assert differences["tl_tags.1"] == 0
-    assert differences["br_offs.1"] == pytest.approx(0.01, rel=1e-3)
+    differences = largest_differences(converted, live)
+    assert differences == {"att_modules.1.0": 0, "att_modules.1.1": pytest.approx(0.01, rel=1e-3)}
 
 
 @pytest.mark.parametrize(
@@ -124,13 +151,16 @@ def test_a_damaged_forward_pass_is_refused(source, tmp_path):
         convert("cornernet_squeeze", source, tmp_path / "out", forward=tmp_path / "gone.npz")
 
 
-def test_heads_may_have_the_first_repositorys_names(checkpoint):
-    values = {f"module.{first_repositorys(key)}": value for key, value in checkpoint("cornernet").items()}
-    converted = read("cornernet", values)
-    recorded = {first_repositorys(key): value for key, value in heads(converted.predictor(), images()).items()}
-    assert "br_regrs.1" in recorded
-    differences = largest_differences(converted, lambda given: recorded if given.shape == (1, 3, 63, 63) else {})
-    assert differences.keys() == heads(converted.predictor(), images()).keys()
+def test_keys_that_the_network_does_not_need_are_named(checkpoint, tmp_path, monkeypatch, capsys):
+    layout = DETECTORS["cornernet"].torch_layouts[0]._replace(unused=(r"base\.fc\.\w+",))
+    monkeypatch.setattr(type(DETECTORS["cornernet"]), "torch_layouts", (layout,))
+    values = checkpoint("cornernet") | {"base.fc.weight": np.ones((2, 2), np.float32)}
+    torch.save({key: torch.from_numpy(value) for key, value in values.items()}, tmp_path / "w.pkl")
+    run("--detector", "cornernet", "--source", tmp_path / "w.pkl", "--out", tmp_path / "out")
+    assert "layout of CornerNet-Lite; not needed: base.fc.weight; preset" in capsys.readouterr().out
+    certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert certificate["unused"] == ["base.fc.weight"]
+    assert "base.fc.weight" not in {entry["torch"] for entry in certificate["tensors"]}
 
 
 def test_a_bit_that_changes_on_the_way_is_noticed_and_nothing_kept(source, tmp_path, monkeypatch):
@@ -142,7 +172,7 @@ def test_a_bit_that_changes_on_the_way_is_noticed_and_nothing_kept(source, tmp_p
         return params, model_state, step
 
     monkeypatch.setattr("cornerjax.weights.convert.restore_weights", flipped)
-    with pytest.raises(InputError, match=r"out is not kept: module.tl_tags.0.1.weight was read back with other values"):
+    with pytest.raises(RunError, match=r"out is not kept: module.tl_tags.0.1.weight was read back with other values"):
         convert("cornernet_squeeze", source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["squeeze.pkl"]
 
@@ -159,7 +189,7 @@ def test_nothing_is_overwritten_or_left_behind(source, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cornerjax.weights.convert._certificate", no_space)
-    with pytest.raises(InputError, match=r"cannot write .*out: No space left on device"):
+    with pytest.raises((InputError, RunError), match=r"cannot write .*out: No space left on device"):
         convert("cornernet_squeeze", source, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "squeeze.pkl"]
     assert (tmp_path / "full" / "mine.txt").read_text() == "keep"
@@ -167,23 +197,48 @@ def test_nothing_is_overwritten_or_left_behind(source, tmp_path, monkeypatch):
 
 def test_presets(checkpoint):
     values = checkpoint("cornernet")
-    assert from_torch("cornernet", values).config.legacy == RELEASED
-    assert from_torch("cornernet", values).config.test.flip
-    assert from_torch("cornernet", values, preset="clean").config.legacy == CLEAN
-    first = from_torch("cornernet", {first_repositorys(key): value for key, value in values.items()})
-    assert first.config.data.gaussian_radius == "legacy"
+    released = from_torch("cornernet", values).config
+    assert all(dataclasses.asdict(released.legacy).values())
+    assert released.test.flip
+    assert released.compute.precision == "highest"
+    clean = from_torch("cornernet", values, preset="clean").config
+    assert not any(dataclasses.asdict(clean.legacy).values())
+    assert clean.compute.precision == "default"
+    first = {first_repositorys(key): value for key, value in values.items()}
+    assert from_torch("cornernet", first).config.data.gaussian_radius == "legacy"
+    assert from_torch("cornernet", first, preset="released").config == released
     with pytest.raises(InputError, match="no preset 'old'; there are: released, released_eccv18, clean"):
-        from_torch("cornernet", values, preset="old")
+        from_torch("cornernet", "gone.pkl", preset="old")
+    with pytest.raises(InputError, match="no preset 'released_eccv18'; there are: released, clean"):
+        from_torch("cornernet_saccade", "gone.pkl", preset="released_eccv18")
     with pytest.raises(InputError, match="no detector 'yolo'"):
         from_torch("yolo", values)
+
+
+def test_options_by_name(checkpoint, tmp_path):
+    values = checkpoint("cornernet_saccade")
+    options = {"test": {"flip": True, "saccade.max_crops": 7}, "compute": {"precision": "default"}}
+    config = from_torch("cornernet_saccade", values, **options).config
+    assert (config.test.flip, config.test.saccade.max_crops, config.compute.precision) == (True, 7, "default")
+    convert("cornernet_saccade", values, tmp_path / "out", **options)
+    assert cornerjax.load(tmp_path / "out").config == config
+    for refused, message in (
+        ({"test": {"scale": 2}}, r"^there is no option test\.scale; there are: .*scales"),
+        ({"test": {"saccade": {"max_crops": 0}}}, r"^test\.saccade\.max_crops is 0; accepted is 1 or more$"),
+        ({"compute": {"precision": "half"}}, r"^compute\.precision is 'half'; accepted are default, highest$"),
+    ):
+        with pytest.raises(InputError, match=message):
+            from_torch("cornernet_saccade", "gone.pkl", **refused)  # refused before the file is read
+    with pytest.raises(InputError, match=r"^test\.saccade\.zooms is \(1\.0,\); it needs one number for each of the 2"):
+        from_torch("cornernet_saccade", values, test={"saccade.zooms": (1.0,)})
 
 
 def test_class_names(checkpoint, tmp_path):
     coco = from_torch("cornernet_squeeze", checkpoint("cornernet_squeeze", 80))
     assert coco.class_names[:2] + coco.class_names[-1:] == ("person", "bicycle", "toothbrush")
     convert("cornernet_squeeze", checkpoint("cornernet_squeeze", 80), tmp_path / "coco")
-    run = json.loads((tmp_path / "coco" / "run.json").read_text())
-    assert run["category_ids"] == [number for number, _ in COCO_CATEGORIES]
+    described = json.loads((tmp_path / "coco" / "run.json").read_text())
+    assert described["category_ids"] == [number for number, _ in COCO_CATEGORIES]
     values = checkpoint("cornernet_squeeze")
     assert from_torch("cornernet_squeeze", values, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     with pytest.raises(InputError, match="2 class names for a checkpoint with 3 classes"):
@@ -193,12 +248,12 @@ def test_class_names(checkpoint, tmp_path):
 def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):
     (tmp_path / "w.pkl").write_bytes(b"")
     options = ["--detector", "cornernet", "--source", str(tmp_path / "w.pkl"), "--out", str(tmp_path / "out")]
-    run = subprocess.run(
-        [sys.executable, "-m", "cornerjax.weights", *options],
+    ended = subprocess.run(
+        [sys.executable, "-m", "cornerjax", "weights", *options],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
     )
-    assert run.returncode == 2
-    assert run.stderr.count("\n") == 1
-    assert "w.pkl" in run.stderr
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "w.pkl" in ended.stderr

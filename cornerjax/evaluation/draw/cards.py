@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.errors import Kind, TrueKind
 from cornerjax.evaluation.compare.matching import MOST
 from cornerjax.evaluation.compare.ranking import ImageScore
-from cornerjax.evaluation.draw.plots import HEAT_COLOURS
+from cornerjax.evaluation.draw.plots import KEYPOINT_COLOURS, LAYER_COLOUR
 from cornerjax.inference.heat import Heat, find_heat
 from cornerjax.inference.predictor import Predictor
 
@@ -21,6 +21,7 @@ PHOTO_PX = 640  # longest side of the JPEG of an image
 QUALITY = 80
 LEAST_HEAT = 0.05  # below, nothing is drawn
 LEVELS = 15  # of heat; so few keep the PNG small
+KEYPOINTS = "keypoints"  # the layer with the heat maps of all keypoints; the others are the detector's further maps
 
 
 class Drawn(NamedTuple):
@@ -45,9 +46,8 @@ class Card:
     photo: str  # JPEG
     found: list[Drawn]  # the largest first, as the smaller ones are drawn on top
     true: list[Drawn]
-    heat: str = ""  # PNG with alpha
-    attention: str = ""
-    place: tuple[float, float, float, float] = (0, 0, 0, 0)  # x, y, width, height of both in pixels of the image
+    layers: dict[str, str] = dataclasses.field(default_factory=dict)  # PNGs with alpha, see KEYPOINTS
+    place: tuple[float, float, float, float] = (0, 0, 0, 0)  # x, y, width, height of the layers in pixels of the image
 
 
 def make_card(analysis: Analysis, score: ImageScore, record: Record, *, predictor: Predictor | None = None) -> Card:
@@ -56,7 +56,7 @@ def make_card(analysis: Analysis, score: ImageScore, record: Record, *, predicto
     Args:
         score: of the image.
         record: says where the image lies.
-        predictor: sees its heat; None: there is none.
+        predictor: gives its heat maps; None: there are none.
     Raises: InputError: the image cannot be read.
     """
     image = read_image(record)
@@ -68,8 +68,10 @@ def make_card(analysis: Analysis, score: ImageScore, record: Record, *, predicto
     card = Card(
         score, record.path.name, width, height, _encoded(".jpg", photo, cv2.IMWRITE_JPEG_QUALITY, QUALITY), found, true
     )
-    heat = find_heat(predictor, image) if predictor else None
-    return card if heat is None else dataclasses.replace(card, **_pictures(heat))
+    if predictor is None:
+        return card
+    heat = find_heat(predictor, image)
+    return dataclasses.replace(card, layers=_layers(heat), place=_place(heat.place))
 
 
 def _found_boxes(analysis: Analysis, image: int) -> list[Drawn]:
@@ -127,16 +129,15 @@ def _largest_first(drawn: list[Drawn]) -> list[Drawn]:
     return sorted(drawn, key=lambda box: -box.place[2] * box.place[3])
 
 
-def _pictures(heat: Heat) -> dict[str, Any]:
-    """The fields of a Card that show heat."""
-    corners = np.stack([heat.top_left, heat.bottom_right], -1)
-    share = corners / np.maximum(corners.sum(-1, keepdims=True), 1e-6)
-    colours = np.stack([_colour("top-left"), _colour("bottom-right")])
-    made = {"heat": _veil(share @ colours, corners.max(-1)), "place": _place(heat.place)}
-    if heat.attention is not None:
-        shape = *heat.attention.shape, 3
-        made["attention"] = _veil(np.broadcast_to(_colour("attention"), shape), heat.attention)
-    return made
+def _layers(heat: Heat) -> dict[str, str]:
+    """The layers of a Card: where keypoints meet, their colours are mixed."""
+    maps = np.stack([*heat.maps.values()], -1)
+    share = maps / np.maximum(maps.sum(-1, keepdims=True), 1e-6)
+    colours = np.stack([_bgr(KEYPOINT_COLOURS[i % len(KEYPOINT_COLOURS)]) for i in range(maps.shape[-1])])
+    layers = {KEYPOINTS: _veil(share @ colours, maps.max(-1))}
+    for name, values in heat.layers.items():
+        layers[name] = _veil(np.broadcast_to(_bgr(LAYER_COLOUR), (*values.shape, 3)), values)
+    return layers
 
 
 def _veil(colours: Float[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> str:
@@ -146,9 +147,9 @@ def _veil(colours: Float[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -
     return _encoded(".png", pixels.astype(np.uint8), cv2.IMWRITE_PNG_COMPRESSION, 9)
 
 
-def _colour(name: str) -> Float[np.ndarray, "3"]:
-    """Blue, green, red of one of HEAT_COLOURS."""
-    return np.array([int(HEAT_COLOURS[name][at : at + 2], 16) for at in (5, 3, 1)], np.float32)
+def _bgr(colour: str) -> Float[np.ndarray, "3"]:
+    """Blue, green, red of a colour of a page."""
+    return np.array([int(colour[at : at + 2], 16) for at in (5, 3, 1)], np.float32)
 
 
 def _encoded(suffix: str, image: UInt8[np.ndarray, "H W _"], option: int, value: int) -> str:

@@ -3,10 +3,11 @@
 import dataclasses
 import datetime
 import io
+import itertools
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -14,13 +15,19 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from cornerjax.cli import progress
 from cornerjax.data.records import Source
 from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.average_precision import NAMES
 from cornerjax.evaluation.compare.ranking import score_images, score_range, worst_and_best
 from cornerjax.evaluation.compare.voc import mean_voc
-from cornerjax.evaluation.draw.plots import HEAT_COLOURS, KIND_COLOURS, draw_confidence, draw_precision_recall
+from cornerjax.evaluation.draw.plots import (
+    KEYPOINT_COLOURS,
+    KIND_COLOURS,
+    LAYER_COLOUR,
+    draw_confidence,
+    draw_precision_recall,
+)
+from cornerjax.progress import progress
 
 MEANINGS = {
     "correct": "the first box on an object of its class, at IoU 0.5 or more",
@@ -63,7 +70,8 @@ def make_page(
         about: what was evaluated, by heading; the first is the title.
         notes: sentences that whoever reads the numbers has to know.
         source: of the images; None: none are shown.
-        predictor: an inference.predictor.Predictor, which sees the heat in images; None: there is none.
+        predictor: an inference.predictor.Predictor (its type would import jax, which nothing else here needs) for the
+            heat maps of images; None: there are none.
     Raises: InputError: an image cannot be read.
     """
     scores = score_range(analysis)
@@ -88,17 +96,25 @@ def make_page(
         many=len(analysis.per_class) > MANY_CLASSES,
         meanings=MEANINGS,
         colours=KIND_COLOURS,
-        heat_colours=HEAT_COLOURS,
         plots={
             "Precision and recall": _svg(draw_precision_recall(analysis), width=10.0),
             "The threshold on the score": _svg(draw_confidence(analysis.curve), width=6.6),
         },
         cards={"worst": cards[: len(worst)], "best": cards[len(worst) :]},
-        layers={"heat": any(card.heat for card in cards), "attention": any(card.attention for card in cards)},
+        layers=_layers(cards[0].layers, predictor) if cards and predictor else {},
         ranking=RANKING,
         has_images=source is not None,
         scores=scores,
     )
+
+
+def _layers(names: Iterable[str], predictor: Any) -> dict[str, list[tuple[str, str]]]:
+    """The legend, (label, colour), of each layer that can be laid over the images, by its name."""
+    keypoints, *others = names
+    labels = [keypoint.label for keypoint in predictor.detector.keypoints]
+    return {keypoints: list(zip(labels, itertools.cycle(KEYPOINT_COLOURS), strict=False))} | {
+        name: [(name, LAYER_COLOUR)] for name in others
+    }
 
 
 def _template() -> jinja2.Template:

@@ -6,7 +6,7 @@ import numpy as np
 
 from cornerjax import drawing
 from cornerjax.data.records import Source, read_image
-from cornerjax.detectors.base import Detections
+from cornerjax.detectors.rows import Detections
 
 SHOWN_SCORE = 0.5  # boxes below are left out of pictures: a sure corner paired with a doubtful one scores a little less
 

@@ -20,7 +20,8 @@ KIND_COLOURS = {
     **{"correct": "#27ae60", "class": "#e0457b", "localisation": "#eda72a", "both": "#9b5de5", "duplicate": "#17b3c7"},
     **{"background": "#e4572e", "missed": "#3d7eff", "ignored": "#8d99a6"},
 }  # of boxes, wherever they are drawn or counted
-HEAT_COLOURS = {"top-left": "#d4f52a", "bottom-right": "#ff6ef5", "attention": "#ffffff"}  # unlike those of the boxes
+KEYPOINT_COLOURS = ("#d4f52a", "#ff6ef5", "#5ef0ff", "#ff9d4d", "#b18cff")  # of heat maps; unlike those of the boxes
+LAYER_COLOUR = "#ffffff"  # of a detector's further maps
 
 
 def save_plots(folder: Path, analysis: Analysis) -> None:

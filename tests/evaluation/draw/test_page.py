@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from cornerjax.data.records import Record, Source
+from cornerjax.detectors import DETECTORS
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.compare.errors import Kind, TrueKind
 from cornerjax.evaluation.compare.ranking import Scores, score_images, score_range, worst_and_best
 from cornerjax.evaluation.draw import cards
 from cornerjax.evaluation.draw.page import make_page
-from cornerjax.evaluation.draw.plots import HEAT_COLOURS
+from cornerjax.evaluation.draw.plots import KEYPOINT_COLOURS
 from cornerjax.inference.heat import Heat
 from cornerjax.inference.predictor import Predictor
 
@@ -186,21 +187,31 @@ def test_images_and_heat_lie_where_they_should(analysis, source, monkeypatch):
     top_left, bottom_right = np.zeros((2, 5, 10), np.float32)
     top_left[1, 2], bottom_right[3, 4] = 1, 0.5
     top_left[0, 0] = cards.LEAST_HEAT / 2
-    heat = Heat(top_left, bottom_right, bottom_right, np.float32([-20, -10, 180, 90]))
+    maps = {"tl": top_left, "br": bottom_right}
+    heat = Heat(maps, {"attention": bottom_right}, np.float32([-20, -10, 180, 90]))
     monkeypatch.setattr(cards, "find_heat", lambda predictor, image: heat)
-    parsed = Page(make_page(analysis, 1, about={"run": "it"}, source=source, predictor=object.__new__(Predictor)))
-    photo, attention, laid = parsed.all("image")
+    page = make_page(analysis, 1, about={"run": "it"}, source=source, predictor=predictor())
+    parsed = Page(page)
+    photo, laid, attention = parsed.all("image")
     assert [laid[side] for side in ("x", "y", "width", "height")] == ["-20", "-10", "200", "100"]
     assert decoded(photo["href"]).shape == (60, 160, 3)
     pixels = decoded(laid["href"])
     assert (pixels[1, 2, 3], pixels[0, 0, 3]) == (255, 0)
     assert 100 < pixels[3, 4, 3] < 160
-    for place, name in (((1, 2), "top-left"), ((3, 4), "bottom-right")):
-        colour = list(bytes.fromhex(HEAT_COLOURS[name][1:]))
+    for place, hexadecimal in (((1, 2), KEYPOINT_COLOURS[0]), ((3, 4), KEYPOINT_COLOURS[1])):
+        colour = list(bytes.fromhex(hexadecimal[1:]))
         np.testing.assert_allclose(pixels[place][2::-1], colour, atol=16)
     assert decoded(attention["href"])[3, 4, 3] > 0
-    assert parsed.one("input", name="heat")
-    assert parsed.one("input", name="attention")
+    assert parsed.one("input", name="layer-keypoints")
+    assert parsed.one("input", name="layer-attention")
+    assert ["top-left corner" in page, "bottom-right corner" in page] == [True, True]
+
+
+def predictor():
+    """One of corners that is never called."""
+    made = object.__new__(Predictor)
+    made.detector = DETECTORS["cornernet"]
+    return made
 
 
 def decoded(address):
@@ -274,12 +285,13 @@ def browse(page, tmp_path_factory):
     return lambda address: Page(run_chromium(page, folder, address, "--dump-dom"))
 
 
-@pytest.mark.parametrize("layer", ["heat", "attention"])
+@pytest.mark.parametrize("layer", ["keypoints", "attention"])
 def test_heat_hides_the_image_where_it_is_asked_for_only(analysis, source, monkeypatch, tmp_path, layer):
     full, none = np.ones((5, 10), np.float32), np.zeros((5, 10), np.float32)
-    heat = Heat(full, full, None, SIDES) if layer == "heat" else Heat(none, none, full, SIDES)
+    hot, layers = (full, {}) if layer == "keypoints" else (none, {layer: full})
+    heat = Heat({"tl": hot, "br": hot}, layers, SIDES)
     monkeypatch.setattr(cards, "find_heat", lambda predictor, image: heat)
-    page = make_page(analysis, 1, about={"run": "it"}, source=source, predictor=object.__new__(Predictor))
+    page = make_page(analysis, 1, about={"run": "it"}, source=source, predictor=predictor())
     (image,) = seen(Page(page))
 
     def part_of_image(address):
@@ -290,7 +302,7 @@ def test_heat_hides_the_image_where_it_is_asked_for_only(analysis, source, monke
 
     for large, least in (("", 0.01), (f"&image={image}", 0.1)):  # as a card, and enlarged
         assert part_of_image(large) > least
-        assert part_of_image(f"&{layer}=1{large}") < 0.001
+        assert part_of_image(f"&layer-{layer}=1{large}") < 0.001
 
 
 def seen(page):

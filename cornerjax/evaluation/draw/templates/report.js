@@ -38,7 +38,7 @@ function show() {
     else if (control.type === "radio") control.checked = control.value === state.kind;
     else if (control.value !== state[control.name]) control.value = state[control.name];
   }
-  for (const name of ["true", "found", "heat", "attention"]) document.body.classList.toggle(`with-${name}`, state[name] === "1");
+  for (const {type, name} of controls) if (type === "checkbox") document.body.classList.toggle(`with-${name}`, state[name] === "1");
   showClasses();
   if (cards.length) {
     one("output").value = state.score;

@@ -1,0 +1,51 @@
+"""Check a data set before training on it: `cornerjax check --root PATH/TO/FOLDER --config configs/squeeze_small.py`.
+
+Reads every annotation and every image, prints everything that is wrong with them, and draws training examples with
+their targets. Exit code 0: training can start; 1: there are errors to be corrected first; 2: the set cannot be opened.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cornerjax.commands.cli import parse
+from cornerjax.config import Config, load_recipe
+from cornerjax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    root: str  # folder of the data set, or tfds:NAME or tfds:DIR
+    config: str = ""  # recipe to train it with; CornerNet-Squeeze as published if not given
+    splits: tuple[str, ...] = ()  # splits to check, the one to train on first; those of the recipe if not given
+    images: str = ""  # folder of the images; searched for in the usual places if not given
+    out: str = ""  # folder for report.json and samples.jpg; runs/check/<name of the data set> if not given
+    samples: int = 12  # training examples drawn; 0: no picture
+
+
+def main(args: Sequence[str]) -> None:
+    options = parse(Check, args, prog="cornerjax check", description=__doc__)
+    if options.samples < 0:
+        raise InputError(f"--samples is {options.samples}; accepted is 0 or more")
+
+    from cornerjax.check.run import check_set
+
+    config = load_recipe(options.config) if options.config else published_squeeze()
+    data = dataclasses.replace(config.data, root=options.root, images=options.images or config.data.images)
+    findings = check_set(
+        dataclasses.replace(config, data=data),
+        options.splits or (data.train, data.val),
+        recipe=options.config or "CornerNet-Squeeze as published (--config names another recipe)",
+        out=Path(options.out or Path("runs/check") / Path(options.root.removeprefix("tfds:")).resolve().name),
+        samples=options.samples,
+    )
+    sys.exit(1 if findings.has_errors() else 0)
+
+
+def published_squeeze() -> Config:
+    """What is assumed if no recipe is given: its maps have the stride of most recipes."""
+    from cornerjax.detectors import get_detector
+
+    squeeze = get_detector("cornernet_squeeze")
+    return squeeze.defaults

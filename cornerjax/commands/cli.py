@@ -1,0 +1,87 @@
+"""What the commands share: how options are read, and how a command ends when something is wrong."""
+
+import argparse
+import contextlib
+import difflib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from cornerjax.errors import InputError, RunError
+from cornerjax.validation import flat
+
+T = TypeVar("T")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`; an InputError or a RunError ends the process with one sentence on stderr and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal lacks letters for, as stderr has it
+    try:
+        main()
+    except (InputError, RunError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def parse(
+    options: type[T], args: Sequence[str], *, description: str | None, prog: str | None = None, default: T | None = None
+) -> T:
+    """Fill a dataclass from the command line; its comments are the help.
+
+    Args:
+        args: the command line, without the name of the command.
+        description: the head of the help.
+        prog: how the command is called in the help.
+        default: gives each option the value that it has there, in place of the dataclass's own.
+    Raises: InputError: a value that its option does not accept, or an option that does not exist, with the one of the
+        most similar name.
+    """
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown = tyro.cli(
+                options,
+                args=args,
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                config=(tyro.conf.AvoidSubcommands,),  # a part of several types is of that of its default
+                **given,
+            )
+    except SystemExit as e:
+        if e.code:
+            raise InputError(f"{_message_in(said.getvalue())}; --help lists all options") from None
+        raise
+    if unknown:
+        names = [name.removeprefix("recipe.").replace("_", "-") for name in flat(parsed)]
+        close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names], n=1)
+        raise InputError(f"no option {unknown[0]}; " + (f"there is {close[0]}" if close else "--help lists them all"))
+    return parsed
+
+
+def _message_in(box: str) -> str:
+    """The message that tyro puts into a box, above a line, as one sentence."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│| ") for line in plain.splitlines()[1:]]
+    end = next((i for i, line in enumerate(lines) if line[:1] in ("─", "╰", "-", "+")), len(lines))
+    return " ".join(lines[:end]).removeprefix("Error parsing ").rstrip(". ") or plain.strip()
+
+
+def value_of(option: str, args: Sequence[str], *, default: str) -> str:
+    """The value of one option, read before all others: of the one that gives them their defaults, or says which exist.
+
+    Args:
+        option: its name with the dashes.
+        default: the value where the option is not given, or nothing follows it; `parse` complains of that.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(option, dest="value", nargs="?", default=default, const=default)
+    return parser.parse_known_args(args)[0].value

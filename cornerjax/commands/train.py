@@ -1,0 +1,43 @@
+"""Train a detector: `cornerjax train --config configs/shapes.py --workdir runs/shapes`.
+
+The same command again goes on where the run stopped. Every field of the recipe is an option: see --help.
+On several machines, each runs the same command; under srun and on TPU pods that is all, elsewhere see --hosts.*.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cornerjax.commands.cli import parse, value_of
+from cornerjax.commands.process import quiet, single_threaded_opencv
+from cornerjax.config import Config, load_recipe
+from cornerjax.hosts import Hosts, joined
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    config: str = "configs/shapes.py"  # the recipe
+    workdir: str = ""  # where the run is kept; runs/<recipe> if not given
+    init: str = ""  # a work directory, of cornerjax train or weights, whose weights a new run starts from
+    profile: bool = False  # write a trace of ten steps to <workdir>/profile
+    hosts: Hosts = dataclasses.field(default_factory=Hosts)
+    recipe: Annotated[Config, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Config)
+
+
+def main(args: Sequence[str]) -> None:
+    default = Train(recipe=load_recipe(value_of("--config", args, default=Train.config)))
+    options = parse(Train, args, prog="cornerjax train", description=__doc__, default=default)
+
+    with quiet(), single_threaded_opencv(), joined(options.hosts):
+        import jax
+
+        from cornerjax.training.loop import train
+
+        name = Path(options.config).stem
+        workdir = options.workdir or f"runs/{name}"
+        run = train(options.recipe, workdir, recipe=name, profile=options.profile, init=options.init)
+        if jax.process_index() == 0:
+            print(f"{run.path}; next: cornerjax eval --workdir {run.path}")

@@ -1,0 +1,69 @@
+"""Moves, mirrors and clips of everything that an object has."""
+
+import numpy as np
+import pytest
+
+from cornerjax.data.geometry import Affine, clipped, mirrored, moved
+
+AFFINE = Affine(np.float32([2, 3]), np.float32([-1, 5]))
+
+
+def objects():
+    return {
+        "boxes": np.array([[1, 2, 4, 9], [0, 0, 3, 3]], np.float32),
+        "classes": np.array([7, 8], np.int32),
+        "extreme_points": np.array([[[2, 2], [1, 5], [3, 9], [4, 6]], [[1, 0], [0, 1], [2, 3], [3, 2]]], np.float32),
+        "weight": np.array([0.5, 0.25], np.float32),
+    }
+
+
+def test_a_move_takes_boxes_and_points_along_and_leaves_the_rest():
+    there = moved(objects(), AFFINE)
+    assert there["boxes"].tolist() == [[1, 11, 7, 32], [-1, 5, 5, 14]]
+    assert there["extreme_points"][0].tolist() == [[3, 11], [1, 20], [5, 32], [7, 23]]
+    assert there["boxes"].dtype == there["extreme_points"].dtype == np.float32
+    for name in ("classes", "weight"):
+        np.testing.assert_array_equal(there[name], objects()[name])
+
+
+def test_two_moves_are_one():
+    after = Affine(np.float32([0.5, 4]), np.float32([3, -2]))
+    one, two = moved(objects(), AFFINE.then(after)), moved(moved(objects(), AFFINE), after)
+    np.testing.assert_allclose(one["boxes"], two["boxes"])
+
+
+def test_mirrored_boxes_lie_on_mirrored_pixels():
+    image = np.zeros((12, 60), np.uint8)
+    image[2:9, 0:10] = 1
+    box = mirrored({"boxes": np.array([[0, 2, 10, 9]], np.float32)}, 60)["boxes"][0].astype(int)
+    x1, y1, x2, y2 = box.tolist()
+    assert image[:, ::-1][y1:y2, x1:x2].all()
+    assert image.sum() == (x2 - x1) * (y2 - y1)
+
+
+def test_the_originals_mirrored_boxes_lie_a_pixel_beside():
+    assert mirrored({"boxes": np.array([[0, 2, 10, 9]], np.float32)}, 60, minus_one=True)["boxes"].tolist() == [
+        [49, 2, 59, 9]
+    ]
+
+
+@pytest.mark.parametrize("minus_one", [False, True])
+def test_mirroring_twice_is_nothing_and_swaps_left_and_right_once(minus_one):
+    once = mirrored(objects(), 10, minus_one=minus_one)
+    last = 9 if minus_one else 10
+    assert once["extreme_points"][0].tolist() == [[last - 2, 2], [last - 4, 6], [last - 3, 9], [last - 1, 5]]
+    twice = mirrored(once, 10, minus_one=minus_one)
+    for name, values in objects().items():
+        np.testing.assert_array_equal(twice[name], values)
+
+
+def test_clip_drops_what_is_left_without_area_with_all_its_fields():
+    boxes = np.array([[-5, 2, 200, 9], [-9, 2, 0, 9], [3, 30, 9, 50]], np.float32)
+    points = boxes.reshape(3, 2, 2)
+    given = {"boxes": boxes, "classes": np.arange(3), "tip_points": points}
+    kept = clipped(given, (20, 10))
+    assert kept["boxes"].tolist() == [[0, 2, 10, 9]]
+    assert kept["classes"].tolist() == [0]
+    assert kept["tip_points"].tolist() == [[[0, 2], [10, 9]]]
+    assert clipped(given, (20, 10), to_last_pixel=True)["boxes"].tolist() == [[0, 2, 9, 9]]
+    assert clipped(given, (5, 8), first_px=(3, 1))["boxes"].tolist() == [[1, 3, 9, 8]]

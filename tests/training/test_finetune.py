@@ -1,0 +1,271 @@
+"""Fine-tuning: what a new run takes over from a checkpoint, what it does not, and what it refuses."""
+
+import dataclasses
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
+from cornerjax.config import Config, Data, Model, Optim, Test, to_json
+from cornerjax.data.shapes import write_shapes
+from cornerjax.detectors import DETECTORS, get_detector
+from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.errors import InputError
+from cornerjax.nn.functional import by_path, functional, nested
+from cornerjax.training.finetune import class_dependent, init_weights, record_of
+from cornerjax.weights.convert import convert
+
+ROOT = Path(__file__).parents[2]
+NETWORK = Model(
+    stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4
+)  # fmt: skip
+MAPS_OF_CLASSES = {f"{corner}.0.heat.out.{kind}" for corner in ("tl", "br") for kind in ("kernel", "bias")}
+PETS, MORE_PETS = ("cat", "dog"), ("cat", "dog", "hamster")
+
+
+def drawn(names, seed, **fields):
+    """config, params and model_state of a network for these classes, as initialised."""
+    model = dataclasses.replace(NETWORK, num_classes=len(names), **fields)
+    _, *trees = functional(get_detector(model.detector).build(model, np.random.default_rng(seed)))
+    return Config(model=model), *trees
+
+
+def write_run(folder, names, *, change=lambda weights: None, **fields):
+    """A run of train.py as far as --init reads it, with every array random; returns the arrays by path."""
+    config, *trees = drawn(names, 1, **fields)
+    rng = np.random.default_rng(0)
+    weights = {
+        part: {path: rng.random(value.shape, np.float32) for path, value in by_path(tree).items()}
+        for part, tree in zip(("params", "model_state"), trees, strict=True)
+    }
+    change(weights)
+    create_workdir(folder, config, names, tuple(range(1, len(names) + 1)), recipe="pets")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(5, {part: nested(flat) for part, flat in weights.items()}, {"step": np.int32(5)})
+    return weights["params"] | weights["model_state"]
+
+
+def taken_over(folder, names, **fields):
+    """The arrays that a new run starts from, by path, its own initial ones, and what is said."""
+    config, *trees = drawn(names, 2, **fields)
+    *made, said = init_weights(*trees, config, names, folder)
+    return *(by_path(a) | by_path(b) for a, b in (made, trees)), "\n".join(said)
+
+
+def assert_equal(paths, here, there):
+    for path in paths:
+        np.testing.assert_array_equal(here[path], there[path], err_msg=path)
+
+
+def test_the_same_classes_take_over_everything(tmp_path):
+    theirs = write_run(tmp_path, PETS)
+    made, _, said = taken_over(tmp_path, PETS)
+    assert made.keys() == theirs.keys()
+    assert_equal(made, made, theirs)
+    numbers = sum(value.size for value in theirs.values())
+    assert said == f"from {tmp_path}: {len(theirs)} arrays, {numbers:,} numbers loaded"
+
+
+@pytest.mark.parametrize("names", [MORE_PETS, ("dog", "cat"), ("bird", "fish")], ids=["more", "order", "others"])
+def test_other_classes_keep_fresh_maps_of_classes(tmp_path, names):
+    theirs = write_run(tmp_path, PETS)
+    made, initial, said = taken_over(tmp_path, names)
+    assert_equal(MAPS_OF_CLASSES, made, initial)
+    assert_equal(made.keys() - MAPS_OF_CLASSES, made, theirs)
+    first, second = said.splitlines()
+    assert f"{len(theirs) - 4} arrays" in first
+    assert f"for they depend on the classes (2: cat, dog there, {len(names)}: {', '.join(names)} here)" in second
+    assert second.endswith(": " + ", ".join(sorted(MAPS_OF_CLASSES)))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_only_the_last_layer_of_heat_maps_depends_on_the_classes(name):
+    model = dataclasses.replace(NETWORK, detector=name, stacks=2, num_classes=3)
+    second = {path.replace(".0.", ".1.") for path in MAPS_OF_CLASSES}
+    assert class_dependent(model) == MAPS_OF_CLASSES | second
+
+
+def test_the_best_checkpoint_is_taken(tmp_path):
+    theirs = write_run(tmp_path, PETS)
+    config, *trees = drawn(PETS, 3)
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        for step, ap, seed in ((6, 0.5, 4), (7, 0.1, 5)):
+            params, model_state = drawn(PETS, seed)[1:]
+            checkpoints.save(step, {"params": params, "model_state": model_state}, {"step": np.int32(step)}, ap=ap)
+    params, _, _ = init_weights(*trees, config, PETS, tmp_path)
+    best = by_path(drawn(PETS, 4)[1])
+    assert_equal(best, by_path(params), best)
+    assert not np.array_equal(best["tl.0.tag.out.kernel"], theirs["tl.0.tag.out.kernel"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "differ"),
+    [
+        ({"dims": (8, 16)}, "model.dims: (8, 8), (8, 16)"),
+        ({"stacks": 2}, "model.stacks: 1, 2"),
+        ({"detector": "cornernet_squeeze"}, "model.detector: cornernet, cornernet_squeeze"),
+        ({"blocks": (1, 2), "pool_dim": 8}, "model.blocks: (1, 1), (1, 2); model.pool_dim: 4, 8"),
+    ],
+    ids=["width", "stacks", "detector", "two"],
+)
+def test_another_network_is_refused_with_the_settings_that_differ(tmp_path, fields, differ):
+    write_run(tmp_path, PETS)
+    with pytest.raises(InputError) as caught:
+        taken_over(tmp_path, PETS, **fields)
+    assert str(caught.value) == f"{tmp_path} has another network (there, here: {differ}); give the same settings"
+
+
+def test_how_corners_are_pooled_may_differ(tmp_path):
+    theirs = write_run(tmp_path, PETS, pooling_implementation="scan")
+    made, _, _ = taken_over(tmp_path, PETS, pooling_implementation="loop")
+    assert_equal(made, made, theirs)
+
+
+def _drop(weights):
+    del weights["params"]["tl.0.tag.out.bias"]
+
+
+def _add(weights):
+    weights["model_state"]["extra"] = np.zeros(2, np.float32)
+
+
+def _widen(weights):
+    weights["params"]["br.0.off.out.bias"] = np.zeros(3, np.float32)
+
+
+@pytest.mark.parametrize("names", [PETS, MORE_PETS], ids=["same", "other"])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (_drop, "tl.0.tag.out.bias is missing"),
+        (_add, "extra is unknown"),
+        (_widen, "br.0.off.out.bias has the shape (3,), expected (2,)"),
+    ],
+    ids=["missing", "unknown", "shape"],
+)
+def test_arrays_that_the_classes_do_not_explain_are_refused(tmp_path, change, what, names):
+    write_run(tmp_path, PETS, change=change)
+    with pytest.raises(InputError) as caught:
+        taken_over(tmp_path, names)
+    assert str(caught.value) == f"{tmp_path} does not fit this network: {what}"
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(InputError, match="gone does not exist"):
+        taken_over(tmp_path / "gone", PETS)
+    create_workdir(tmp_path, drawn(PETS, 1)[0], PETS, (1, 2), recipe="")
+    with pytest.raises(InputError, match="has no checkpoint yet"):
+        taken_over(tmp_path, PETS)
+
+
+def test_the_record_says_where_the_weights_that_are_kept_came_from(tmp_path):
+    """A run that ended before its first checkpoint begins anew, with the weights it is given then."""
+    config, *trees = drawn(PETS, 1)
+
+    def recorded(origin):
+        create_workdir(tmp_path, config, PETS, (1, 2), recipe="", init=origin)
+        return json.loads((tmp_path / "run.json").read_text())["init"]
+
+    assert recorded(None) is None
+    assert recorded({"workdir": "a"}) == {"workdir": "a"}
+    assert recorded({"workdir": "b"}) == {"workdir": "b"}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, dict(zip(("params", "model_state"), trees, strict=True)), {"step": np.int32(1)})
+    assert recorded({"workdir": "c"}) == {"workdir": "b"}
+    assert recorded(None) == {"workdir": "b"}
+
+
+def test_a_damaged_certificate(tmp_path):
+    assert record_of(tmp_path) == {"workdir": str(tmp_path)}
+    for text in ("{", "{}", "[]"):
+        (tmp_path / "certificate.json").write_text(text)
+        with pytest.raises(InputError, match=r"certificate\.json is damaged"):
+            record_of(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory) -> Path:
+    """A tiny run on generated shapes whose steps change no parameter."""
+    folder = tmp_path_factory.mktemp("recipe")
+    root = write_shapes(folder / "shapes", seed=0, train=4, val=2)
+    config = Config(
+        model=NETWORK,
+        data=Data(root=str(root), batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+        optim=Optim(peak_lr=1e-30),
+        test=Test(batch=2, top_k=10, max_pairs=10),
+        steps=1,
+    )
+    (folder / "config.json").write_text(to_json(config))
+    code = f"from cornerjax.config import from_json\ndef config(): return from_json({str(folder / 'config.json')!r})"
+    (folder / "tiny.py").write_text(code)
+    return folder / "tiny.py"
+
+
+@pytest.fixture
+def train(recipe, monkeypatch, tmp_path):
+    """train("--init", ...): train.py as a user calls it, the run in tmp_path/run."""
+
+    def call(*options):
+        given = ["train.py", "--config", recipe, "--workdir", tmp_path / "run", *options]
+        monkeypatch.setattr(sys, "argv", list(map(str, given)))
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+    return call
+
+
+@pytest.fixture
+def released(monkeypatch, tmp_path):
+    """A work directory that the conversion of a checkpoint with five classes wrote."""
+    narrow = type("Narrow", (CornerNet,), {"defaults": NETWORK, "crop_px": (127, 127)})()
+    monkeypatch.setitem(DETECTORS, "cornernet", narrow)
+    model = dataclasses.replace(NETWORK, num_classes=5)
+    _, *trees = functional(narrow.build(model, np.random.default_rng(9)))
+    ours = by_path(trees[0]) | by_path(trees[1])
+    values = {name: ours[path] for name, path in narrow.torch_names(model).items()}
+    values = {name: v.transpose(3, 2, 0, 1) if v.ndim == 4 else v for name, v in values.items()}
+    convert("cornernet", values, tmp_path / "released", preset="clean")
+    return tmp_path / "released"
+
+
+def test_a_converted_checkpoint_is_fine_tuned(train, released, tmp_path, capsys):
+    train("--init", released)
+    said = capsys.readouterr().out
+    theirs, here = (by_path(restore_weights(folder, "latest")[0]) for folder in (released, tmp_path / "run"))
+    assert f"from {released}: {len(by_path(restore_weights(released)[1])) + len(theirs) - 4} arrays" in said
+    assert all(path in said for path in MAPS_OF_CLASSES)
+    for path in theirs.keys() - MAPS_OF_CLASSES:
+        np.testing.assert_allclose(here[path], theirs[path], rtol=0, atol=1e-29, err_msg=path)
+    assert all(here[path].shape[-1] == 3 for path in MAPS_OF_CLASSES)
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    source = json.loads((released / "certificate.json").read_text())["sha256"]
+    assert run["init"] == {"workdir": str(released), "source_sha256": source}
+
+    train("--init", tmp_path / "gone")
+    assert f"run has checkpoints of its own; {tmp_path / 'gone'} is not used" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["init"] == run["init"]
+
+
+def test_another_network_ends_the_command_and_leaves_nothing(train, released, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        train("--init", released, "--model.stacks", 2)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.endswith("(there, here: model.stacks: 1, 2); give the same settings\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("init", [True, False])
+def test_no_run_goes_on_from_converted_weights(train, released, capsys, init):
+    before = {path: path.read_bytes() for path in released.glob("*.json")}
+    with pytest.raises(SystemExit) as end:
+        train(*(["--init", released] if init else []), "--workdir", released)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {released} holds converted weights, which no run can go on from; "
+        f"start one from them with cornerjax train --init {released} and another --workdir\n"
+    )
+    assert {path: path.read_bytes() for path in released.glob("*.json")} == before
+    assert len(before) == 3
