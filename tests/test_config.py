@@ -200,19 +200,23 @@ def test_differences_name_the_options():
 @pytest.mark.parametrize("name", DETECTORS)
 def test_presets_set_every_switch(name):
     defaults = DETECTORS[name].defaults
-    for preset in presets(DETECTORS[name]):
-        made, on = apply_preset(defaults, preset), preset != "clean"
-        assert set(dataclasses.asdict(made.legacy).values()) == {on}
-        assert made.data.crowd is on
-        assert made.compute.precision == ("highest" if on else defaults.compute.precision)
-        assert replaced(apply_preset(made, "clean"), {"compute": as_dict(defaults.compute)}).legacy == defaults.legacy
-    with pytest.raises(InputError, match=r"^no preset 'released2'; there are: released"):
-        apply_preset(defaults, "released2")
+    assert apply_preset(defaults, "clean") == defaults
+    for layout in DETECTORS[name].torch_layouts:
+        released = apply_preset(defaults, layout.preset)
+        assert all(dataclasses.asdict(released.legacy).values())
+        assert released.data.crowd
+        assert released.compute.precision == "highest"
+        assert replaced(released, layout.changes) == released
+        clean = dataclasses.replace(apply_preset(released, "clean"), compute=defaults.compute)
+        assert clean == replaced(defaults, layout.changes)
 
 
-def test_the_first_repositorys_preset_has_its_radius():
-    made = apply_preset(get_detector("cornernet").defaults, "released_eccv18").data
-    assert (made.gaussian_radius, made.gaussian_iou) == ("legacy", 0.7)
+def test_a_preset_that_the_detector_lacks_is_refused():
+    assert presets(DETECTORS["cornernet"]) == ["released", "released_eccv18", "clean"]
+    eccv18 = apply_preset(DETECTORS["cornernet"].defaults, "released_eccv18").data
+    assert (eccv18.gaussian_radius, eccv18.gaussian_iou) == ("legacy", 0.7)
+    with pytest.raises(InputError, match=r"^no preset 'released_eccv18'; there are: released, clean$"):
+        apply_preset(DETECTORS["cornernet_squeeze"].defaults, "released_eccv18")
 
 
 def test_options_survive_json(tmp_path):
