@@ -61,7 +61,7 @@ def train(
     """
     detector = check(config)
     mesh = data_mesh()
-    check_batch(config, mesh)
+    check_batch(config, mesh.size)
     source = open_source(config.data, config.data.train)
     check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
