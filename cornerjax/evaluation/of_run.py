@@ -27,7 +27,7 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
 from cornerjax.validation import flat
-from cornerjax.workdir import Workdir
+from cornerjax.workdir import Workdir, trusted_config
 
 
 def evaluate_run(asked: Options) -> None:
@@ -41,7 +41,8 @@ def evaluate_run(asked: Options) -> None:
     if asked.timing < 0:
         raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
     run = open_workdir(Path(asked.workdir))
-    config = dataclasses.replace(run.config, test=asked.test, compute=asked.compute)
+    trusted = trusted_config(run, allow_code=asked.allow_code)
+    config = dataclasses.replace(trusted, test=asked.test, compute=asked.compute)
     detector, split = check(config), asked.split or config.data.val
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)

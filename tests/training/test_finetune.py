@@ -1,6 +1,5 @@
 """Fine-tuning: what a new run takes over from a checkpoint, what it does not, and what it refuses."""
 
-import dataclasses
 import json
 import runpy
 import sys
@@ -10,33 +9,38 @@ import numpy as np
 import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
-from cornerjax.config import Config, Data, Model, Optim, Test, to_json
+from cornerjax.config import Data, Optim, to_json
 from cornerjax.data.shapes import write_shapes
 from cornerjax.detectors import DETECTORS, get_detector
-from cornerjax.detectors.cornernet import CornerNet
+from cornerjax.detectors.base import make_network
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerNet, CornerTest
 from cornerjax.errors import InputError
-from cornerjax.nn.functional import by_path, functional, nested
+from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.nn.functional import by_path, nested
 from cornerjax.training.finetune import class_dependent, init_weights, record_of
+from cornerjax.validation import replaced
 from cornerjax.weights.convert import convert
 
 ROOT = Path(__file__).parents[2]
-NETWORK = Model(
-    stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4
-)  # fmt: skip
+NETWORK = CornerModel(
+    backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8),
+    head_kernel=1,
+    pool_dim=4,
+)
 MAPS_OF_CLASSES = {f"{corner}.0.heat.out.{kind}" for corner in ("tl", "br") for kind in ("kernel", "bias")}
 PETS, MORE_PETS = ("cat", "dog"), ("cat", "dog", "hamster")
 
 
-def drawn(names, seed, **fields):
-    """config, params and model_state of a network for these classes, as initialised."""
-    model = dataclasses.replace(NETWORK, num_classes=len(names), **fields)
-    _, *trees = functional(get_detector(model.detector).build(model, np.random.default_rng(seed)))
-    return Config(model=model), *trees
+def drawn(names, seed, changes=None):
+    """config, params and model_state of a network for these classes, as initialised; with some options changed."""
+    config = replaced(CornerConfig(model=NETWORK), {"model.num_classes": len(names)} | (changes or {}))
+    _, *trees = make_network(get_detector(config.model.detector), config, np.random.default_rng(seed))
+    return config, *trees
 
 
-def write_run(folder, names, *, change=lambda weights: None, **fields):
+def write_run(folder, names, changes=None, *, change=lambda weights: None):
     """A run of train.py as far as --init reads it, with every array random; returns the arrays by path."""
-    config, *trees = drawn(names, 1, **fields)
+    config, *trees = drawn(names, 1, changes)
     rng = np.random.default_rng(0)
     weights = {
         part: {path: rng.random(value.shape, np.float32) for path, value in by_path(tree).items()}
@@ -49,9 +53,9 @@ def write_run(folder, names, *, change=lambda weights: None, **fields):
     return weights["params"] | weights["model_state"]
 
 
-def taken_over(folder, names, **fields):
+def taken_over(folder, names, changes=None):
     """The arrays that a new run starts from, by path, its own initial ones, and what is said."""
-    config, *trees = drawn(names, 2, **fields)
+    config, *trees = drawn(names, 2, changes)
     *made, said = init_weights(*trees, config, names, folder)
     return *(by_path(a) | by_path(b) for a, b in (made, trees)), "\n".join(said)
 
@@ -84,7 +88,7 @@ def test_other_classes_keep_fresh_maps_of_classes(tmp_path, names):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_only_the_last_layer_of_heat_maps_depends_on_the_classes(name):
-    model = dataclasses.replace(NETWORK, detector=name, stacks=2, num_classes=3)
+    model = replaced(NETWORK, {"detector": name, "backbone.stacks": 2, "num_classes": 3})
     second = {path.replace(".0.", ".1.") for path in MAPS_OF_CLASSES}
     assert class_dependent(model) == MAPS_OF_CLASSES | second
 
@@ -103,25 +107,38 @@ def test_the_best_checkpoint_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "differ"),
+    ("changes", "differ"),
     [
-        ({"dims": (8, 16)}, "model.dims: (8, 8), (8, 16)"),
-        ({"stacks": 2}, "model.stacks: 1, 2"),
-        ({"detector": "cornernet_squeeze"}, "model.detector: cornernet, cornernet_squeeze"),
-        ({"blocks": (1, 2), "pool_dim": 8}, "model.blocks: (1, 1), (1, 2); model.pool_dim: 4, 8"),
+        ({"model.backbone.dims": (8, 16)}, "model.backbone.dims: (8, 8), (8, 16)"),
+        ({"model.backbone.stacks": 2}, "model.backbone.stacks: 1, 2"),
+        ({"model.detector": "cornernet_squeeze"}, "model.detector: cornernet, cornernet_squeeze"),
+        (
+            {"model.backbone.blocks": (1, 2), "model.pool_dim": 8},
+            "model.backbone.blocks: (1, 1), (1, 2); model.pool_dim: 4, 8",
+        ),
     ],
     ids=["width", "stacks", "detector", "two"],
 )
-def test_another_network_is_refused_with_the_settings_that_differ(tmp_path, fields, differ):
+def test_another_network_is_refused_with_the_settings_that_differ(tmp_path, changes, differ):
     write_run(tmp_path, PETS)
     with pytest.raises(InputError) as caught:
-        taken_over(tmp_path, PETS, **fields)
+        taken_over(tmp_path, PETS, changes)
     assert str(caught.value) == f"{tmp_path} has another network (there, here: {differ}); give the same settings"
 
 
-def test_how_corners_are_pooled_may_differ(tmp_path):
-    theirs = write_run(tmp_path, PETS, pooling_implementation="scan")
-    made, _, _ = taken_over(tmp_path, PETS, pooling_implementation="loop")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"compute.pooling_implementation": "pallas_triton"},
+        {"compute.dtype": "bfloat16", "compute.remat": "stack", "compute.precision": "highest"},
+        {"optim.batch_norm_groups": 2},
+        {"model.pooling": "full"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_how_it_was_computed_and_trained_and_what_is_pooled_may_differ(tmp_path, changes):
+    theirs = write_run(tmp_path, PETS, changes)
+    made, _, _ = taken_over(tmp_path, PETS)
     assert_equal(made, made, theirs)
 
 
@@ -192,15 +209,16 @@ def recipe(tmp_path_factory) -> Path:
     """A tiny run on generated shapes whose steps change no parameter."""
     folder = tmp_path_factory.mktemp("recipe")
     root = write_shapes(folder / "shapes", seed=0, train=4, val=2)
-    config = Config(
+    config = CornerConfig(
         model=NETWORK,
         data=Data(root=str(root), batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
         optim=Optim(peak_lr=1e-30),
-        test=Test(batch=2, top_k=10, max_pairs=10),
+        test=CornerTest(batch=2, top_k=10, max_pairs=10),
         steps=1,
     )
     (folder / "config.json").write_text(to_json(config))
-    code = f"from cornerjax.config import from_json\ndef config(): return from_json({str(folder / 'config.json')!r})"
+    file = str(folder / "config.json")
+    code = f"from cornerjax.detectors import read_config\ndef config(): return read_config({file!r})"
     (folder / "tiny.py").write_text(code)
     return folder / "tiny.py"
 
@@ -217,15 +235,20 @@ def train(recipe, monkeypatch, tmp_path):
     return call
 
 
+class Narrow(CornerNet):
+    defaults = CornerConfig(model=NETWORK, data=Data(crop_px=(127, 127)))
+
+
 @pytest.fixture
 def released(monkeypatch, tmp_path):
     """A work directory that the conversion of a checkpoint with five classes wrote."""
-    narrow = type("Narrow", (CornerNet,), {"defaults": NETWORK, "crop_px": (127, 127)})()
+    narrow = Narrow()
     monkeypatch.setitem(DETECTORS, "cornernet", narrow)
-    model = dataclasses.replace(NETWORK, num_classes=5)
-    _, *trees = functional(narrow.build(model, np.random.default_rng(9)))
+    config = replaced(narrow.defaults, {"model.num_classes": 5})
+    _, *trees = make_network(narrow, config, np.random.default_rng(9))
     ours = by_path(trees[0]) | by_path(trees[1])
-    values = {name: ours[path] for name, path in narrow.torch_names(model).items()}
+    names = narrow.torch_names(config.model, narrow.torch_layouts[0])
+    values = {name: ours[path] for name, path in names.items()}
     values = {name: v.transpose(3, 2, 0, 1) if v.ndim == 4 else v for name, v in values.items()}
     convert("cornernet", values, tmp_path / "released", preset="clean")
     return tmp_path / "released"
@@ -251,9 +274,9 @@ def test_a_converted_checkpoint_is_fine_tuned(train, released, tmp_path, capsys)
 
 def test_another_network_ends_the_command_and_leaves_nothing(train, released, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        train("--init", released, "--model.stacks", 2)
+        train("--init", released, "--model.backbone.stacks", 2)
     assert end.value.code == 2
-    assert capsys.readouterr().err.endswith("(there, here: model.stacks: 1, 2); give the same settings\n")
+    assert capsys.readouterr().err.endswith("(there, here: model.backbone.stacks: 1, 2); give the same settings\n")
     assert not (tmp_path / "run").exists()
 
 
