@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable, Collection
-from typing import Any
 
 import jax
 import numpy as np
@@ -16,9 +15,11 @@ from cornerjax.detectors.rows import Detections
 from cornerjax.devices import gather, local_copies, share
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.coco_format import to_results
-from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.compare.average_precision import Metrics, average_precision
+from cornerjax.evaluation.compare.entries import Detected, GroundTruth
 from cornerjax.evaluation.draw.pictures import draw_pictures
 from cornerjax.inference.batching import BatchPredictor
+from cornerjax.nn.functional import Tree
 from cornerjax.progress import progress
 
 log = logging.getLogger("cornerjax")
@@ -35,10 +36,10 @@ class Result:
         results: the same in COCO's result format, as they were compared with the true boxes.
     """
 
-    metrics: dict[str, float]
-    per_class: dict[str, dict[str, float]]
+    metrics: Metrics
+    per_class: dict[str, Metrics]
     detections: list[Detections]
-    results: list[dict[str, Any]]
+    results: list[Detected]
 
 
 class Evaluator:
@@ -71,7 +72,7 @@ class Evaluator:
                 raise InputError(f"{record.path}: {e}") from None
         self._plan = self.batches.plan([(record.height, record.width) for record in source.records])
 
-    def __call__(self, params: dict[str, Any], model_state: dict[str, Any]) -> Result:
+    def __call__(self, params: Tree, model_state: Tree) -> Result:
         """Find the boxes of all images and compare them with the true ones; every process has the same result.
 
         Raises: InputError: an image cannot be read. RunError: another process failed. On every process.
@@ -81,9 +82,7 @@ class Evaluator:
         metrics, per_class = average_precision(self.ground_truth(), results, self.image_ids())
         return Result(metrics, per_class, detections, results)
 
-    def find(
-        self, params: dict[str, Any], model_state: dict[str, Any], *, true: Collection[str] = ()
-    ) -> list[Detections]:
+    def find(self, params: Tree, model_state: Tree, *, true: Collection[str] = ()) -> list[Detections]:
         """The boxes of all images, in the order of the records; every process has all of them.
 
         Args:
@@ -94,12 +93,12 @@ class Evaluator:
         by_index = self._find(params, model_state, true)
         return [by_index[i] for i in range(len(self.source.records))]
 
-    def results(self, detections: list[Detections]) -> list[dict[str, Any]]:
+    def results(self, detections: list[Detections]) -> list[Detected]:
         """The boxes in COCO's result format, as they are compared with the true ones."""
         # Differs from CornerNet: there, everything has two decimals.
         return to_results(detections, self.source, decimals=2 if self._round else None)
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self) -> GroundTruth:
         """The content of the annotation file."""
         return json.loads(self.source.annotation_file.read_bytes())
 
@@ -107,9 +106,7 @@ class Evaluator:
         """Of the images that count."""
         return [record.image_id for record in self.source.records]
 
-    def _find(
-        self, params: dict[str, Any], model_state: dict[str, Any], true: Collection[str]
-    ) -> dict[int, Detections]:
+    def _find(self, params: Tree, model_state: Tree, true: Collection[str]) -> dict[int, Detections]:
         """The boxes of all images by index, from all processes."""
         records, batches = self.source.records, share(self._plan)
 

@@ -18,7 +18,7 @@ from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation import evaluator as evaluating
 from cornerjax.evaluation.coco_format import from_results, to_results
-from cornerjax.evaluation.draw.pictures import draw_pictures, shown
+from cornerjax.evaluation.draw.pictures import draw_pictures, evenly_spaced
 from cornerjax.evaluation.evaluator import Evaluator
 
 IDS = (7, 90)  # category ids with gaps
@@ -94,10 +94,10 @@ def test_results_have_the_ids_of_the_file(perfect, source):
 
 
 def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
-    compiled = evaluator.procedure.finder.look._cache_size()
+    compiled = evaluator.batches.procedure.find._cache_size()
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
     assert nothing.metrics["AP"] == 0
-    assert evaluator.procedure.finder.look._cache_size() == compiled
+    assert evaluator.batches.procedure.find._cache_size() == compiled
 
 
 def test_a_file_that_lists_the_classes_in_another_order_gives_the_same_numbers(perfect, opened):
@@ -133,9 +133,9 @@ def test_the_way_back_from_results(perfect, source):
 
 
 def test_pictures_are_spread_over_the_data_set(evaluator, perfect, source):
-    assert shown(5, 2) == [0, 2]
-    assert shown(5, 9) == [0, 1, 2, 3, 4]
-    assert shown(5, 0) == []
+    assert evenly_spaced(5, 2) == [0, 2]
+    assert evenly_spaced(5, 9) == [0, 1, 2, 3, 4]
+    assert evenly_spaced(5, 0) == []
     assert [image_id for image_id, _ in draw_pictures(source, perfect.detections, 2)] == [1000, 1002]
     pictures = evaluator.pictures(perfect, 2)
     assert len(pictures) == 2
