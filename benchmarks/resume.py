@@ -123,6 +123,8 @@ def kill(run: Run, rng: random.Random, *, during_save: bool) -> bool:
     ok = process.returncode == -signal.SIGKILL and done - complete <= most and (writing or not during_save)
     how = "while a checkpoint was being written" if writing else "between saves"
     print(f"killed after step {done}, {how}: goes on from step {complete}", flush=True)
+    if during_save and not writing and complete < run.options.steps:  # the save was over before the kill came
+        return kill(run, rng, during_save=True)
     return ok
 
 

@@ -31,6 +31,7 @@ from cornerjax import ops
 from cornerjax.config import Config
 from cornerjax.detectors import read_config
 from cornerjax.errors import InputError, RunError
+from cornerjax.validation import code_of
 
 PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -61,6 +62,23 @@ def open_workdir(path: str | Path) -> Workdir:
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that cornerjax train wrote") from None
     return Workdir(path, read_config(path / "config.json"), names, ids)
+
+
+def trusted_config(run: Workdir, *, allow_code: bool) -> Config:
+    """The configuration of a run, to build its network on this machine.
+
+    Args:
+        allow_code: functions that it names may be imported, which runs code.
+    Raises: InputError: it names a function, and that is not allowed.
+    """
+    named = code_of(run.config)
+    if named and not allow_code:
+        option, function = next(iter(named.items()))
+        raise InputError(
+            f"{run.path / 'config.json'} names a function to be imported, {option} {function!r}; "
+            "--allow-code, or allow_code=True, imports it: use it only for runs that you trust"
+        )
+    return runnable_here(run.config)
 
 
 def runnable_here(config: Config) -> Config:

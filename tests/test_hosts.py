@@ -9,8 +9,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -50,30 +52,45 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def start(command: list[str], cwd: Path, *, count: int = 2, devices: int = 1, port: int = 0) -> list[subprocess.Popen]:
+class Process(subprocess.Popen):
+    """A process whose output, and that of the shell that has the last word and outlives it, goes to a file."""
+
+    def __init__(self, command: list[str], file: Path, **options: Any):
+        super().__init__(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        self.file = file
+        self._copier = threading.Thread(target=self._copy, args=(file.open("wb", buffering=0),))
+        self._copier.start()
+
+    def _copy(self, file: IO[bytes]) -> None:
+        with self.stdout as lines, file:
+            file.writelines(lines)
+
+    def finish(self) -> tuple[int, str]:
+        """Its exit code and all output."""
+        code = self.wait(300)
+        self._copier.join(300)
+        return code, self.file.read_text()
+
+
+def start(command: list[str], cwd: Path, *, count: int = 2, devices: int = 1, port: int = 0) -> list[Process]:
     """The processes of a run, each with its output in a file out-<index>."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     several = ["--hosts.coordinator", f"localhost:{port or free_port()}", "--hosts.count", str(count)]
     processes = []
     for i in range(count):
-        given = [*several, "--hosts.index", str(i)] if count > 1 else []
-        with (cwd / f"out-{i}").open("w") as out:
-            processes.append(
-                subprocess.Popen([sys.executable, *command, *given], cwd=cwd, env=environment, stdout=out, stderr=out)
-            )
+        given = [*command, *several, "--hosts.index", str(i)] if count > 1 else command
+        processes.append(Process([sys.executable, *given], cwd / f"out-{i}", cwd=cwd, env=environment))
     return processes
 
 
-def finish(processes: list[subprocess.Popen], cwd: Path, *, timeout: float = 300) -> list[tuple[int, str]]:
+def finish(processes: list[Process]) -> list[tuple[int, str]]:
     """Exit code and output of each."""
     try:
-        codes = [process.wait(timeout) for process in processes]
+        return [process.finish() for process in processes]
     finally:
         for process in processes:
             process.kill()
-    time.sleep(0.3)  # the shell that has the last word outlives its process
-    return [(code, (cwd / f"out-{i}").read_text()) for i, code in enumerate(codes)]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +179,8 @@ import sys, time, tyro
 from cornerjax import errors, hosts
 from cornerjax.commands.cli import run
 
-hosts.HEARTBEAT_S = 4
+if sys.argv[1] in ("hang", "collective", "done"):  # elsewhere a busy machine may be silent for as long
+    hosts.HEARTBEAT_S = 4
 
 def main():
     options = tyro.cli(hosts.Hosts, args=[a.replace("--hosts.", "--") for a in sys.argv[2:]])
@@ -192,20 +210,20 @@ def test_when_one_process_is_killed_the_other_ends_with_a_sentence(tmp_path, wai
         assert [process.poll() for process in processes] == [None, None]
         time.sleep(0.1)
     processes[victim].kill()
-    code, said = finish(processes, tmp_path, timeout=60)[1 - victim]
+    code, said = finish(processes)[1 - victim]
     assert (code != 0, said.splitlines()[-1]) == (True, hosts.STOPPED)
 
 
 @pytest.mark.parametrize("error", [InputError, RunError])
 def test_an_error_in_one_process_ends_the_other_and_is_said_by_its_own(error, tmp_path):
-    (other, other_said), (code, said) = finish(start(["-c", WAITING, error.__name__], tmp_path), tmp_path, timeout=60)
+    (other, other_said), (code, said) = finish(start(["-c", WAITING, error.__name__], tmp_path))
     assert (code, other != 0) == (error.exit_code, True)
     assert said.splitlines()[-1] == "error: an image that only this process reads is broken"
     assert other_said.splitlines()[-1] == hosts.STOPPED
 
 
 def test_processes_that_are_done_leave_quietly(tmp_path):
-    for code, said in finish(start(["-c", WAITING, "leave"], tmp_path), tmp_path, timeout=60):
+    for code, said in finish(start(["-c", WAITING, "leave"], tmp_path)):
         assert code == 0
         assert said.splitlines()[-1] == "left"
         assert "error" not in said
@@ -237,7 +255,7 @@ def lines(workdir: Path, name: str) -> list[float]:
 def straight(recipe, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run of two processes with a device each."""
     folder = tmp_path_factory.mktemp("straight")
-    (code, said), (other, silent) = finish(start(train_command(recipe), folder), folder)
+    (code, said), (other, silent) = finish(start(train_command(recipe), folder))
     assert (code, other) == (0, 0), said + silent
     assert "step 8/8" in said
     assert "step 8" not in silent
@@ -250,7 +268,7 @@ def test_two_processes_train_to_the_losses_of_one(recipe, straight, tmp_path):
     for devices in (1, 2):
         (tmp_path / str(devices)).mkdir()
         done = start(train_command(recipe), tmp_path / str(devices), count=1, devices=devices)
-        assert finish(done, tmp_path / str(devices))[0][0] == 0
+        assert finish(done)[0][0] == 0
     two = lines(straight / "run", "total")  # of every step: other lengths are not equal either
     np.testing.assert_allclose(two, lines(tmp_path / "2" / "run", "total"), rtol=1e-6)
     np.testing.assert_allclose(two[0], lines(tmp_path / "1" / "run", "total")[0], rtol=1e-4)
@@ -266,12 +284,10 @@ def test_a_run_that_lost_a_process_is_resumed_to_the_same_bits(recipe, straight,
         assert [process.poll() for process in processes] == [None, None]
         time.sleep(0.05)
     processes[victim].kill()
-    killed = time.monotonic()
-    code, said = finish(processes, tmp_path)[1 - victim]
-    assert time.monotonic() - killed < 120
+    code, said = finish(processes)[1 - victim]
     assert code != 0
     assert said.splitlines()[-1] == hosts.STOPPED
-    again = finish(start(train_command(recipe), tmp_path, port=port), tmp_path)
+    again = finish(start(train_command(recipe), tmp_path, port=port))
     assert [code for code, _ in again] == [0, 0], again
     assert re.search("resuming run at step [46] of 8", again[0][1])
     assert digest(tmp_path / "run") == digest(straight / "run")
@@ -282,7 +298,7 @@ def test_an_evaluation_by_two_processes_or_four_devices_gives_the_same_boxes(str
     command = [str(ROOT / "eval.py"), "--workdir", "run", "--pictures", "0"]
     found = {}
     for count, devices in ((1, 1), (2, 1), (1, 4), (2, 2)):
-        done = finish(start(command, straight, count=count, devices=devices), straight)
+        done = finish(start(command, straight, count=count, devices=devices))
         assert [code for code, _ in done] == [0] * count, done
         found[count, devices] = json.loads((straight / "run" / "eval" / "results.json").read_text())
     one = found.pop((1, 1))
@@ -303,7 +319,7 @@ def test_a_broken_image_ends_both_processes(recipe, tmp_path):
     broken = source.records[image_index(position, seed=config.seed, num_images=len(source.records))].path
     broken.write_bytes(b"no image")
     command = [*train_command(recipe), "--data.root", str(data)]
-    (other, other_said), (code, said) = finish(start(command, tmp_path), tmp_path)
+    (other, other_said), (code, said) = finish(start(command, tmp_path))
     assert (code, other != 0) == (2, True)
     assert re.match(f"error: .*{broken.name}", said.splitlines()[-1])
     assert other_said.splitlines()[-1] == hosts.STOPPED
@@ -316,8 +332,8 @@ def test_a_signal_to_one_process_stops_both_at_a_saved_step(recipe, straight, tm
         assert [process.poll() for process in processes] == [None, None]
         time.sleep(0.05)
     processes[1].terminate()
-    (code, said), (other, _) = finish(processes, tmp_path)
+    (code, said), (other, _) = finish(processes)
     assert (code, other) == (143, 143)
     assert re.search(r"stopped by SIGTERM at step \d", said.splitlines()[-1])
-    assert [code for code, _ in finish(start(train_command(recipe), tmp_path), tmp_path)] == [0, 0]
+    assert [code for code, _ in finish(start(train_command(recipe), tmp_path))] == [0, 0]
     assert digest(tmp_path / "run") == digest(straight / "run")

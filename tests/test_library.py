@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cornerjax.checkpoint import Checkpoints, create_workdir
-from cornerjax.config import Config, Data, Model
+from cornerjax.config import Data
 from cornerjax.detectors import get_detector
-from cornerjax.nn.functional import functional
+from cornerjax.detectors.base import make_network
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 PROGRAM = """
 import asyncio, logging, sys
@@ -45,11 +47,10 @@ assert all(level == logging.NOTSET for name, level in later.items() if name not 
 
 
 def test_importing_loading_saving_and_restoring_change_no_log_no_hook_and_no_threads(tmp_path):
-    model = Model(
-        num_classes=2, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4
-    )
-    create_workdir(tmp_path, Config(model=model, data=Data(crop_px=(63, 63))), ("a", "b"), (1, 2), recipe="")
-    _, params, model_state = functional(get_detector("cornernet").build(model, np.random.default_rng(0)))
+    backbone = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
+    config = CornerConfig(model=CornerModel(num_classes=2, backbone=backbone, pool_dim=4), data=Data(crop_px=(63, 63)))
+    create_workdir(tmp_path, config, ("a", "b"), (1, 2), recipe="")
+    _, params, model_state = make_network(get_detector("cornernet"), config, np.random.default_rng(0))
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(5, {"params": params, "model_state": model_state}, {"step": jnp.int32(5)})
     done = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path], capture_output=True, text=True, check=False)

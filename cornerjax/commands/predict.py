@@ -31,6 +31,7 @@ class Predict(Options):
     workdir: str = ""  # a folder that cornerjax train or cornerjax weights wrote; needed
     out: str = ""  # folder for the results; needed
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
+    allow_code: bool = False  # import functions that the run's config.json names: only for runs that you trust
     compute: Compute = dataclasses.field(default_factory=Compute)  # that of the run if not given
 
 
@@ -55,7 +56,9 @@ def main(args: Sequence[str]) -> None:
     plan = make_plan(inputs, Path(options.out), options)
     run = open_workdir(options.workdir)
     with quiet():
-        predictor = load(run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute))
+        predictor = load(
+            run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute), allow_code=options.allow_code
+        )
     errors = predict_to_folder(predictor, plan, run.category_ids)
     print(f"written: {options.out}")
     if errors:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -19,7 +18,7 @@ from cornerjax.evaluation.draw.page import make_page
 from cornerjax.evaluation.draw.pictures import draw_pictures
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.options import Options
-from cornerjax.evaluation.oracles import ask_oracles, by_name
+from cornerjax.evaluation.oracles import by_name, evaluate_oracles
 from cornerjax.evaluation.output import check_folder, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 from cornerjax.evaluation.tables.oracles import print_oracles
@@ -28,60 +27,56 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
 from cornerjax.validation import flat
-from cornerjax.workdir import Workdir
+from cornerjax.workdir import Workdir, trusted_config
 
 
 def evaluate_run(asked: Options) -> None:
     """Evaluate a run, print the numbers, and write the folder `asked.out`.
 
     Raises: InputError: the run, the data set or an option cannot be used, or the folder is another evaluation's.
+        RunError: the weights cannot be read.
     """
     if asked.annotations:
         raise InputError("--annotations is of --results; the true boxes of a run's images are those of --root, --split")
     if asked.timing < 0:
         raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
     run = open_workdir(Path(asked.workdir))
-    config = dataclasses.replace(run.config, test=asked.test, compute=asked.compute)
-    split = asked.split or config.data.val
-    detector = check(config)
+    trusted = trusted_config(run, allow_code=asked.allow_code)
+    config = dataclasses.replace(trusted, test=asked.test, compute=asked.compute)
+    detector, split = check(config), asked.split or config.data.val
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
-    out = Path(asked.out or run.path / "eval").resolve()
-    options: dict[str, Any] = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file)}
-    options |= {"min_score": asked.min_score, **flat(asked.test, "test."), **flat(asked.compute, "compute.")}
+    out, options = Path(asked.out or run.path / "eval").resolve(), _options(asked, source)
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, *_ = make_network(detector, config, None)
-    evaluator = Evaluator(detector, apply, config, source)
-    detections = [found.above(asked.min_score) for found in evaluator.find(params, model_state)]
-    oracles = (
-        ask_oracles(evaluator, params, model_state, detections, detector.parts, min_score=asked.min_score)
-        if asked.oracles
-        else []
-    )
+    evaluator, weights = Evaluator(detector, apply, config, source), (params, model_state)
+    detections = [found.above(asked.min_score) for found in evaluator.find(*weights)]
+    oracles = []
+    if asked.oracles:
+        oracles = evaluate_oracles(evaluator, *weights, detections, detector.parts, min_score=asked.min_score)
     if jax.process_index():
         return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
     analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
     print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
-    warned = warning(run.path, source)
-    if warned:
+    if warned := warning(run.path, source):
         print(warned)
     print_tables(analysis)
-    more: dict[str, Any] = {"step": step, "split": split}
+    more: dict[str, object] = {"step": step, "split": split}
     if oracles:
         print_oracles(oracles)
         more["oracles"] = by_name(oracles)
     if asked.timing:
-        timing = measure(evaluator.batches, params, model_state, source, images=asked.timing)
+        timing = measure(evaluator.batches, *weights, source, images=asked.timing)
         print_timing(timing)
         more["timing"] = dataclasses.asdict(timing)
     page = ""
     if asked.report_images > 0:
         about = _about(run, config, asked, source, step, split)
         notes = [note for note in (warned, class_differences(source, run.class_names, run.path)) if note]
-        predictor = Predictor(detector, apply, params, model_state, config, run.class_names)
+        predictor = Predictor(detector, apply, *weights, config, run.class_names)
         page = make_page(analysis, asked.report_images, about=about, notes=notes, source=source, predictor=predictor)
     pictures = draw_pictures(source, detections, asked.pictures)
     write_folder(out, analysis, results, options=options, pictures=pictures, page=page, **more)
@@ -96,7 +91,13 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     return align_classes(source, run.class_names, run.path)
 
 
-def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, Any]:
+def _options(asked: Options, source: Source) -> dict[str, object]:
+    """What decides the numbers, by name, for metrics.json."""
+    options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file), "min_score": asked.min_score}
+    return options | flat(asked.test, "test.") | flat(asked.compute, "compute.")
+
+
+def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, object]:
     """What stands at the head of report.html."""
     about = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
     about["true boxes of"] = source.annotation_file

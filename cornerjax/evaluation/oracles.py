@@ -1,11 +1,12 @@
 """Which part of a detector limits it: its AP with the truth in place of one part, of several, of all."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cornerjax.detectors.rows import Detections
 from cornerjax.evaluation.compare.average_precision import Metrics, average_precision
 from cornerjax.evaluation.evaluator import Evaluator
+from cornerjax.nn.functional import Tree
 
 COLUMNS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
@@ -17,10 +18,10 @@ class Oracle(NamedTuple):
     metrics: Metrics
 
 
-def ask_oracles(
+def evaluate_oracles(
     evaluator: Evaluator,
-    params: dict[str, Any],
-    model_state: dict[str, Any],
+    params: Tree,
+    model_state: Tree,
     ordinary: list[Detections],
     parts: Sequence[str],
     *,

@@ -6,20 +6,20 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cornerjax import drawing
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import Analysis
+from cornerjax.evaluation.compare.entries import Detected
 from cornerjax.evaluation.compare.voc import mean_voc
 from cornerjax.evaluation.draw.plots import save_plots
 from cornerjax.evaluation.options import EXTRAS
 
-OURS = {
+FILES = {
     "metrics.json",
     "results.json",
     "report.html",
@@ -29,7 +29,7 @@ OURS = {
     "errors.png",
 }
 SHEET_PX = 800  # longer side of a picture on the sheet
-Options = dict[str, Any]
+Options = Mapping[str, object]
 
 
 def check_folder(
@@ -56,7 +56,7 @@ def check_folder(
         raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {folder}: {above} is no folder that can be written to")
-    if others := [name for name in there if not _is_ours(name)]:
+    if others := [name for name in there if not _is_known(name)]:
         raise InputError(f"{folder} holds {others[0]}, which no evaluation writes; --out names another folder")
     if there:
         _compare(folder, options, extras)
@@ -68,8 +68,8 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def _is_ours(name: str) -> bool:
-    return name in OURS or bool(re.fullmatch(r"pictures/(sheet|0|-?[1-9][0-9]*)\.jpg", name))
+def _is_known(name: str) -> bool:
+    return name in FILES or bool(re.fullmatch(r"pictures/(sheet|0|-?[1-9][0-9]*)\.jpg", name))
 
 
 def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
@@ -81,15 +81,14 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
         metrics = json.loads((folder / "metrics.json").read_bytes())
     except (OSError, ValueError):
         metrics = None
-    recorded = isinstance(metrics, dict) and isinstance(metrics.get("options"), dict)
-    if not recorded and not (isinstance(metrics, dict) and {"AP", "per_class"} <= set(metrics)):
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("options"), dict):
         raise InputError(f"{folder} holds files, but no metrics.json of an evaluation; --out names another folder")
     if lost := [name for name in EXTRAS if name in metrics and name not in extras]:
         raise InputError(
             f"{folder} holds an evaluation with --{lost[0]}, which would be lost; give it here too, "
             "--out names another folder, or remove that one"
         )
-    earlier = metrics["options"] if recorded else _as_json(options)  # older versions did not record them
+    earlier = metrics["options"]
     if changed := [name for name in options if earlier.get(name) != _as_json(options[name])]:
         raise InputError(
             f"{folder} holds an evaluation with {changed[0]} {earlier.get(changed[0])} instead of "
@@ -100,12 +99,12 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
 def write_folder(
     folder: Path,
     analysis: Analysis,
-    results: list[dict[str, Any]],
+    results: Sequence[Detected],
     *,
     options: Options,
     pictures: Iterable[tuple[int, np.ndarray]] = (),
     page: str = "",
-    **about: Any,
+    **about: object,
 ) -> None:
     """Write metrics.json, results.json, three plots and pictures/; what was in the folder is replaced in one go.
 
@@ -154,11 +153,11 @@ def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> 
         save_picture(folder / "sheet.jpg", drawing.sheet(small))
 
 
-def as_dict(analysis: Analysis) -> dict[str, Any]:
+def as_dict(analysis: Analysis) -> dict[str, object]:
     """The numbers of an analysis as metrics.json has them, APs as parts of 1."""
     gains = analysis.errors.gains
     kinds = {name: {"count": count, "dAP50": gains[name]} for name, count in analysis.error_counts.items()}
-    numbers = {
+    numbers: dict[str, object] = {
         **analysis.metrics,
         "false_discovery": analysis.false_discovery,
         "errors": kinds,
@@ -171,9 +170,9 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
     return numbers
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: object) -> object:
     """JSON has no nan: null says that there was nothing to find; and no tuples."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _as_json(entry) for key, entry in value.items()}
     if isinstance(value, (tuple, list)):
         return [_as_json(entry) for entry in value]

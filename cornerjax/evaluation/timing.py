@@ -15,7 +15,8 @@ import numpy as np
 from cornerjax.data.records import Source, read_image
 from cornerjax.devices import local_copies
 from cornerjax.errors import InputError
-from cornerjax.inference.batching import BatchPredictor
+from cornerjax.inference.batching import Batch, BatchPredictor
+from cornerjax.nn.functional import Tree
 
 Seconds = dict[str, float]
 
@@ -57,9 +58,7 @@ class Timing:
     peak_of: str
 
 
-def measure(
-    predictor: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any], source: Source, *, images: int
-) -> Timing:
+def measure(predictor: BatchPredictor, params: Tree, model_state: Tree, source: Source, *, images: int) -> Timing:
     """Time the first images of a source, every phase by itself and waited for, then all of them as they run.
 
     Args:
@@ -113,7 +112,7 @@ def measure(
 class _Phased:
     """Finds the boxes of one batch after the other, and says how long each phase took."""
 
-    def __init__(self, predictor: BatchPredictor, params: dict[str, Any], model_state: dict[str, Any]):
+    def __init__(self, predictor: BatchPredictor, params: Tree, model_state: Tree):
         self._seconds: Seconds = {}
         self._weights = params, model_state
         self._procedure = predictor.procedure.in_phases(self._phase)
@@ -127,7 +126,7 @@ class _Phased:
 
         return timed
 
-    def __call__(self, batch: Any, load: Callable[[int], np.ndarray]) -> Seconds:
+    def __call__(self, batch: Batch, load: Callable[[int], np.ndarray]) -> Seconds:
         start = time.perf_counter()
         loaded = [load(i) for i in batch.indices]
         self._seconds = {"load": time.perf_counter() - start, "prepare": 0.0}

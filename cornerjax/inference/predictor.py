@@ -20,7 +20,7 @@ from cornerjax.errors import InputError
 from cornerjax.inference.batching import THREADS, BatchPredictor
 from cornerjax.nn.functional import Tree
 from cornerjax.validation import replaced
-from cornerjax.workdir import runnable_here
+from cornerjax.workdir import trusted_config
 
 Photo = str | os.PathLike[str] | np.ndarray
 
@@ -115,6 +115,7 @@ def load(
     checkpoint: Literal["best", "latest"] = "best",
     test: Mapping[str, Any] | None = None,
     compute: Mapping[str, Any] | None = None,
+    allow_code: bool = False,
 ) -> Predictor:
     """Open a training run as a Predictor.
 
@@ -123,10 +124,13 @@ def load(
         checkpoint: the one with the highest AP, or the newest.
         test: what is to differ from the run's way from maps to boxes: options by name, such as {"flip": True}.
         compute: what is to differ from how the run computed its network, such as {"precision": "highest"}.
-    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; an option cannot be used.
+        allow_code: import functions that the run's configuration names, such as a pooling of its own, which runs code:
+            only for runs that you trust.
+    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; an option cannot be used;
+        the run names a function to import, and that is not allowed.
     """
     run = open_workdir(Path(workdir))
-    config = replaced(runnable_here(run.config), {"test": test or {}, "compute": compute or {}})
+    config = replaced(trusted_config(run, allow_code=allow_code), {"test": test or {}, "compute": compute or {}})
     detector = check(config)
     params, model_state, _ = restore_weights(run.path, checkpoint)
     detector.check(config)

@@ -61,7 +61,7 @@ def train(
     """
     detector = check(config)
     mesh = data_mesh()
-    check_batch(config, mesh)
+    check_batch(config, mesh.size)
     source = open_source(config.data, config.data.train)
     check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
@@ -178,7 +178,8 @@ class Run:
                 compiled = train_step.lower(state, on_devices).compile()
                 self.log.say(memory_line(compiled))
             with trace(profile, step - first) if profile else contextlib.nullcontext():
-                state, losses = compiled(state, on_devices)
+                with jax.transfer_guard("disallow"):  # everything is on the devices; a transfer would be a mistake
+                    state, losses = compiled(state, on_devices)
                 if profile:
                     jax.block_until_ready(losses)
             yield Update(step, state, batch, losses)

@@ -6,12 +6,15 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jax import dtypes
 
 from cornerjax.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 Source = str | os.PathLike[str] | Mapping[str, Any]  # arrays; they are checked here
 
@@ -112,7 +115,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return arrays, types
 
 
-def _as_array(tensor: Any) -> np.ndarray:
+def _as_array(tensor: "torch.Tensor") -> np.ndarray:
     """Raises: TypeError or RuntimeError: the tensor is not stored number by number."""
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise TypeError("a tensor that repeats what it stores can claim a size that fills any memory")

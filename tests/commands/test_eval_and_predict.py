@@ -56,6 +56,12 @@ def call(monkeypatch, tmp_path):
     return call
 
 
+@pytest.fixture
+def error(capsys):
+    """error() -> the last line on stderr; a slow machine prints its progress before it."""
+    return lambda: capsys.readouterr().err.splitlines()[-1]
+
+
 def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert call("eval.py", "--workdir", workdir, "--pictures", 2) == 0
     assert "step 5, 5 images of val" in capsys.readouterr().out
@@ -142,7 +148,7 @@ def test_eval_on_a_data_set_of_other_classes(eval_with, tmp_path, caplog, capsys
     assert "other.json has the classes my circle, my rectangle, my triangle and " in capsys.readouterr().err
 
 
-def test_predict(call, workdir, shapes, tmp_path, capsys):
+def test_predict(call, workdir, shapes, tmp_path, error):
     photos = shapes / "images" / "val"
     assert call("predict.py", "--workdir", workdir, "--out", "out", "--min-score", 0.0, photos) == 0
     entries = json.loads((tmp_path / "out" / "detections.json").read_text())
@@ -152,7 +158,7 @@ def test_predict(call, workdir, shapes, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_text("")
     some = sorted(photos.iterdir())[0]
     assert call("predict.py", "--workdir", workdir, "--out", "some", "broken.jpg", some) == 2
-    assert capsys.readouterr().err.startswith("error: cannot read broken.jpg as an image; expected")
+    assert error().startswith("error: cannot read broken.jpg as an image; expected")
     assert sorted(p.name for p in (tmp_path / "some").glob("[!.]*")) == ["000001.jpg", "detections.json"]
 
     for wrong, message in [
@@ -160,11 +166,11 @@ def test_predict(call, workdir, shapes, tmp_path, capsys):
         ("", "no photo, video or camera is given; accepted are images (.bmp"),
     ]:
         assert call("predict.py", "--workdir", workdir, "--out", "none", *([wrong] if wrong else [])) == 2
-        assert message in capsys.readouterr().err
+        assert message in error()
     assert not (tmp_path / "none").exists()
 
 
-def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys):
+def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys, error):
     """A video and a pattern; all kinds of results with the data set's ids; corners and tags drawn."""
     made = VideoFile(tmp_path / "clip.mp4", 10.0)
     for photo in sorted((shapes / "images" / "val").iterdir()):
@@ -192,7 +198,7 @@ def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys):
         (["--annotations", annotations], "error: --annotations is for photos"),
     ]:
         assert call("predict.py", *given, *(["--out", "none"] if wrong[0] != "--out" else []), *wrong) == 2
-        assert capsys.readouterr().err.splitlines()[0].startswith(message)
+        assert error().startswith(message)
     assert not (tmp_path / "none").exists()
 
 

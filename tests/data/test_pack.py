@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -192,7 +193,8 @@ def test_a_full_disk_leaves_nothing_behind(folder, small_disk):
 def test_the_command(folder, tmp_path):
     command = [sys.executable, "-m", "cornerjax", "pack", "--root", str(folder), "--split", "train"]
     run = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0
+    assert re.fullmatch(r"(packing train: \d+/\d+\n)*", run.stderr)  # a slow machine tells of its progress
     assert run.stdout == f"written: {tmp_path}/pack; next: --data.root tfds:{tmp_path}/pack\n"
     again = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (2, "")

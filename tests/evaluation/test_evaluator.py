@@ -12,12 +12,13 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 
 from cornerjax.config import Config, Data, Test
 from cornerjax.data.classes import align_classes
-from cornerjax.data.records import Record, Source
+from cornerjax.data.records import Record, Source, read_image
 from cornerjax.data.source import open_source
 from cornerjax.detectors.rows import Detections
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
+from cornerjax.evaluation import evaluator as evaluating
 from cornerjax.evaluation.coco_format import from_results, to_results
-from cornerjax.evaluation.draw.pictures import draw_pictures, shown
+from cornerjax.evaluation.draw.pictures import draw_pictures, evenly_spaced
 from cornerjax.evaluation.evaluator import Evaluator
 
 IDS = (7, 90)  # category ids with gaps
@@ -93,10 +94,10 @@ def test_results_have_the_ids_of_the_file(perfect, source):
 
 
 def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
-    compiled = evaluator.procedure.finder.look._cache_size()
+    compiled = evaluator.batches.procedure.find._cache_size()
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})
     assert nothing.metrics["AP"] == 0
-    assert evaluator.procedure.finder.look._cache_size() == compiled
+    assert evaluator.batches.procedure.find._cache_size() == compiled
 
 
 def test_a_file_that_lists_the_classes_in_another_order_gives_the_same_numbers(perfect, opened):
@@ -132,9 +133,9 @@ def test_the_way_back_from_results(perfect, source):
 
 
 def test_pictures_are_spread_over_the_data_set(evaluator, perfect, source):
-    assert shown(5, 2) == [0, 2]
-    assert shown(5, 9) == [0, 1, 2, 3, 4]
-    assert shown(5, 0) == []
+    assert evenly_spaced(5, 2) == [0, 2]
+    assert evenly_spaced(5, 9) == [0, 1, 2, 3, 4]
+    assert evenly_spaced(5, 0) == []
     assert [image_id for image_id, _ in draw_pictures(source, perfect.detections, 2)] == [1000, 1002]
     pictures = evaluator.pictures(perfect, 2)
     assert len(pictures) == 2
@@ -144,6 +145,44 @@ def test_pictures_are_spread_over_the_data_set(evaluator, perfect, source):
 def test_an_image_smaller_than_a_cell_is_named(source):
     with pytest.raises(InputError, match=r"0\.png: image of 61x50 pixels: both sides must be at least 80"):
         Evaluator(DETECTOR, colour_detector.apply, Config(test=Test(scales=(0.05,))), source)
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    """two_processes(here, there) -> evaluate: another process says `there` while this one, the first, raises `here`."""
+
+    def of(here, there):
+        def failing(record):
+            raise here
+
+        monkeypatch.setattr(evaluating, "gather", lambda value: [value, ({}, there)])
+        monkeypatch.setattr(evaluating, "read_image", failing if here else read_image)
+
+    return of
+
+
+@pytest.mark.parametrize("here", [None, ZeroDivisionError("by zero")])
+def test_an_error_of_any_kind_in_one_process_ends_the_others_too(evaluator, two_processes, here, caplog):
+    two_processes(here, (RunError, "process 1 failed in an evaluation: KeyError: 7"))
+    said = "process 0 failed in an evaluation: ZeroDivisionError: by zero" if here else "process 1 failed .*KeyError: 7"
+    with pytest.raises(RunError, match=f"^{said}$"):
+        evaluator(WEIGHTS, {})
+    assert [record.exc_info[1] for record in caplog.records] == ([here] if here else [])  # its traceback is told
+
+
+@pytest.mark.parametrize("here", [None, InputError("cannot read 1.png"), ZeroDivisionError()])
+def test_an_image_that_one_process_cannot_read_is_the_same_sentence_in_all(evaluator, two_processes, here):
+    there = InputError, "cannot read 2.png"
+    two_processes(here, there)
+    kind, said = (RunError, "process 0 .* ZeroDivisionError") if isinstance(here, ZeroDivisionError) else there
+    with pytest.raises(kind, match=str(here) if isinstance(here, InputError) else said):
+        evaluator(WEIGHTS, {})
+
+
+def test_alone_a_process_has_its_own_error(evaluator, monkeypatch):
+    monkeypatch.setattr(evaluating, "read_image", lambda record: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluator(WEIGHTS, {})
 
 
 def test_results_have_two_decimals_where_wanted(golden):

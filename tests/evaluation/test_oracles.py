@@ -19,7 +19,7 @@ from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.detectors.truth import make_targets
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.evaluator import Evaluator, Result
-from cornerjax.evaluation.oracles import Oracle, ask_oracles, by_name, combinations, verdict
+from cornerjax.evaluation.oracles import Oracle, by_name, combinations, evaluate_oracles, verdict
 from cornerjax.evaluation.tables.oracles import print_oracles
 from cornerjax.inference.batching import BatchPredictor
 from cornerjax.nn.backbones.hourglass import Hourglass
@@ -179,7 +179,7 @@ def untrained(source):
 def test_on_generated_shapes_the_whole_truth_has_an_ap_of_1(evaluator, capsys):
     evaluator, weights = evaluator
     ordinary = evaluator(*weights)
-    oracles = ask_oracles(evaluator, *weights, ordinary.detections, ALL)
+    oracles = evaluate_oracles(evaluator, *weights, ordinary.detections, ALL)
     assert oracles[-1].true == ALL
     assert oracles[-1].metrics["AP"] > 0.99
     assert ordinary.metrics["AP"] < 0.1

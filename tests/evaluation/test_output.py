@@ -11,7 +11,7 @@ import pytest
 
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
-from cornerjax.evaluation.output import OURS, check_folder, write_folder
+from cornerjax.evaluation.output import FILES, check_folder, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 
 CASES = Path(__file__).parents[1] / "golden" / "metrics"
@@ -42,7 +42,7 @@ def written(tmp_path, analysis):
 
 
 def test_what_is_written(written, analysis):
-    assert {path.name for path in written.iterdir()} == OURS
+    assert {path.name for path in written.iterdir()} == FILES
     metrics = json.loads((written / "metrics.json").read_text())
     assert metrics["AP50"] == pytest.approx(0.31195, abs=1e-3)
     assert metrics["voc"]["all_points"] == pytest.approx(0.31047718500906324)
@@ -79,11 +79,6 @@ def test_a_folder_without_our_metrics_is_refused(tmp_path, name):
     (tmp_path / name).write_text('{"AP": 0.5, "loss": 1}')
     with pytest.raises(InputError, match=r"holds files, but no metrics\.json of an evaluation"):
         check_folder(tmp_path, {"a": 1})
-
-
-def test_an_evaluation_of_an_older_version_is_replaced(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"AP": 0.5, "per_class": {}}')
-    check_folder(tmp_path, {"a": 1})
 
 
 @pytest.mark.parametrize("name", ["holiday.jpg", "000005.jpg", "5.png"])

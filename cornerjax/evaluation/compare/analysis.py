@@ -1,14 +1,14 @@
 """All the numbers of one comparison of found with true boxes."""
 
 import dataclasses
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.compare.average_precision import Metrics, average_precision
 from cornerjax.evaluation.compare.curves import Curve, curve, matched_precision
+from cornerjax.evaluation.compare.entries import Detected, GroundTruth
 from cornerjax.evaluation.compare.errors import Errors, count_errors, find_errors
 from cornerjax.evaluation.compare.false_discovery import false_discovery
 from cornerjax.evaluation.compare.matching import Boxes, as_arrays, match
@@ -34,8 +34,8 @@ class Analysis:
     """
 
     boxes: Boxes
-    metrics: dict[str, float]
-    per_class: dict[str, dict[str, Any]]
+    metrics: Metrics
+    per_class: dict[str, dict[str, int | float]]
     false_discovery: dict[str, float]
     errors: Errors
     error_counts: dict[str, int]
@@ -45,7 +45,7 @@ class Analysis:
 
 
 def analyse(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]], image_ids: Iterable[int], *, voc: bool = False
+    ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int], *, voc: bool = False
 ) -> Analysis:
     """Compare results with the ground truth in every way there is.
 
@@ -57,7 +57,7 @@ def analyse(
     boxes = as_arrays(ground_truth, results, images)
     matches = match(boxes)
     totals = boxes.totals().tolist()
-    details = {
+    details: dict[str, dict[str, int | float]] = {
         name: numbers | {"boxes": totals[label]} | _at_best(curve(boxes, matches, label=label))
         for label, (name, numbers) in enumerate(per_class.items())
     }

@@ -2,13 +2,13 @@
 
 import contextlib
 import io
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cornerjax.evaluation.compare.entries import Annotation, Category, Detected, GroundTruth
 from cornerjax.evaluation.compare.matching import labels
 
 # In the order of COCOeval.stats.
@@ -20,22 +20,20 @@ Metrics = dict[str, float]
 
 
 def average_precision(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]], image_ids: Iterable[int]
+    ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]
 ) -> tuple[Metrics, dict[str, Metrics]]:
     """Compare results with the ground truth.
 
     Args:
-        ground_truth: content of an instances JSON; "area" (width x height) and "iscrowd" (0) may be missing or null.
-            Crowd regions count as COCO counts them: boxes on them are neither right nor wrong.
-        results: {"image_id", "category_id", "bbox": [x, y, width, height], "score"} of each box found; may be empty.
+        ground_truth: crowd regions count as COCO counts them: boxes on them are neither right nor wrong.
+        results: of each box found; may be empty.
         image_ids: images that count; what is said of others is left out on both sides.
     Returns: the twelve numbers by name, and {class name: {"AP", "AP50"}}; nan where there is nothing to find, as
         AP_large in a set without large objects (pycocotools says -1).
     """
     images = set(image_ids)
     truth = _index(ground_truth["annotations"], images, ground_truth["categories"])
-    # pycocotools, too, takes the size of a found box from the box.
-    found = _index([box | {"area": None} for box in results], images, ground_truth["categories"])
+    found = _index([_bare(box) for box in results], images, ground_truth["categories"])
     with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
         evaluation = COCOeval(truth, found, "bbox")
         evaluation.params.imgIds = sorted(images)
@@ -55,7 +53,7 @@ def average_precision(
     return metrics, per_class
 
 
-def _index(entries: list[dict[str, Any]], images: set[int], categories: list[dict[str, Any]]) -> COCO:
+def _index(entries: Sequence[Annotation] | Sequence[Detected], images: set[int], categories: list[Category]) -> COCO:
     """A COCO object of the entries of some images; made in memory, as pycocotools cannot load an empty list."""
     kept = [entry for entry in entries if entry["image_id"] in images]
     coco = COCO()
@@ -70,10 +68,15 @@ def _index(entries: list[dict[str, Any]], images: set[int], categories: list[dic
     return coco
 
 
-def _complete(entry: dict[str, Any]) -> dict[str, Any]:
+def _bare(box: Detected) -> Detected:
+    """Without what else a file may say of a found box: its size, as in pycocotools, is that of the box."""
+    return Detected(image_id=box["image_id"], category_id=box["category_id"], bbox=box["bbox"], score=box["score"])
+
+
+def _complete(entry: Annotation | Detected) -> dict[str, object]:
     _, _, width, height = entry["bbox"]
     area = entry.get("area")
-    return entry | {"area": width * height if area is None else area, "iscrowd": entry.get("iscrowd") or 0}
+    return {**entry, "area": width * height if area is None else area, "iscrowd": entry.get("iscrowd") or 0}
 
 
 def _number(value: float) -> float:

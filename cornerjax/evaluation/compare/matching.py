@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-MOST = 100  # boxes of a class that count in an image, as in COCO
+from cornerjax.evaluation.compare.entries import Annotation, Category, Detected, GroundTruth
+
+MAX_DETECTIONS = 100  # boxes of a class that count in an image, as in COCO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Matches:
         required: true boxes that are to be found.
         true_index: row of the true box that a found box is matched with; -1: none.
         ignored: found boxes that do not count: those matched with a true box that is not required, and those beyond
-            the MOST best of their class in their image.
+            the MAX_DETECTIONS best of their class in their image.
         found_index: row of the found box that is matched with a required true one; -1: none.
     """
 
@@ -78,7 +79,7 @@ class Matches:
         return (self.true_index >= 0) & ~self.ignored
 
 
-def as_arrays(ground_truth: dict[str, Any], results: list[dict[str, Any]], image_ids: Iterable[int]) -> Boxes:
+def as_arrays(ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]) -> Boxes:
     """Arrays of a COCO ground truth and of results in COCO's format.
 
     Args: as in average_precision. Rows are in the order of the lists, less those of images that do not count.
@@ -89,7 +90,7 @@ def as_arrays(ground_truth: dict[str, Any], results: list[dict[str, Any]], image
     names = labels(ground_truth["categories"])
     order = {category_id: i for i, category_id in enumerate(names)}
 
-    def shared(entries: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def shared(entries: Sequence[Annotation] | Sequence[Detected]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         classes = np.array([order[entry["category_id"]] for entry in entries], np.int64)
@@ -108,7 +109,7 @@ def as_arrays(ground_truth: dict[str, Any], results: list[dict[str, Any]], image
     )
 
 
-def labels(categories: list[dict[str, Any]]) -> dict[int, str]:
+def labels(categories: list[Category]) -> dict[int, str]:
     """Category id -> name, in the order of the ids; names that occur twice are told apart by their ids."""
     given = [category["name"] for category in categories]
     taken, names = set(given), {}
@@ -163,7 +164,7 @@ def match_at(boxes: Boxes, ious: Sequence[float], *, required: Bool[np.ndarray, 
     required = ~true.crowd if required is None else required & ~true.crowd
     least = np.array(ious, np.float64)
     true_index = np.full((len(least), len(found.scores)), -1)
-    beyond = _rank(found) >= MOST
+    beyond = _rank(found) >= MAX_DETECTIONS
     for true_rows, found_rows in by_image(boxes):
         found_rows = found_rows[~beyond[found_rows]]
         same = found.classes[found_rows, None] == true.classes[true_rows]

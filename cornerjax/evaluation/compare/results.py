@@ -3,13 +3,14 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from cornerjax.data.coco import is_box, read_annotations
+from cornerjax.data.coco import Json, is_box, read_annotations
 from cornerjax.errors import InputError
+from cornerjax.evaluation.compare.entries import Detected, GroundTruth
 
 
-def read_ground_truth(file: Path) -> dict[str, Any]:
+def read_ground_truth(file: Path) -> GroundTruth:
     """The content of an instances JSON.
 
     Only what a comparison needs is asked for: ids of images, ids and names of categories, and of every annotation
@@ -28,11 +29,12 @@ def read_ground_truth(file: Path) -> dict[str, Any]:
         if len(set(ids)) < len(ids):
             twice = next(id_ for id_ in ids if ids.count(id_) > 1)
             raise InputError(f'{file}: two entries of "{key}" have the id {twice}; ids must be unique')
-    _check_boxes(content["annotations"], content, f"{file}: annotation", 'its own "images" and "categories"')
-    return content
+    ground_truth = cast(GroundTruth, content)
+    _check_boxes(content["annotations"], ground_truth, f"{file}: annotation", 'its own "images" and "categories"')
+    return ground_truth
 
 
-def read_results(file: Path, ground_truth: dict[str, Any], ground_truth_file: Path) -> list[dict[str, Any]]:
+def read_results(file: Path, ground_truth: GroundTruth, ground_truth_file: Path) -> list[Detected]:
     """Boxes in COCO's result format: a list of {"image_id", "category_id", "bbox": [x, y, width, height], "score"}.
 
     Args:
@@ -60,7 +62,7 @@ def read_results(file: Path, ground_truth: dict[str, Any], ground_truth_file: Pa
     return entries
 
 
-def _check_boxes(entries: list[dict[str, Any]], ground_truth: dict[str, Any], what: str, where: str) -> None:
+def _check_boxes(entries: list[Json], ground_truth: GroundTruth, what: str, where: str) -> None:
     """Every entry has a known image and category, and a box."""
     known = {
         "image_id": {image["id"] for image in ground_truth["images"]},

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from cornerjax.data.records import Record, read_image
 from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.errors import Kind, TrueKind
-from cornerjax.evaluation.compare.matching import MOST
+from cornerjax.evaluation.compare.matching import MAX_DETECTIONS
 from cornerjax.evaluation.compare.ranking import ImageScore
 from cornerjax.evaluation.draw.plots import KEYPOINT_COLOURS, LAYER_COLOUR
 from cornerjax.inference.heat import Heat, find_heat
@@ -24,7 +24,7 @@ LEVELS = 15  # of heat; so few keep the PNG small
 KEYPOINTS = "keypoints"  # the layer with the heat maps of all keypoints; the others are the detector's further maps
 
 
-class Drawn(NamedTuple):
+class CardBox(NamedTuple):
     """A box on an image."""
 
     kind: str  # of a found box the name of its Kind, of a true one that of its TrueKind, in small letters
@@ -44,8 +44,8 @@ class Card:
     width: int
     height: int
     photo: str  # JPEG
-    found: list[Drawn]  # the largest first, as the smaller ones are drawn on top
-    true: list[Drawn]
+    found: list[CardBox]  # the largest first, as the smaller ones are drawn on top
+    true: list[CardBox]
     layers: dict[str, str] = dataclasses.field(default_factory=dict)  # PNGs with alpha, see KEYPOINTS
     place: tuple[float, float, float, float] = (0, 0, 0, 0)  # x, y, width, height of the layers in pixels of the image
 
@@ -74,8 +74,9 @@ def make_card(analysis: Analysis, score: ImageScore, record: Record, *, predicto
     return dataclasses.replace(card, layers=_layers(heat), place=_place(heat.place))
 
 
-def _found_boxes(analysis: Analysis, image: int) -> list[Drawn]:
+def _found_boxes(analysis: Analysis, image: int) -> list[CardBox]:
     boxes, errors = analysis.boxes, analysis.errors
+    beyond = f"beyond the {MAX_DETECTIONS} of its class"
     drawn = []
     for row in np.flatnonzero(boxes.found.images == image).tolist():
         kind, about, label = Kind(errors.kinds[row]), errors.true_index[row], int(boxes.found.classes[row])
@@ -87,16 +88,16 @@ def _found_boxes(analysis: Analysis, image: int) -> list[Drawn]:
             Kind.BOTH: f"overlaps {other} too little, and has the wrong class",
             Kind.DUPLICATE: f"duplicate: {other} is found already",
             Kind.BACKGROUND: "background: nothing is there",
-            Kind.IGNORED: "does not count: " + (f"a crowd of {other}" if other else f"beyond the {MOST} of its class"),
+            Kind.IGNORED: f"does not count: {f'a crowd of {other}' if other else beyond}",
         }[kind]
         overlap = f", IoU {errors.ious[row]:.2f}" if other and kind != Kind.IGNORED else ""
         score = float(boxes.found.scores[row])
         text = f"{boxes.class_names[label]} {score:.2f}: {said}{overlap}"
-        drawn.append(Drawn(kind.name.lower(), label, _place(boxes.found.boxes[row]), text, score))
+        drawn.append(CardBox(kind.name.lower(), label, _place(boxes.found.boxes[row]), text, score))
     return _largest_first(drawn)
 
 
-def _true_boxes(analysis: Analysis, image: int) -> list[Drawn]:
+def _true_boxes(analysis: Analysis, image: int) -> list[CardBox]:
     boxes, errors = analysis.boxes, analysis.errors
     scores = boxes.found.scores
     on_it = np.isin(errors.kinds, (Kind.CLASS, Kind.LOCALISATION)) & (boxes.found.images == image)
@@ -116,7 +117,7 @@ def _true_boxes(analysis: Analysis, image: int) -> list[Drawn]:
             case TrueKind.CROWD:
                 said = "a crowd, need not be found"
         text = f"true {boxes.class_names[label]}: {said}"
-        drawn.append(Drawn(kind.name.lower(), label, _place(boxes.true.boxes[row]), text, score, mistaken))
+        drawn.append(CardBox(kind.name.lower(), label, _place(boxes.true.boxes[row]), text, score, mistaken))
     return _largest_first(drawn)
 
 
@@ -125,7 +126,7 @@ def _place(box: Float[np.ndarray, "4"]) -> tuple[float, float, float, float]:
     return round(x1, 1), round(y1, 1), round(x2 - x1, 1), round(y2 - y1, 1)
 
 
-def _largest_first(drawn: list[Drawn]) -> list[Drawn]:
+def _largest_first(drawn: list[CardBox]) -> list[CardBox]:
     return sorted(drawn, key=lambda box: -box.place[2] * box.place[3])
 
 
@@ -134,13 +135,13 @@ def _layers(heat: Heat) -> dict[str, str]:
     maps = np.stack([*heat.maps.values()], -1)
     share = maps / np.maximum(maps.sum(-1, keepdims=True), 1e-6)
     colours = np.stack([_bgr(KEYPOINT_COLOURS[i % len(KEYPOINT_COLOURS)]) for i in range(maps.shape[-1])])
-    layers = {KEYPOINTS: _veil(share @ colours, maps.max(-1))}
+    layers = {KEYPOINTS: _heat_png(share @ colours, maps.max(-1))}
     for name, values in heat.layers.items():
-        layers[name] = _veil(np.broadcast_to(_bgr(LAYER_COLOUR), (*values.shape, 3)), values)
+        layers[name] = _heat_png(np.broadcast_to(_bgr(LAYER_COLOUR), (*values.shape, 3)), values)
     return layers
 
 
-def _veil(colours: Float[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> str:
+def _heat_png(colours: Float[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> str:
     """A PNG of colours, the more opaque the more heat there is."""
     levels = np.where(heat < LEAST_HEAT, 0, np.ceil(heat * LEVELS) / LEVELS)
     pixels = np.dstack([np.where(levels[..., None] > 0, colours // LEVELS * LEVELS, 0), 255 * levels])

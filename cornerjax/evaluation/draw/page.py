@@ -1,4 +1,4 @@
-"""An analysis as a page to look at: one HTML file with everything in it, which no network is needed for."""
+"""An analysis as a page: one HTML file with everything in it, which no network is needed for."""
 
 import dataclasses
 import datetime
@@ -58,7 +58,7 @@ def make_page(
     analysis: Analysis,
     images: int,
     *,
-    about: Mapping[str, Any],
+    about: Mapping[str, object],
     notes: Sequence[str] = (),
     source: Source | None = None,
     predictor: Any = None,
@@ -145,7 +145,7 @@ def _headlines(analysis: Analysis) -> list[tuple[str, str, dict[str, float]]]:
     return groups
 
 
-def _errors(analysis: Analysis) -> list[dict[str, Any]]:
+def _errors(analysis: Analysis) -> list[dict[str, str | int | float]]:
     """The rows of the table of errors; parts are of the longest bar, in percent."""
     counts, gained = analysis.error_counts, analysis.errors.gains
     most = max(1, *counts.values())
@@ -163,7 +163,7 @@ def _errors(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def _per_class(analysis: Analysis) -> dict[str, dict[str, float]]:
+def _per_class(analysis: Analysis) -> dict[str, dict[str, int | float]]:
     rows = analysis.per_class
     if analysis.voc is None:
         return rows

@@ -18,11 +18,11 @@ def draw_pictures(source: Source, detections: list[Detections], count: int) -> I
         detections: of every record of the source.
     Raises: InputError: an image cannot be read.
     """
-    for i in shown(len(source.records), count):
+    for i in evenly_spaced(len(source.records), count):
         yield source.records[i].image_id, _picture(source, detections, i)
 
 
-def shown(total: int, count: int) -> list[int]:
+def evenly_spaced(total: int, count: int) -> list[int]:
     """Which of `total` images are drawn: their indices, always the same ones."""
     return sorted({i * total // count for i in range(count)}) if count > 0 else []
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -52,7 +51,7 @@ def _caption(analysis: Analysis) -> str:
     return f"boxes: {counted}\ndAP50: the AP50 gained if those of any score were mended"
 
 
-def _classes(per_class: dict[str, dict[str, Any]]) -> Table:
+def _classes(per_class: dict[str, dict[str, int | float]]) -> Table:
     ranked, caption = _extremes({name: numbers["AP"] for name, numbers in per_class.items()})
     columns: dict[str, Sequence[str | float | int]] = {"class": ranked}
     headings = {"boxes": "boxes", "AP": "AP", "AP50": "AP50", "threshold": "best F1 at"}

@@ -8,7 +8,7 @@ import pytest
 
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.compare.errors import Kind, TrueKind, count_errors, find_errors
-from cornerjax.evaluation.compare.matching import MOST, as_arrays
+from cornerjax.evaluation.compare.matching import MAX_DETECTIONS, as_arrays
 
 CASES = Path(__file__).parents[2] / "golden" / "metrics"
 TIDECV = json.loads((CASES / "tidecv.json").read_text())
@@ -95,7 +95,7 @@ def test_a_box_that_another_has_found_is_not_found_again_by_mending():
 
 
 def test_boxes_beyond_those_that_count_are_ignored():
-    results = [found(300, score=0.9)] * MOST + [found(0, score=0.1)]
+    results = [found(300, score=0.9)] * MAX_DETECTIONS + [found(0, score=0.1)]
     errors = errors_of([true(0)], results)
     assert errors.kinds[-1] == Kind.IGNORED
     assert errors.true_index[-1] == -1
@@ -115,7 +115,7 @@ def test_nothing_found_and_nothing_to_find():
 
 
 @pytest.mark.parametrize("case", [name for name in TIDECV if (CASES / name).is_dir()])
-def test_the_errors_that_tidecv_sees(case):
+def test_the_errors_that_tidecv_counts(case):
     truth, results = (json.loads((CASES / case / f"{name}.json").read_text()) for name in ("gt", "dets"))
     image_ids = [image["id"] for image in truth["images"]]
     boxes, recorded = as_arrays(truth, results, image_ids), TIDECV[case]

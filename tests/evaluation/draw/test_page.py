@@ -273,7 +273,7 @@ def run_chromium(page, folder, address, *options):
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", *options]
     options += ["--enable-logging=stderr", "--v=0", f"--user-data-dir={folder / 'profile'}"]
     command = [CHROMIUM, *options, f"file://{folder}/report.html{address}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert "CONSOLE" not in done.stderr
     return done.stdout
 

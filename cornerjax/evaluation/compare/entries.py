@@ -1,0 +1,44 @@
+"""The entries of COCO's JSON files that a comparison uses; files may have more in them."""
+
+from typing import NotRequired, TypedDict
+
+
+class ImageEntry(TypedDict):
+    """An image."""
+
+    id: int
+
+
+class Category(TypedDict):
+    """A class."""
+
+    id: int
+    name: str
+
+
+class Annotation(TypedDict):
+    """A true box; null is the same as no entry."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]  # x, y, width, height in pixels
+    area: NotRequired[float | None]  # of the object; width x height of the box if not given
+    iscrowd: NotRequired[int | None]
+    difficult: NotRequired[int | None]
+
+
+class GroundTruth(TypedDict):
+    """An instances JSON."""
+
+    images: list[ImageEntry]
+    categories: list[Category]
+    annotations: list[Annotation]
+
+
+class Detected(TypedDict):
+    """A box that was found, in COCO's result format."""
+
+    image_id: int
+    category_id: int
+    bbox: list[float]  # x, y, width, height in pixels
+    score: float
