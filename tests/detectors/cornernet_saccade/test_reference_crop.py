@@ -56,7 +56,7 @@ def test_a_crop_around_a_reference(golden, case):
     middle = crop_middle(image.shape[:2], boxes[i] if i >= 0 else None, crop_px, recorded_draws(recorded, case))
     as_original = {"lost_odd_side": True, "clip_to_last_pixel": True}
     every = {"boxes": boxes, "row": np.arange(4)}
-    crop, objects, move = cut_out(image, every, image.shape[:2], middle, crop_px, **as_original)
+    crop, objects, move, _ = cut_out(image, every, image.shape[:2], middle, crop_px, **as_original)
     np.testing.assert_array_equal(objects["row"], recorded[f"{case}_clip_keep"])
     np.testing.assert_array_equal(objects["boxes"], recorded[f"{case}_clipped"][:, :4])
     (x, y), (y1, y2, x1, x2) = np.rint(boxes[0, :2] - recorded[f"{case}_boxes"][0, :2]), recorded[f"{case}_border"]
@@ -155,7 +155,7 @@ def test_overlap_is_the_part_of_the_whole_box(legacy, end):
     boxes = [[40, 40, 80, 80], [180, 60, 220, 100], [300, 300, 310, 310], [0, 0, 1, 1]]
     objects = objects_of(boxes) | {"name": np.array(["whole", "half", "outside", "tiny"])}
     config = SaccadeConfig(data=dataclasses.replace(DATA, crop_px=(401, 401)), legacy=legacy)
-    _, kept, move = crop_around_reference(image, objects, drawn([0, (80 - 32 + 0.5) / 65, *[0.0] * 7]), config)
+    _, kept, move, _ = crop_around_reference(image, objects, drawn([0, (80 - 32 + 0.5) / 65, *[0.0] * 7]), config)
     assert (move.scale.tolist(), move.shift.tolist()) == ([2, 2], [0, 0])
     assert kept["name"].tolist() == ["whole", "half", "tiny"]
     assert kept["boxes"][0].tolist() == [80, 80, 160, 160]
@@ -189,7 +189,7 @@ def test_an_image_of_any_size_gives_a_crop(size, legacy, last):
     )
     for i, boxes in enumerate(sets * 5):
         draws = draw(np.random.default_rng(i), *size, config.data)
-        crop, kept, _ = crop_around_reference(image, objects_of(boxes), draws, config)
+        crop, kept, *_ = crop_around_reference(image, objects_of(boxes), draws, config)
         assert crop.shape == (63, 95, 3)
         assert crop.any()
         assert (kept["boxes"] >= 0).all()
@@ -201,7 +201,7 @@ def test_an_image_of_any_size_gives_a_crop(size, legacy, last):
 def test_a_tiny_reference_does_not_make_the_whole_image_large():
     image = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
     box, draws = objects_of([[1000, 700, 1001, 701]]), drawn([0, 0.99, *[0.5] * 7])
-    crop, kept, _ = crop_around_reference(image, box, draws, SaccadeConfig(data=DATA))
+    crop, kept, *_ = crop_around_reference(image, box, draws, SaccadeConfig(data=DATA))
     assert (kept["boxes"][0, 2:] - kept["boxes"][0, :2]).tolist() == [32, 32]
     centre = kept["boxes"][0].reshape(2, 2).mean(0).astype(int)
     assert abs(crop[centre[1], centre[0]].astype(int) - image[700, 1000]).max() <= 8
