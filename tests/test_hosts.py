@@ -20,12 +20,15 @@ import pytest
 
 from cornerjax import hosts
 from cornerjax.checkpoint import restore_weights
-from cornerjax.config import Config, Data, Loss, Model, Optim, Test, from_json, to_json
+from cornerjax.config import Data, Optim, to_json
 from cornerjax.data.order import image_index
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
+from cornerjax.detectors import read_config
+from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel, CornerTest
 from cornerjax.errors import InputError, RunError
 from cornerjax.hosts import Hosts, in_cluster, joined
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 ROOT = Path(__file__).parents[1]
 STEPS = 8
@@ -35,12 +38,16 @@ def train_command(recipe: Path) -> list[str]:
     return [str(ROOT / "train.py"), "--config", str(recipe), "--workdir", "run"]
 
 
-TINY = Config(
-    model=Model(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), head_dim=8, head_kernel=1, pool_dim=4),
+TINY = CornerConfig(
+    model=CornerModel(
+        backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8),
+        head_kernel=1,
+        pool_dim=4,
+    ),
     data=Data(batch=4, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
-    loss=Loss(group=2.0),
+    loss=CornerLoss(group=2.0),
     optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
-    test=Test(batch=2, top_k=300, max_pairs=30, nms_floor=0.0, tag_distance=1e3),  # many boxes, untrained
+    test=CornerTest(batch=2, top_k=300, max_pairs=30, nms_floor=0.0, tag_distance=1e3),  # many boxes, untrained
     steps=STEPS,
     log_steps=1,
     save_steps=2,
@@ -236,8 +243,8 @@ def recipe(tmp_path_factory) -> Path:
     config = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, root=str(data)))
     (folder / "config.json").write_text(to_json(config))
     file = folder / "tiny.py"
-    read = f"return from_json({str(folder / 'config.json')!r})"
-    file.write_text(f"from cornerjax.config import from_json\n\ndef config():\n    {read}\n")
+    read = f"return read_config({str(folder / 'config.json')!r})"
+    file.write_text(f"from cornerjax.detectors import read_config\n\ndef config():\n    {read}\n")
     return file
 
 
@@ -312,7 +319,10 @@ def test_an_evaluation_by_two_processes_or_four_devices_gives_the_same_boxes(str
 @pytest.mark.slow
 def test_a_broken_image_ends_both_processes(recipe, tmp_path):
     """It is read by one of them, in the third step, when the checkpoint of the second is being written."""
-    config, data = from_json(recipe.parent / "config.json"), shutil.copytree(recipe.parent / "shapes", tmp_path / "set")
+    config, data = (
+        read_config(recipe.parent / "config.json"),
+        shutil.copytree(recipe.parent / "shapes", tmp_path / "set"),
+    )
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(data)))
     source = open_source(config.data, config.data.train)
     position = 2 * config.data.batch + config.data.batch // 2  # the second process's first of the third step

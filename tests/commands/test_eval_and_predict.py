@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir
-from cornerjax.config import Config, Data, Model, Test
+from cornerjax.config import Data
 from cornerjax.data.shapes import SHAPES, write_shapes
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_network
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.inference.video import VideoFile
-from cornerjax.nn.functional import functional
+from cornerjax.nn.backbones.hourglass import Hourglass
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,12 +31,14 @@ def shapes(tmp_path_factory):
 def workdir(tmp_path_factory, shapes):
     """A run of a narrow CornerNet, not trained: it finds something everywhere, with scores of about 0.1."""
     path = tmp_path_factory.mktemp("runs") / "narrow"
-    model = Model(
-        num_classes=3, stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), head_dim=4, pool_dim=4
+    model = CornerModel(
+        num_classes=3,
+        backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4),
+        pool_dim=4,
     )
-    config = Config(model=model, data=Data(root=str(shapes)), test=Test(batch=4, tag_distance=9.0))
+    config = CornerConfig(model=model, data=Data(root=str(shapes)), test=CornerTest(batch=4, tag_distance=9.0))
     create_workdir(path, config, SHAPES, (1, 2, 3), recipe="")
-    _, params, model_state = functional(get_detector("cornernet").build(model, np.random.default_rng(0)))
+    _, params, model_state = make_network(get_detector("cornernet"), config, np.random.default_rng(0))
     with Checkpoints(path) as checkpoints:
         checkpoints.save(5, {"params": params, "model_state": model_state}, {"step": jnp.int32(5)})
     return path
@@ -74,17 +78,17 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert len(results) > 5
     assert len(list((workdir / "eval" / "pictures").iterdir())) == 3
     report = (workdir / "eval" / "report.html").read_text()
-    assert report.count('class="card"') == report.count('class="heat"') == 5
+    assert report.count('class="card"') == report.count('class="layer layer-keypoints"') == 5
 
     other = ("--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0)
-    other += ("--test.nms", "linear", "--test.max-detections", 7, "--test.saccade.max-crops", 3, "--min-score", 0.05)
+    other += ("--test.nms", "linear", "--test.max-detections", 7, "--test.max-pairs", 60, "--min-score", 0.05)
     other += ("--report-images", 0)
     assert call("eval.py", *other) == 2
     assert "eval holds an evaluation with annotations" in capsys.readouterr().err
     assert call("eval.py", *other, "--out", tmp_path / "linear") == 0
     metrics = json.loads((tmp_path / "linear" / "metrics.json").read_text())
     assert metrics["split"] == "train"
-    given = {"test.nms": "linear", "test.max_detections": 7, "test.saccade.max_crops": 3, "min_score": 0.05}
+    given = {"test.nms": "linear", "test.max_detections": 7, "test.max_pairs": 60, "min_score": 0.05}
     of_the_run = {"test.batch": 4, "test.tag_distance": 9.0, "test.scales": [1.0]}
     assert (given | of_the_run).items() <= metrics["options"].items()
     results = json.loads((tmp_path / "linear" / "results.json").read_text())
@@ -96,14 +100,16 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
 
 def test_test_options_that_cannot_be(call, workdir, capsys):
     assert call("eval.py", "--workdir", workdir, "--test.peak-window", 2) == 2
-    assert capsys.readouterr().err == "error: test.peak_window is 2; accepted are odd numbers from 1 on\n"
+    assert capsys.readouterr().err == "error: test.peak_window is 2; accepted is an odd number from 1 on\n"
 
 
 def test_help_shows_the_options_of_the_run(call, workdir, capsys):
     assert call("eval.py", "--help") == 0
-    assert "--test.saccade.max-crops" in capsys.readouterr().out
+    assert "--test.tag-distance" not in capsys.readouterr().out
     assert call("eval.py", "--workdir", workdir, "--help") == 0
-    assert "9.0" in capsys.readouterr().out
+    help_of_run = capsys.readouterr().out
+    assert "--test.tag-distance" in help_of_run
+    assert "9.0" in help_of_run
 
 
 @pytest.fixture
@@ -177,7 +183,7 @@ def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys, err
         made.write(cv2.imread(str(photo)))
     made.finish()
     given = ["clip.mp4", shapes / "images" / "val" / "00000[23]*", "--workdir", workdir, "--min-score", 0.0]
-    wanted = ["--classes", "circle", "triangle", "--results", "csv", "coco", "json", "--overlay", "corners", "tags"]
+    wanted = ["--classes", "circle", "triangle", "--results", "csv", "coco", "json", "--overlay", "keypoints", "tags"]
     assert call("predict.py", *given, "--out", "out", *wanted, "--batch", 2, "--max-side", 100, "--frames", 3) == 0
     said = capsys.readouterr().out
     assert "clip.mp4: 3 frames, " in said
@@ -193,7 +199,7 @@ def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys, err
 
     for wrong, message in [
         (["--classes", "disc"], "error: no class 'disc' in this run; its classes are: circle, rectangle, triangle"),
-        (["--overlay", "crops"], "error: cornernet has no crops to draw; it has: corners, tags"),
+        (["--overlay", "crops"], "error: cornernet has no overlay 'crops'; it has: keypoints, tags"),
         (["--out", tmp_path / "clip.mp4"], f"error: cannot write {tmp_path / 'clip.mp4'}: "),
         (["--annotations", annotations], "error: --annotations is for photos"),
     ]:

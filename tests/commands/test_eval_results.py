@@ -82,7 +82,10 @@ def test_an_evaluation_behind_a_link_is_replaced_by_no_smaller_one_and_not_while
     [
         ((), "expected either --workdir, a run to evaluate, or --results, a file of boxes"),
         (("--results", "a.json"), "--results needs the true boxes: either --annotations"),
-        (("--results", "a.json", "--annotations", "b.json", "--test.flip"), "the --test options are of a run"),
+        (
+            ("--results", "a.json", "--annotations", "b.json", "--test.flip"),
+            "--test and --compute options are of",
+        ),
         (("--results", "a.json", "--annotations", "b.json"), "cannot read b.json: No such file"),
         (("--results", "a.json", "--root", "nowhere"), "data.root 'nowhere' is not a folder"),
         (("--workdir", "nowhere"), "work directory nowhere does not exist"),
