@@ -8,7 +8,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +64,7 @@ def main(
     print(f"device / host {rates['device'] / rates['host']:.2f}")
 
 
-def batches_of(source: Source, data: Data, name: str, classes: int) -> Iterator[dict[str, np.ndarray]]:
+def batches_of(source: Source, data: Data, name: str, classes: int) -> Generator[dict[str, np.ndarray], None, None]:
     """Batches with the targets of a detector, in a process whose OpenCV has no threads, as in training."""
     cv2.setNumThreads(0)
     detector = get_detector(name)
