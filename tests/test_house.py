@@ -51,6 +51,7 @@ def imports_of(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
+            assert node.module
             found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return found
 
