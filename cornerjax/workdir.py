@@ -61,6 +61,21 @@ def open_workdir(path: str | Path) -> Workdir:
     return Workdir(path, from_json(path / "config.json"), names, ids)
 
 
+def refuse_code(run: Workdir, *, allow_code: bool) -> None:
+    """Refuse a run whose configuration names code of its own: to build its network would import it, and so run it.
+
+    Args:
+        allow_code: the caller trusts the folder.
+    Raises: InputError: naming the field and its value.
+    """
+    pooling = run.config.model.pooling
+    if ":" in pooling and not allow_code:
+        raise InputError(
+            f"{run.path / 'config.json'} names code of its own, model.pooling is {pooling!r}; --allow-code, in Python "
+            "allow_code=True, imports it: only for a folder that you trust"
+        )
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other runs out of a work directory, made if missing; however the process ends, the lock ends with it.

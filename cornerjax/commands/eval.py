@@ -18,6 +18,7 @@ from cornerjax.hosts import Hosts, joined
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval(Options):
+    allow_code: bool = False  # import the functions that the run's config.json names; only for a folder that you trust
     hosts: Hosts = dataclasses.field(default_factory=Hosts)
 
 
@@ -35,6 +36,9 @@ def main(args: Sequence[str]) -> None:
 
         evaluate_results(options)
     else:
+        from cornerjax.workdir import open_workdir, refuse_code
+
+        refuse_code(open_workdir(options.workdir), allow_code=options.allow_code)
         with quiet(), joined(options.hosts):
             from cornerjax.evaluation.of_run import evaluate_run
 

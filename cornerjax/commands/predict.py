@@ -29,6 +29,7 @@ class Predict(Options):
     workdir: str  # a folder that cornerjax train or cornerjax weights wrote
     out: str  # folder for the results
     checkpoint: Literal["best", "latest"] = "best"  # the one with the highest AP, or the newest
+    allow_code: bool = False  # import the functions that the run's config.json names; only for a folder that you trust
 
 
 def main(args: Sequence[str]) -> None:
@@ -44,7 +45,7 @@ def main(args: Sequence[str]) -> None:
     plan = make_plan(inputs, Path(options.out), options)
     run = open_workdir(options.workdir)
     with quiet():
-        predictor = load(run.path, checkpoint=options.checkpoint)
+        predictor = load(run.path, checkpoint=options.checkpoint, allow_code=options.allow_code)
     errors = predict_to_folder(predictor, plan, run.category_ids)
     print(f"written: {options.out}")
     if errors:

@@ -17,6 +17,7 @@ from cornerjax.commands.process import quiet
 @dataclasses.dataclass(frozen=True)
 class Replay:
     file: tyro.conf.Positional[str]  # WORKDIR/not_finite/step-STEP-host-HOST.npz; those of the other hosts are read too
+    allow_code: bool = False  # import the functions that the run's config.json names; only for a folder that you trust
 
 
 def main(args: Sequence[str]) -> None:
@@ -25,5 +26,5 @@ def main(args: Sequence[str]) -> None:
     from cornerjax.training.replay import replay
 
     with quiet():
-        for line in replay(Path(options.file)):
+        for line in replay(Path(options.file), allow_code=options.allow_code):
             print(line, flush=True)

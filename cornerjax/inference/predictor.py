@@ -19,6 +19,7 @@ from cornerjax.detectors.base import Detections, Detector, Finder
 from cornerjax.errors import InputError
 from cornerjax.inference.procedure import THREADS, Procedure
 from cornerjax.nn.functional import functional
+from cornerjax.workdir import refuse_code
 
 Photo = str | os.PathLike[str] | np.ndarray
 
@@ -102,7 +103,11 @@ class Predictor:
 
 
 def load(
-    workdir: str | os.PathLike[str], *, checkpoint: Literal["best", "latest"] = "best", test: Test | None = None
+    workdir: str | os.PathLike[str],
+    *,
+    checkpoint: Literal["best", "latest"] = "best",
+    test: Test | None = None,
+    allow_code: bool = False,
 ) -> Predictor:
     """Open a training run as a Predictor.
 
@@ -110,10 +115,12 @@ def load(
         workdir: a folder that cornerjax train or cornerjax weights wrote.
         checkpoint: the one with the highest AP, or the newest.
         test: the way from maps to boxes; None: that of the run.
-    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; test has numbers that cannot
-        be used.
+        allow_code: import the functions that the run's config.json names; only for a folder that you trust.
+    Raises: InputError: the folder is not there, is no work directory or has no checkpoint; it names code, which is not
+        allowed; test has numbers that cannot be used.
     """
     run = open_workdir(Path(workdir))
+    refuse_code(run, allow_code=allow_code)
     config = run.config if test is None else dataclasses.replace(run.config, test=test)
     detector = get_detector(config.model.detector)
     apply, *_ = functional(detector.build(config.model, None))

@@ -11,24 +11,25 @@ from cornerjax.errors import InputError
 from cornerjax.training.loop import resume
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.setup import abstract_step
-from cornerjax.workdir import open_workdir
+from cornerjax.workdir import open_workdir, refuse_code
 
 Batch = dict[str, np.ndarray]
 Losses = dict[str, float]
 
 
-def replay(file: Path) -> Iterator[str]:
+def replay(file: Path, *, allow_code: bool = False) -> Iterator[str]:
     """Do the step that stopped a run again, as a whole and image by image; the run stays as it is.
 
     Args:
         file: WORKDIR/not_finite/step-STEP-host-HOST.npz, as guard.py writes it; those of the other hosts are read too.
+        allow_code: import the functions that the run's config.json names; only for a folder that you trust.
     Yields: what is found, line by line, with the conclusion last.
     Raises: InputError: as of read_step and losses_of.
     """
     step, batch = read_step(file)
     bad: list[str] = []
     ids = batch["image_id"].tolist()
-    replayed = losses_of(file.parent.parent, batch)
+    replayed = losses_of(file.parent.parent, batch, allow_code=allow_code)
     before, whole = next(replayed)
     yield f"step {step}, the weights of step {before}, all {len(ids)} images: {_listed(whole)}"
     if before != step - 1:
@@ -55,13 +56,16 @@ def read_step(file: Path) -> tuple[int, Batch]:
     return step, {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "step"}
 
 
-def losses_of(workdir: Path, batch: Batch) -> Iterator[tuple[int, Losses]]:
+def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Iterator[tuple[int, Losses]]:
     """Do an update of a run's newest weights on a batch, and on each of its images alone.
 
     Yields: the step of the weights, and the losses with the norm of the gradient: those of the whole batch first.
-    Raises: InputError: the run has no checkpoint, or the batch is not the whole of one of its steps.
+    Raises: InputError: the run has no checkpoint or names code, which is not allowed, or the batch is not the whole of
+        one of its steps.
     """
-    config, mesh, size = open_workdir(workdir).config, data_mesh(), len(batch["image_id"])
+    run, mesh, size = open_workdir(workdir), data_mesh(), len(batch["image_id"])
+    refuse_code(run, allow_code=allow_code)
+    config = run.config
     if size != config.data.batch:
         raise InputError(
             f"{workdir / 'not_finite'} has {size} images of the step, data.batch is {config.data.batch}; "
