@@ -69,8 +69,9 @@ class Process(subprocess.Popen):
         self._copier.start()
 
     def _copy(self, file: IO[bytes]) -> None:
-        with self.stdout as lines, file:
-            file.writelines(lines)
+        assert self.stdout
+        with self.stdout, file:
+            file.writelines(self.stdout)
 
     def finish(self) -> tuple[int, str]:
         """Its exit code and all output."""

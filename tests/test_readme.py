@@ -41,13 +41,17 @@ class StandIn:
     def as_coco(self, images, annotations):
         Path(images).mkdir(parents=True)
         Path(annotations).parent.mkdir(parents=True, exist_ok=True)
-        content, names = {"images": [], "annotations": [], "categories": []}, []
+        content: dict[str, list] = {"images": [], "annotations": [], "categories": []}
+        names: list[str] = []
         for i, (file, xml) in enumerate(self.files.items()):
             Path(images, file.name).write_bytes(file.read_bytes())
             content["images"].append({"id": i, "file_name": file.name, "height": 60, "width": 80})
             for thing in xml.iter("object"):
-                names += [] if (name := thing.find("name").text) in names else [name]
-                x1, y1, x2, y2 = (int(side.text) for side in thing.find("bndbox"))
+                name = thing.findtext("name", "")
+                names += [] if name in names else [name]
+                x1, y1, x2, y2 = (
+                    int(thing.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
+                )
                 box = {"bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], "category_id": names.index(name)}
                 content["annotations"].append({"id": len(content["annotations"]), "image_id": i, **box})
         content["categories"] = [{"id": i, "name": name} for i, name in enumerate(names)]
@@ -60,7 +64,7 @@ def supervision(request, monkeypatch):
         pytest.importorskip("supervision", reason="supervision is not installed, and need not be")
     else:
         module = ModuleType("supervision")
-        module.DetectionDataset = StandIn
+        module.__dict__["DetectionDataset"] = StandIn
         monkeypatch.setitem(sys.modules, "supervision", module)
 
 

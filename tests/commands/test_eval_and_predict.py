@@ -5,13 +5,13 @@ import runpy
 import sys
 from pathlib import Path
 
-import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir
 from cornerjax.config import Data
+from cornerjax.data.images import load_image
 from cornerjax.data.shapes import SHAPES, write_shapes
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
@@ -80,9 +80,9 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
     report = (workdir / "eval" / "report.html").read_text()
     assert report.count('class="card"') == report.count('class="layer layer-keypoints"') == 5
 
-    other = ("--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0)
-    other += ("--test.nms", "linear", "--test.max-detections", 7, "--test.max-pairs", 60, "--min-score", 0.05)
-    other += ("--report-images", 0)
+    other = ["--workdir", workdir, "--split", "train", "--root", shapes, "--pictures", 0]
+    other += ["--test.nms", "linear", "--test.max-detections", 7, "--test.max-pairs", 60, "--min-score", 0.05]
+    other += ["--report-images", 0]
     assert call("eval.py", *other) == 2
     assert "eval holds an evaluation with annotations" in capsys.readouterr().err
     assert call("eval.py", *other, "--out", tmp_path / "linear") == 0
@@ -131,7 +131,7 @@ def eval_with(call, workdir, shapes, tmp_path):
 
 def test_eval_on_a_data_set_that_lists_the_classes_in_another_order(eval_with, tmp_path):
     names = [{1: SHAPES[0], 2: SHAPES[1], 3: SHAPES[2]}, {4: SHAPES[2], 7: SHAPES[0], 9: SHAPES[1]}]
-    found = []
+    found: list[list[dict]] = []
     for categories in names:
         assert eval_with(categories, "--out", tmp_path / "out" / str(len(found)), "--report-images", 0) == 0
         results = json.loads((tmp_path / "out" / str(len(found)) / "results.json").read_text())
@@ -180,7 +180,7 @@ def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys, err
     """A video and a pattern; all kinds of results with the data set's ids; corners and tags drawn."""
     made = VideoFile(tmp_path / "clip.mp4", 10.0)
     for photo in sorted((shapes / "images" / "val").iterdir()):
-        made.write(cv2.imread(str(photo)))
+        made.write(load_image(photo))
     made.finish()
     given = ["clip.mp4", shapes / "images" / "val" / "00000[23]*", "--workdir", workdir, "--min-score", 0.0]
     wanted = ["--classes", "circle", "triangle", "--results", "csv", "coco", "json", "--overlay", "keypoints", "tags"]

@@ -20,11 +20,12 @@ def evaluate(monkeypatch, tmp_path):
 
     def call(*args):
         monkeypatch.setattr(sys, "argv", ["eval.py", *map(str, args), "--out", str(tmp_path / "out")])
-        code, written = 0, tmp_path / "out" / "metrics.json"
+        code: str | int | None = 0
         try:
             runpy.run_path(str(ROOT / "eval.py"), run_name="__main__")
         except SystemExit as e:
             code = e.code
+        written = tmp_path / "out" / "metrics.json"
         return code, json.loads(written.read_text()) if written.exists() else None
 
     return call

@@ -67,7 +67,10 @@ def find(finder, sizes, objects, parts=ALL):
 
 def objects_in(height, width):
     *boxes, classes = np.array(OBJECTS, np.float32).T
-    return {"boxes": np.stack(boxes, 1) * np.tile(np.float32([width, height]), 2), "classes": classes.astype(np.int32)}
+    return {
+        "boxes": np.stack(boxes, 1) * np.tile(np.array([width, height], np.float32), 2),
+        "classes": classes.astype(np.int32),
+    }
 
 
 def compare(found, true, atol):
@@ -179,7 +182,8 @@ def untrained(source):
 def test_on_generated_shapes_the_whole_truth_has_an_ap_of_1(evaluator, capsys):
     evaluator, weights = evaluator
     ordinary = evaluator(*weights)
-    oracles = evaluate_oracles(evaluator, *weights, ordinary.detections, ALL)
+    params, model_state = weights
+    oracles = evaluate_oracles(evaluator, params, model_state, ordinary.detections, ALL)
     assert oracles[-1].true == ALL
     assert oracles[-1].metrics["AP"] > 0.99
     assert ordinary.metrics["AP"] < 0.1

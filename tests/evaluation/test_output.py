@@ -11,9 +11,11 @@ import pytest
 
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
+from cornerjax.evaluation.compare.entries import Detected
 from cornerjax.evaluation.output import FILES, check_folder, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 
+FOUND: Detected = {"image_id": 1, "category_id": 2, "bbox": [3, 4, 5, 6], "score": 0.7}
 CASES = Path(__file__).parents[1] / "golden" / "metrics"
 
 
@@ -25,7 +27,13 @@ def case(name):
 class Picture(np.ndarray):
     """An array that can be told from others of equal content."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+def picture_in(file):
+    image = cv2.imread(str(file))
+    assert image is not None
+    return image
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,7 @@ def test_what_is_written(written, analysis):
     assert (metrics["step"], metrics["options"]) == (12, {"a": [1, 2]})
     assert sorted(path.name for path in (written / "pictures").iterdir()) == ["5.jpg", "sheet.jpg"]
     for name in ("precision_recall", "confidence", "errors"):
-        assert cv2.imread(str(written / f"{name}.png")).std() > 5
+        assert picture_in(written / f"{name}.png").std() > 5
     assert (written / "report.html").read_bytes() == "<p>ü".encode()
     assert [path.name for path in written.parent.iterdir()] == ["eval"]
 
@@ -117,7 +125,7 @@ def test_what_cannot_be_replaced_is_refused(tmp_path, monkeypatch):
 
 
 def test_large_pictures_are_small_on_the_sheet_and_one_is_kept_at_a_time(analysis, tmp_path):
-    alive = weakref.WeakSet()
+    alive: weakref.WeakSet[Picture] = weakref.WeakSet()
 
     def draw():
         for image_id in range(4):
@@ -127,15 +135,15 @@ def test_large_pictures_are_small_on_the_sheet_and_one_is_kept_at_a_time(analysi
             del picture
 
     write_folder(tmp_path / "eval", analysis, [], options={}, pictures=draw())
-    assert cv2.imread(str(tmp_path / "eval" / "pictures" / "3.jpg")).shape == (500, 2000, 3)
-    assert cv2.imread(str(tmp_path / "eval" / "pictures" / "sheet.jpg")).shape == (408, 1608, 3)
+    assert picture_in(tmp_path / "eval" / "pictures" / "3.jpg").shape == (500, 2000, 3)
+    assert picture_in(tmp_path / "eval" / "pictures" / "sheet.jpg").shape == (408, 1608, 3)
 
 
 def test_what_was_there_is_replaced(written, analysis):
     (written / "pictures" / "old.jpg").write_text("")
-    write_folder(written, analysis, [{"of": "another"}], options={})
+    write_folder(written, analysis, [FOUND], options={})
     assert not list((written / "pictures").iterdir())
-    assert json.loads((written / "results.json").read_text()) == [{"of": "another"}]
+    assert json.loads((written / "results.json").read_text()) == [FOUND]
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing(analysis, tmp_path):

@@ -114,6 +114,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(number):
     ]
     try:
         for process in both:
+            assert process.stdout
             assert process.stdout.readline() == "asking\n"
         both[1].send_signal(number)
         (first, _), (second, errors) = (process.communicate(timeout=300) for process in both)

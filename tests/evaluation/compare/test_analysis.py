@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ def analysis():
 
 
 def test_the_best_threshold_by_hand():
-    truth = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
+    truth: Any = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]}
     places = [0, 100, 200, 300]
     truth["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [x, 0, 9, 9]} for x in places]
     found = [(0, 0.9), (500, 0.8), (100, 0.7), (200, 0.7), (600, 0.7), (700, 0.1), (300, 0.1), (800, 0.1), (900, 0.1)]
-    results = [{"image_id": 1, "category_id": 1, "bbox": [x, 0, 9, 9], "score": score} for x, score in found]
+    results: Any = [{"image_id": 1, "category_id": 1, "bbox": [x, 0, 9, 9], "score": score} for x, score in found]
     analysis = analyse(truth, results, [1])
     np.testing.assert_allclose(analysis.curve.thresholds, [0.9, 0.8, 0.7, 0.1])
     np.testing.assert_allclose(analysis.curve.precision, [1, 1 / 2, 3 / 5, 4 / 9])

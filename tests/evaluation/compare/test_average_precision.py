@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cornerjax.evaluation.compare.average_precision import NAMES, average_precis
 
 CASES = Path(__file__).parents[2] / "golden" / "metrics"
 PUBLISHED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-TRUTH = {
+TRUTH: Any = {
     "images": [{"id": 5}, {"id": 9}],
     "categories": [{"id": 3, "name": "cat"}, {"id": 70, "name": "dog"}],
     "annotations": [
@@ -22,7 +23,7 @@ TRUTH = {
         {"id": 1, "image_id": 9, "category_id": 70, "bbox": [5, 5, 60, 50], "area": 3000, "iscrowd": 0},
     ],
 }
-FOUND = [
+FOUND: Any = [
     {"image_id": 5, "category_id": 70, "bbox": [1, 2, 40, 40], "score": 0.9},
     {"image_id": 9, "category_id": 70, "bbox": [5, 5, 60, 50], "score": 0.5},
 ]
@@ -94,7 +95,7 @@ def test_only_the_images_asked_for_count():
 def test_boxes_on_a_crowd_are_not_wrong():
     crowd = {"id": 2, "image_id": 5, "category_id": 70, "bbox": [100, 100, 80, 80], "iscrowd": 1}
     truth = TRUTH | {"annotations": [*TRUTH["annotations"], crowd]}
-    on_it = {"image_id": 5, "category_id": 70, "bbox": [110, 110, 30, 30], "score": 0.95}
+    on_it: Any = {"image_id": 5, "category_id": 70, "bbox": [110, 110, 30, 30], "score": 0.95}
     assert average_precision(truth, [on_it, *FOUND], [5, 9])[0]["AP"] == pytest.approx(1)
     assert average_precision(TRUTH, [on_it, *FOUND], [5, 9])[0]["AP"] < 0.9
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.compare.entries import Category
 from cornerjax.evaluation.compare.errors import Kind, TrueKind, count_errors, find_errors
 from cornerjax.evaluation.compare.matching import MAX_DETECTIONS, as_arrays
 
 CASES = Path(__file__).parents[2] / "golden" / "metrics"
 TIDECV = json.loads((CASES / "tidecv.json").read_text())
-CATEGORIES = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+CATEGORIES: list[Category] = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
 
 def true(x, category=1, *, image=1, **more):
@@ -24,7 +25,7 @@ def found(x, category=1, score=0.5, *, image=1):
 
 
 def arrays(annotations, results):
-    return as_arrays({"categories": CATEGORIES, "annotations": annotations}, results, [1, 2])
+    return as_arrays({"images": [], "categories": CATEGORIES, "annotations": annotations}, results, [1, 2])
 
 
 def errors_of(annotations, results):

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cornerjax.evaluation.compare.false_discovery import IOUS, SIZES, false_disc
 from cornerjax.evaluation.compare.matching import as_arrays, labels, match, match_at, overlaps
 
 
-def random_case(seed):
+def random_case(seed) -> tuple[Any, Any, list[int]]:
     """Few classes, whole numbers and coarse scores: many equal overlaps and scores; one image with over 100 boxes."""
     rng = np.random.default_rng(seed)
     images, categories = [3, 8, 21, 50], [{"id": i, "name": f"class {i}"} for i in (7, 2, 90)]
@@ -41,7 +42,7 @@ def random_case(seed):
     return truth, results, images
 
 
-def coco_precision(truth, results, images, ious):
+def coco_precision(truth, results, images, *, ious):
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(*(_index(e, set(images), truth["categories"]) for e in (truth["annotations"], results)))
         evaluation.params.iouType = "bbox"
@@ -54,7 +55,7 @@ def coco_precision(truth, results, images, ious):
 @pytest.mark.parametrize("seed", range(3))
 def test_precision_is_that_of_pycocotools(seed):
     case, ious = random_case(seed), [0.3, 0.5, 0.75]
-    boxes, wanted = as_arrays(*case), coco_precision(*case, ious)
+    boxes, wanted = as_arrays(*case), coco_precision(*case, ious=ious)
     for i, matches in enumerate(match_at(boxes, ious)):
         np.testing.assert_allclose(matched_precision(boxes, matches), wanted[i, ..., 0].T, atol=1e-12)
         assert matches.ignored.any()
@@ -64,7 +65,7 @@ def test_precision_is_that_of_pycocotools(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_false_discovery_is_one_minus_the_ap_of_pycocotools(seed):
     case = random_case(seed)
-    wanted = coco_precision(*case, IOUS)
+    wanted = coco_precision(*case, ious=IOUS)
     rates = false_discovery(as_arrays(*case))
     assert rates["FD"] == pytest.approx(1 - np.nanmean(wanted[..., 0]), abs=1e-12)
     for name, i in (("FD_5", 0), ("FD_25", 4), ("FD_50", 9)):
@@ -74,7 +75,7 @@ def test_false_discovery_is_one_minus_the_ap_of_pycocotools(seed):
 
 
 def test_matches_say_which_box_is_which():
-    truth = {
+    truth: Any = {
         "categories": [{"id": 5, "name": "cat"}, {"id": 1, "name": "dog"}],
         "annotations": [
             {"image_id": 4, "category_id": 5, "bbox": [0, 0, 10, 10]},
@@ -82,7 +83,7 @@ def test_matches_say_which_box_is_which():
             {"image_id": 9, "category_id": 1, "bbox": [0, 0, 10, 10], "difficult": 1},
         ],
     }
-    results = [
+    results: Any = [
         {"image_id": 4, "category_id": 5, "bbox": [0, 0, 10, 9], "score": 0.3},
         {"image_id": 4, "category_id": 5, "bbox": [0, 0, 10, 8], "score": 0.9},
         {"image_id": 4, "category_id": 5, "bbox": [55, 55, 5, 5], "score": 0.8},
@@ -107,14 +108,16 @@ def test_matches_say_which_box_is_which():
 
 
 def test_labels_are_unique_and_names_that_occur_once_are_kept():
-    categories = [{"id": i, "name": name} for i, name in [(7, "a 1"), (2, "a"), (1, "a"), (3, "b")]]
+    categories: Any = [{"id": i, "name": name} for i, name in [(7, "a 1"), (2, "a"), (1, "a"), (3, "b")]]
     assert labels(categories) == {1: "a 1 1", 2: "a 2", 3: "b", 7: "a 1"}
 
 
 def test_of_equal_overlaps_the_last_is_taken_as_in_pycocotools():
-    truth = {"categories": [{"id": 1, "name": "cat"}]}
+    truth: Any = {"categories": [{"id": 1, "name": "cat"}]}
     truth["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}] * 2
-    results = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": score} for score in (0.9, 0.8, 0.7)]
+    results: Any = [
+        {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": score} for score in (0.9, 0.8, 0.7)
+    ]
     assert match(as_arrays(truth, results, [1])).true_index.tolist() == [1, 0, -1]
 
 

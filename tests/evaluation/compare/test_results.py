@@ -1,18 +1,19 @@
 """Mistakes in files that others have written are one sentence each."""
 
 import json
+from typing import Any
 
 import pytest
 
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.results import read_ground_truth, read_results
 
-TRUTH = {
+TRUTH: Any = {
     "images": [{"id": 5}, {"id": 9, "width": 0}],
     "categories": [{"id": 3, "name": "cat"}],
     "annotations": [{"image_id": 5, "category_id": 3, "bbox": [1, 2, 40, 40]}],
 }
-FOUND = {"image_id": 5, "category_id": 3, "bbox": [1, 2, 40, 40], "score": 0.9}
+FOUND: Any = {"image_id": 5, "category_id": 3, "bbox": [1, 2, 40, 40], "score": 0.9}
 
 
 @pytest.fixture

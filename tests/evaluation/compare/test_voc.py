@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,12 +38,12 @@ def test_published_numbers_of_many_classes():
 
 def case(*marks, results=((0, 0.9),)):
     """Objects at 0, 100, 200 ... with a mark each, and boxes found at (x, score)."""
-    annotations = [
+    annotations: Any = [
         {"image_id": 1, "category_id": 1, "bbox": [100 * i, 0, 9, 9]} | ({mark: 1} if mark else {})
         for i, mark in enumerate(marks)
     ]
-    found = [{"image_id": 1, "category_id": 1, "bbox": [x, 0, 9, 9], "score": score} for x, score in results]
-    truth = {"categories": [{"id": 1, "name": "cat"}], "annotations": annotations}
+    found: Any = [{"image_id": 1, "category_id": 1, "bbox": [x, 0, 9, 9], "score": score} for x, score in results]
+    truth: Any = {"categories": [{"id": 1, "name": "cat"}], "annotations": annotations}
     return voc_average_precision(as_arrays(truth, found, [1]))["cat"]
 
 

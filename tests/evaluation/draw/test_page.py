@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,13 +54,13 @@ def source(tmp_path_factory):
 
 
 def analysis_of(found):
-    truth = {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)]}
+    truth: Any = {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)]}
     truth["annotations"] = [
         {"image_id": image, "category_id": label + 1, "bbox": [x, 0, 20, 20], "iscrowd": crowd}
         for image, objects in TRUE.items()
         for label, x, crowd in objects
     ]
-    results = [
+    results: Any = [
         {"image_id": image, "category_id": label + 1, "bbox": [x, 0, 20, 20], "score": score}
         for image, boxes in found.items()
         for label, x, score in boxes
@@ -77,7 +78,7 @@ def page(analysis, source):
     return make_page(analysis, 4, about={"run": "a <run>", "step": 5}, notes=["Mind & mend."], source=source)
 
 
-SIDES = np.float32([0, 0, 160, 60])  # of a map that covers an image
+SIDES = np.array([0, 0, 160, 60], np.float32)  # of a map that covers an image
 
 
 class Page(HTMLParser):
@@ -160,9 +161,9 @@ def test_boxes_have_the_kinds_that_were_counted(page, analysis):
     for kind in Kind:
         drawn = [rect for rect in rects(parsed, "found-box") if kind.name.lower() in rect["class"].split()]
         assert len(drawn) == (errors.kinds == kind).sum() > 0
-    for kind in TrueKind:
-        drawn = [rect for rect in rects(parsed, "true-box") if kind.name.lower() in rect["class"].split()]
-        assert len(drawn) == (errors.true_kinds == kind).sum() > 0
+    for true_kind in TrueKind:
+        drawn = [rect for rect in rects(parsed, "true-box") if true_kind.name.lower() in rect["class"].split()]
+        assert len(drawn) == (errors.true_kinds == true_kind).sum() > 0
     wrong = next(rect for rect in rects(parsed, "class"))
     assert (wrong["data-class"], wrong["data-score"], wrong["image"]) == ("0", "0.7000", "3")
     assert [wrong[side] for side in ("x", "y", "width", "height")] == ["40", "0", "20", "20"]
@@ -188,7 +189,7 @@ def test_images_and_heat_lie_where_they_should(analysis, source, monkeypatch):
     top_left[1, 2], bottom_right[3, 4] = 1, 0.5
     top_left[0, 0] = cards.LEAST_HEAT / 2
     maps = {"tl": top_left, "br": bottom_right}
-    heat = Heat(maps, {"attention": bottom_right}, np.float32([-20, -10, 180, 90]))
+    heat = Heat(maps, {"attention": bottom_right}, np.array([-20, -10, 180, 90], np.float32))
     monkeypatch.setattr(cards, "find_heat", lambda predictor, image: heat)
     page = make_page(analysis, 1, about={"run": "it"}, source=source, predictor=predictor())
     parsed = Page(page)
@@ -248,9 +249,9 @@ def test_scores_of_images_by_hand(analysis):
 
 
 def test_thresholds_hold_every_score(analysis):
-    truth = {"categories": [{"id": 1, "name": "cat"}]}
+    truth: Any = {"categories": [{"id": 1, "name": "cat"}]}
     truth["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]
-    found = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
+    found: Any = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
     wide = analyse(truth, [found | {"score": 37.23}, found | {"score": -4.5}], [1])
     assert score_range(wide) == Scores(-5, 38, 1, 37)
     assert score_range(analyse(truth, [], [1])) == Scores(0, 1, 0.01, 0)
@@ -265,12 +266,12 @@ def test_the_worst_and_the_best(analysis):
     assert [score.image for score in worst_and_best(scores, 1)[0]] == [3]
 
 
-def run_chromium(page, folder, address, *options):
+def run_chromium(page, folder, address, *more):
     """What the browser prints, having run the page's script at this address without an error."""
     if not CHROMIUM:
         pytest.skip("there is no Chromium here")
     (folder / "report.html").write_text(page, encoding="utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", *options]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", *more]
     options += ["--enable-logging=stderr", "--v=0", f"--user-data-dir={folder / 'profile'}"]
     command = [CHROMIUM, *options, f"file://{folder}/report.html{address}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
@@ -298,7 +299,9 @@ def test_heat_hides_the_image_where_it_is_asked_for_only(analysis, source, monke
         """How much of the window has the one grey of the image."""
         file = tmp_path / "seen.png"
         run_chromium(page, tmp_path, f"#true=0&found=0{address}", f"--screenshot={file}", "--window-size=1400,2400")
-        return (abs(cv2.imread(str(file)).astype(int) - 40 * int(image)).max(axis=2) < 4).mean()
+        window = cv2.imread(str(file))
+        assert window is not None
+        return (abs(window.astype(int) - 40 * int(image)).max(axis=2) < 4).mean()
 
     for large, least in (("", 0.01), (f"&image={image}", 0.1)):  # as a card, and enlarged
         assert part_of_image(large) > least
