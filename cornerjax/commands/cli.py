@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import io
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -68,11 +69,15 @@ def parse(
 
 
 def _message_in(box: str) -> str:
-    """The message that tyro puts into a box, above a line, as one sentence."""
+    """The message that tyro puts into a box, between a title and a line, as one sentence."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│| ") for line in plain.splitlines()[1:]]
-    end = next((i for i, line in enumerate(lines) if line[:1] in ("─", "╰", "-", "+")), len(lines))
-    return " ".join(lines[:end]).removeprefix("Error parsing ").rstrip(". ") or plain.strip()
+    _title, *lines = [line.strip("│ ") for line in plain.splitlines()] or [""]
+
+    def is_rule(line: str) -> bool:  # without UTF-8 there is one below the title, too, and lines are of hyphens
+        return set(line) <= set("─╰╯-")
+
+    message = itertools.takewhile(lambda line: not is_rule(line), itertools.dropwhile(is_rule, lines))
+    return " ".join(message).removeprefix("Error parsing ").rstrip(". ") or plain.strip()
 
 
 def value_of(option: str, args: Sequence[str], *, default: str) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 
 from cornerjax.config import Config
 from cornerjax.data import order
-from cornerjax.data.crop import as_arrays, crop_at
+from cornerjax.data.crop import Crop, as_arrays, crop_at
 from cornerjax.data.records import Record, Source, is_gone, read_image
 from cornerjax.errors import InputError
 from cornerjax.ops.pixels import finish_image
@@ -41,7 +41,7 @@ def make_example(
     *,
     encode: Callable,
     render: Callable,
-    crop: Callable | None = None,
+    crop: Crop | None = None,
     skip: Callable[[InputError], None] | None = None,
 ) -> Example:
     """The example at a global position: a pure function of (source, config, position); arguments as in make_batches.
@@ -94,7 +94,7 @@ def make_batches(
     *,
     encode: Callable,
     render: Callable,
-    crop: Callable | None = None,
+    crop: Crop | None = None,
     first_step: int = 0,
     host: int = 0,
     hosts: int = 1,
@@ -107,7 +107,7 @@ def make_batches(
         config: data and seed are used. With data.on_bad_image="skip", the next image of the source takes the place of
             one that cannot be read, which is logged once.
         encode, render: the detector's functions, see its contract.
-        crop: the detector's own, (image, objects, draws, config) -> (image, objects); None: the shared one.
+        crop: the detector's own; None: the shared one.
         first_step: 0, or where a resumed run goes on.
         host, hosts: number of this process and of all of them.
         skipped: gets the reasons, each naming its file, as images are met that cannot be read and are skipped.

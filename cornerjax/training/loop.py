@@ -5,7 +5,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,15 +35,6 @@ PROFILED_STEPS = 10
 PICTURES = 8  # validation images that TensorBoard gets at each evaluation
 
 
-class Update(NamedTuple):
-    """One update that has been started."""
-
-    step: int  # its number, from 1
-    state: TrainState  # after it
-    batch: dict[str, np.ndarray]  # this host's
-    losses: dict[str, jax.Array]
-
-
 def train(
     config: Config, workdir: str | Path, *, recipe: str = "", profile: bool = False, init: str | Path = ""
 ) -> Workdir:
@@ -61,7 +52,7 @@ def train(
     """
     detector = check(config)
     mesh = data_mesh()
-    check_batch(config, mesh)
+    check_batch(config, mesh.size)
     source = open_source(config.data, config.data.train)
     check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
@@ -99,7 +90,7 @@ def train(
                     hosts=jax.process_count(),
                     skipped=run.skipped,
                 )
-                run.watch(run.updates(state, train_step, batches, workdir / "profile" if profile else None))
+                run.steps(state, train_step, batches, workdir / "profile" if profile else None)
                 if first == config.steps and not of_first(log.evaluated):  # it was stopped in its last evaluation
                     run.evaluate(first, state)
     return open_workdir(workdir)
@@ -158,58 +149,59 @@ class Run:
     guard: Guard
     skipped: set[str] = dataclasses.field(default_factory=set)
 
-    def updates(
+    def steps(
         self, state: TrainState, train_step: Any, batches: Iterator[dict[str, np.ndarray]], profile: Path | None
-    ) -> Iterator[Update]:
-        """Do the updates that are left, one each time the next is asked for.
+    ) -> None:
+        """Do the steps that are left: update, log, evaluate, save.
 
         Args:
             train_step: of make_train_step.
             profile: where a trace of ten steps is written to.
-        """
-        first, compiled = int(state.step), None
-        for step in range(first + 1, self.config.steps + 1):
-            # Of several processes one alone may fail to read an image; the others know nothing of it, and cannot save.
-            with self.kept_on_error(state) if jax.process_count() == 1 else contextlib.nullcontext():
-                batch = next(batches)
-            # The ids are for people, not for the device.
-            on_devices = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, self.mesh)
-            if compiled is None:
-                compiled = train_step.lower(state, on_devices).compile()
-                self.log.say(memory_line(compiled))
-            with trace(profile, step - first) if profile else contextlib.nullcontext():
-                with jax.transfer_guard("disallow"):  # everything is on the devices; a transfer would be a mistake
-                    state, losses = compiled(state, on_devices)
-                if profile:
-                    jax.block_until_ready(losses)
-            yield Update(step, state, batch, losses)
-
-    def watch(self, updates: Iterator[Update]) -> None:
-        """Ask for the updates; between them check and report the losses, evaluate and save the weights.
-
         Raises: RunError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
         """
-        config, saved = self.config, time.monotonic()
-        for step, state, batch, losses in updates:
+        first, compiled, saved = int(state.step), None, time.monotonic()
+        for step in range(first + 1, self.config.steps + 1):
+            with self.kept_on_error(state, by_all=False):
+                batch = next(batches)
+            # The ids are for people, not for the device.
+            inputs = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, self.mesh)
+            if compiled is None:
+                compiled = train_step.lower(state, inputs).compile()
+                self.log.say(memory_line(compiled))
+            with trace(profile, step - first), jax.transfer_guard("disallow"):
+                state, losses = compiled(state, inputs)
+                if profile:
+                    jax.block_until_ready(losses)
+            stop = self.signals.asked(step)
+            report, evaluate, keep = self.due(step, saved, stopping=stop is not None)
+
             self.log.step(losses)
-            last, told, stop = step == config.steps, step % config.log_steps == 0, self.signals.asked(step)
             with self.kept_on_error(state):
                 self.guard.step(step, batch, losses)
-                if last or told:
+                if report or keep:
                     self.guard.finish()
-            if last or told:
-                self.log.report(step, float(learning_rate(config)(step - 1)), skipped=len(self.skipped))
-            evaluate = not stop and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
-            # The time is looked at when all hosts wait for each other anyway.
-            late = told and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)
-            if evaluate or stop or late or step % config.save_steps == 0:
+            if report:
+                self.log.report(step, float(learning_rate(self.config)(step - 1)), skipped=len(self.skipped))
+
+            ap = None
+            if evaluate:
                 with self.kept_on_error(state):
-                    self.guard.finish()
-                    ap = self.evaluate(step, state) if evaluate else None
+                    ap = self.evaluate(step, state)
+
+            if keep:
                 save(state, self.checkpoints, ap=ap)
                 saved = time.monotonic()
             if stop:
                 raise Stopped(stop, step)
+
+    def due(self, step: int, saved: float, *, stopping: bool) -> tuple[bool, bool, bool]:
+        """Whether a step is reported, evaluated, and saved, the last time having been `saved`."""
+        config, last = self.config, step == self.config.steps
+        report = last or step % config.log_steps == 0
+        evaluate = not stopping and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
+        # The time is looked at when all hosts wait for each other anyway.
+        late = report and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)
+        return report, evaluate, evaluate or stopping or late or step % config.save_steps == 0
 
     def evaluate(self, step: int, state: TrainState) -> float:
         """AP of the weights that are meant to be used; the log gets all of the result."""
@@ -220,13 +212,17 @@ class Run:
         return result.metrics["AP"]
 
     @contextlib.contextmanager
-    def kept_on_error(self, state: TrainState) -> Iterator[None]:
-        """Save what has been trained if something goes wrong here, or stops it."""
+    def kept_on_error(self, state: TrainState, *, by_all: bool = True) -> Iterator[None]:
+        """Save what has been trained if something goes wrong here, or stops it.
+
+        Args:
+            by_all: all processes, which can only save together, raise an InputError or a RunError here. Where one alone
+                may raise it, as for an image that it cannot read, the others know nothing of it.
+        """
         try:
             yield
         except BaseException as e:
-            # Of several processes all must save; these errors, here, are raised by all of them.
-            together = jax.process_count() == 1 or isinstance(e, (InputError, RunError))
+            together = jax.process_count() == 1 or (by_all and isinstance(e, (InputError, RunError)))
             if together and int(state.step) != self.checkpoints.latest():
                 save(state, self.checkpoints, ap=None)
             raise
@@ -277,10 +273,10 @@ def resumable(state: TrainState) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def trace(folder: Path, step: int) -> Iterator[None]:
-    """Record ten steps of this process, after as many in which everything is compiled and warmed up."""
-    if step == PROFILED_STEPS + 1:
+def trace(folder: Path | None, step: int) -> Iterator[None]:
+    """Record ten steps of this process, after as many in which everything is compiled and warmed up; None: nothing."""
+    if folder and step == PROFILED_STEPS + 1:
         jax.profiler.start_trace(str(folder))
     yield
-    if step == 2 * PROFILED_STEPS:
+    if folder and step == 2 * PROFILED_STEPS:
         jax.profiler.stop_trace()

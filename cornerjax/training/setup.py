@@ -35,23 +35,36 @@ def start_state(
     return start(*jax.device_put((params, model_state), whole(mesh)))
 
 
-def check_batch(config: Config, mesh: Mesh) -> None:
+def check_batch(config: Config, devices: int) -> None:
     """Refuse a batch that cannot be divided.
 
     Raises: InputError: over the devices, the parts of optim.accumulate, or the groups of BatchNorm.
     """
     batch, parts, groups = config.data.batch, config.optim.accumulate, config.optim.batch_norm_groups
-    if batch % (mesh.size * parts):
-        devices = f"the {mesh.size} devices"
-        what = devices if parts == 1 else f"{devices} times optim.accumulate, {parts}"
+    if batch % (devices * parts):
+        what = f"the {devices} devices" + ("" if parts == 1 else f" times optim.accumulate, {parts}")
         raise InputError(f"data.batch is {batch}; it must be a positive multiple of {what}")
-    if batch % groups:
-        raise InputError(f"optim.batch_norm_groups is {groups}; it must divide data.batch, {batch}")
-    if groups > 1 and groups % parts:
+    fitting = fitting_groups(batch, parts, devices)
+    if groups not in fitting:
         raise InputError(
-            f"optim.batch_norm_groups is {groups}; it must be 1 or a multiple of optim.accumulate, {parts}, so that a "
-            "group is never divided"
+            f"optim.batch_norm_groups is {groups}; accepted are {', '.join(map(str, fitting))} "
+            f"(data.batch {batch}, optim.accumulate {parts}, devices {devices})"
         )
+
+
+def fitting_groups(batch: int, parts: int, devices: int) -> list[int]:
+    """The numbers of BatchNorm groups with which no group is divided by optim.accumulate, and no device gathers maps.
+
+    XLA gathers every map on devices that hold images of several groups but not all of each: so the groups of the batch,
+    and those of a part of it, must divide the devices or be divided by them. One group is always accepted; in parts,
+    each then has statistics of its own.
+    """
+
+    def fits(groups: int) -> bool:
+        return devices % groups == 0 or groups % devices == 0
+
+    of_part = [groups for groups in range(1, batch // parts + 1) if batch // parts % groups == 0]
+    return sorted({1} | {parts * groups for groups in of_part if fits(groups) and fits(parts * groups)})
 
 
 def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str, jax.ShapeDtypeStruct]]:
@@ -61,7 +74,7 @@ def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str
         config: model.num_classes must not be 0.
     Returns: (train_step, state, batch) for `train_step.lower(state, batch).compile()`.
     """
-    check_batch(config, mesh)
+    check_batch(config, mesh.size)
     detector, tx = get_detector(config.model.detector), make_optimiser(config)
     detector.check(config)
     apply, params, model_state = network_of(config, None)

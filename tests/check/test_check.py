@@ -19,6 +19,7 @@ from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated, is_turned
+from cornerjax.check.pictures import map_panel, target_panel
 from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
 from cornerjax.data.pack import pack

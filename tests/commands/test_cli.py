@@ -1,9 +1,11 @@
 """What the commands share, and how the program finds them."""
 
+import dataclasses
 import importlib
 import io
 import pkgutil
 import sys
+from typing import Literal
 
 import pytest
 
@@ -13,7 +15,7 @@ from cornerjax.errors import InputError, RunError
 
 
 def test_every_command_is_listed_and_has_a_file(capsys, monkeypatch):
-    files = {module.name for module in pkgutil.iter_modules(commands.__path__)} - {"cli"}
+    files = {module.name for module in pkgutil.iter_modules(commands.__path__)} - {"cli", "process"}
     assert set(COMMANDS) == files
     for name in COMMANDS:
         assert callable(importlib.import_module(f"cornerjax.commands.{name}").main)
@@ -79,3 +81,19 @@ def test_a_name_that_the_terminal_lacks_letters_for_is_printed_all_the_same(monk
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding="iso-8859-1", write_through=True))
     cli.run(lambda: print("written: \udcff 猫 é"))
     assert said.getvalue() == b"written: \\udcff \\u732b \xe9\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Two:
+    kind: Literal["one", "another, whose name is so long that the sentence takes more than a line of the box"] = "one"
+    number: int = 1  # of something
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_value_that_an_option_does_not_accept_is_one_sentence(monkeypatch, encoding):
+    """However the box looks that the message comes in."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    with pytest.raises(InputError, match=r"^--number: invalid literal for int.*'x'; --help lists all options$"):
+        cli.parse(Two, ["--number", "x"], description=None)
+    with pytest.raises(InputError, match=r"^invalid choice 'two' for argument '--kind'.* Expected .* of the box'"):
+        cli.parse(Two, ["--kind", "two"], description=None)

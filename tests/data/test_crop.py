@@ -1,13 +1,15 @@
 """The random crop against the recorded one of CornerNet-Lite, and its draws."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cornerjax.config import Config, Data
-from cornerjax.data.crop import crop_example, draw, fit_border, random_crop
-from cornerjax.data.geometry import moved
+from cornerjax.data.crop import Cropped, crop_at, crop_example, draw, fit_border, random_crop
+from cornerjax.data.geometry import Affine, mirrored, moved
+from cornerjax.data.records import Record
 from cornerjax.legacy import Legacy
 
 
@@ -61,7 +63,7 @@ def test_an_image_of_any_size_gives_a_crop(random, size):
     objects = {"boxes": np.array([[0, 0, size[1], size[0]]], np.float32), "classes": np.zeros(1, np.int32)}
     for i in range(5):
         draws = draw(np.random.default_rng(i), *size, config.data)
-        crop, kept, _ = crop_example(image, objects, draws, config)
+        crop, kept, *_ = crop_example(image, objects, draws, config)
         assert crop.shape == (63, 95, 3)
         assert (kept["boxes"] >= 0).all()
         assert (kept["boxes"] <= [95, 63, 95, 63]).all()
@@ -75,7 +77,8 @@ def test_the_crop_says_where_its_pixels_lie_in_the_image():
     boxes = np.array([[40, 30, 100.5, 90]], np.float32)
     objects = {"boxes": boxes, "classes": np.zeros(1, np.int32), "tip_points": boxes.reshape(1, 2, 2)}
     for i in range(5):
-        _, shown, affine = crop_example(image, objects, draw(np.random.default_rng(i), 120, 150, config.data), config)
+        draws = draw(np.random.default_rng(i), 120, 150, config.data)
+        _, shown, affine, _ = crop_example(image, objects, draws, config)
         expected = np.clip(boxes * np.tile(affine.scale, 2) + np.tile(affine.shift, 2), 0, [95, 63, 95, 63])
         np.testing.assert_allclose(shown["boxes"], expected, atol=1e-4)
         np.testing.assert_allclose(shown["tip_points"], expected.reshape(1, 2, 2), atol=1e-4)
@@ -86,7 +89,7 @@ def test_an_odd_side_is_filled_or_loses_its_last_column_as_in_the_original(lost)
     image = np.full((40, 50, 3), 200, np.uint8)
     config = Config(data=Data(crop_px=(31, 31), crop_scales=(1.0,)), legacy=Legacy(lost_odd_side=lost))
     draws = dataclasses.replace(draw(np.random.default_rng(0), 40, 50, config.data), centre=(20, 18))
-    crop, _, _ = crop_example(image, {"boxes": np.zeros((0, 4), np.float32)}, draws, config)
+    crop, *_ = crop_example(image, {"boxes": np.zeros((0, 4), np.float32)}, draws, config)
     assert crop[:-1, :-1].all()
     assert bool(crop[:, -1].any()) == bool(crop[-1].any()) == (not lost)
 
@@ -96,5 +99,27 @@ def test_boxes_end_where_the_crop_does_or_before_its_last_pixel_as_in_the_origin
     config = Config(data=Data(crop_px=(31, 63), random_crop=False), legacy=Legacy(clip_to_last_pixel=legacy))
     image = np.zeros((62, 126, 3), np.uint8)
     objects = {"boxes": np.array([[0, 0, 126, 62]], np.float32)}
-    _, shown, _ = crop_example(image, objects, draw(np.random.default_rng(0), 62, 126, config.data), config)
+    _, shown, *_ = crop_example(image, objects, draw(np.random.default_rng(0), 62, 126, config.data), config)
     assert shown["boxes"].tolist() == [[0, 0, 62, 30] if legacy else [0, 0, 63, 31]]
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_an_example_is_mirrored_once_by_its_crop_or_after_it(by_itself):
+    """A crop that mirrors by itself is left as it is."""
+    boxes = np.array([[10, 20, 30, 50]], np.float32)
+    record = Record(1, Path("a.png"), 60, 80, boxes, np.zeros(1, np.int32))
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    config, asked = Config(), set()
+
+    def crop(image, objects, draws, config):
+        asked.add(draws.flip)
+        if by_itself and draws.flip:
+            image, objects = image[:, ::-1], mirrored(objects, image.shape[1])
+        return Cropped(image, objects, Affine(np.ones(2, np.float32), np.zeros(2, np.float32)), mirrored=by_itself)
+
+    for position in range(8):
+        draws, cut, objects = crop_at(position, record, image, config, crop)
+        assert not (by_itself and draws.flip)
+        is_mirrored = draws.flip or not np.array_equal(cut, image)
+        assert objects["boxes"].tolist() == ([[50, 20, 70, 50]] if is_mirrored else boxes.tolist())
+    assert asked == {False, True}

@@ -1,44 +1,33 @@
 """Training batches: the same bytes whatever the workers, hosts and resumed steps; host and device rendering agree."""
 
 import dataclasses
+import itertools
 import shutil
 import subprocess
 import sys
-from itertools import islice
 
 import cv2
 import jax
 import numpy as np
 import pytest
 
-from cornerjax import targets
-from cornerjax.config import Config, Data, Model
-from cornerjax.data.crop import DRAWS
+from cornerjax.config import Data
+from cornerjax.data.crop import DRAWS, Cropped, stretch
 from cornerjax.data.device import finish_batch
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
+from cornerjax.detectors import get_detector
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 from cornerjax.errors import InputError
 
-CONFIG = Config(
-    model=Model(num_classes=3),
+DETECTOR = get_detector("cornernet")
+encode, render = DETECTOR.encode, DETECTOR.render
+CONFIG = CornerConfig(
+    model=CornerModel(num_classes=3),
     data=Data(batch=4, crop_px=(95, 127), crop_border_px=32, max_objects=6, workers=1),
     seed=7,
 )
-
-
-def map_size(config):
-    return tuple((side + 1) // 4 for side in config.data.crop_px)
-
-
-def encode(objects, config):
-    data = config.data
-    sizes = {"map_size": map_size(config), "crop_px": data.crop_px, "max_objects": data.max_objects}
-    return targets.encode_corners(objects, **sizes, iou=data.gaussian_iou, kind=data.gaussian_radius)
-
-
-def render(encoded, config, xp):
-    return targets.render_corners(encoded, num_classes=config.model.num_classes, map_size=map_size(config), xp=xp)
 
 
 def with_data(config=CONFIG, **changes):
@@ -57,7 +46,7 @@ def source(folder):
 
 def take(source, config, count, **options):
     batches = make_batches(source, config, encode=encode, render=render, **options)
-    taken = list(islice(batches, count))
+    taken = list(itertools.islice(batches, count))
     batches.close()
     return taken
 
@@ -153,25 +142,29 @@ def test_heat_maps_and_images_are_mirrored_alike(folder, source):
     picture = np.zeros((127, 127, 3), np.uint8)
     picture[40:80, 20:70] = 255
     cv2.imwrite(str(path), picture)
-    box = np.array([[20, 40, 69, 79]], np.float32)  # its first and last pixel, as flipping and clipping count
+    box = np.array([[20, 40, 70, 80]], np.float32)
     record = dataclasses.replace(record, path=path, boxes=box, classes=np.array([1], np.int32))
     config = with_data(colour_jitter=0.0, lighting=0.0, crop_scales=(1.0,), crop_px=(127, 127))
     batches = take(dataclasses.replace(source, records=[record]), config, 6)
     checked = 0
-    for image, heat, cells in ((b["image"][i], b["tl_heat"][i], b["tl_cells"][i]) for b in batches for i in range(4)):
-        ys, xs = np.nonzero(image[..., 0] > 0)
-        assert tuple(cells[0]) == (int(xs.min() * 32 / 127), int(ys.min() * 32 / 127))
-        assert heat[cells[0, 1], cells[0, 0], 1] == 1
-        checked += 1
-    assert checked == 24
+    for batch, i in itertools.product(batches, range(4)):
+        ys, xs = np.nonzero(batch["image"][i, ..., 0] > 0)
+        corners = {"tl": (xs.min(), ys.min()), "br": (xs.max() + 1, ys.max() + 1)}
+        for corner, point in corners.items():
+            x, y = batch[f"{corner}_cells"][i, 0]
+            assert (x, y) == tuple(min(int(px * 32 / 127), 31) for px in point)
+            assert batch[f"{corner}_heat"][i, y, x, 1] == 1
+            checked += 1
+    assert checked == 48
 
 
 def test_a_crop_of_the_detector_s_own(source):
-    def corner(image, objects, draws, config):
-        return np.full((16, 16, 3), len(objects["boxes"]), np.uint8), objects
+    def grey(image, objects, draws, config):
+        _, affine = stretch(image, config.data.crop_px)
+        return Cropped(np.full((127, 127, 3), len(objects["boxes"]), np.uint8), objects, affine)
 
     config = with_data(render="device", crop_px=(127, 127))
-    batch = take(source, config, 1, crop=corner)[0]
+    batch = take(source, config, 1, crop=grey)[0]
     counts = {record.image_id: len(record.boxes) for record in source.records}
     assert batch["image"][:, 0, 0, 0].tolist() == [counts[i] for i in batch["image_id"].tolist()]
 
@@ -287,7 +280,7 @@ def test_a_data_directory_that_vanishes_is_one_sentence(source, tmp_path, on_bad
     here.rename(tmp_path / "elsewhere")
     message = rf"^cannot read {here}/\d+\.jpg: the folder {here} is gone; is the data directory still there\?$"
     with pytest.raises(InputError, match=message):
-        list(islice(batches, 20))  # some are made already
+        list(itertools.islice(batches, 20))  # some are made already
     assert capfd.readouterr().err == ""
     assert not caplog.messages
 
@@ -311,7 +304,7 @@ def test_only_the_pipeline_needs_tensorflow():
 def test_real_data(real_data, name):
     data = Data(root=str(real_data / "data" / name), batch=4, crop_px=(255, 255))
     source = open_source(data, "train")
-    config = Config(data=data, model=Model(num_classes=len(source.class_names)))
+    config = CornerConfig(data=data, model=CornerModel(num_classes=len(source.class_names)))
     for batch in take(source, config, 3):
         assert batch["valid"].any()
         assert np.isfinite(batch["image"]).all()

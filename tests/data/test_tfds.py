@@ -14,7 +14,7 @@ import sets
 import tensorflow_datasets as tfds
 from etils import epath
 
-from cornerjax.config import Config, Data, Model
+from cornerjax.config import Data
 from cornerjax.data import tfds as opening
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.pack import pack
@@ -23,6 +23,7 @@ from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.data.tfds_index import to_xywh
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.trained_on import hashes
@@ -71,7 +72,7 @@ def open_root(root, split="train", **options):
 
 def batches_of(root, count=4, **options):
     data = Data(root=str(root), batch=4, crop_px=(63, 95), crop_border_px=16, max_objects=8, workers=2, **options)
-    config = Config(model=Model(num_classes=2), data=data, seed=3)
+    config = CornerConfig(model=CornerModel(num_classes=2), data=data, seed=3)
     detector = get_detector("cornernet")
     batches = make_batches(open_source(data, "train"), config, encode=detector.encode, render=detector.render)
     return list(islice(batches, count))

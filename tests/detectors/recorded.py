@@ -32,6 +32,8 @@ RECORDINGS = {
 # Largest difference of the original in float32 from itself in float64, for each recorded map.
 NOISE = json.loads((GOLDEN / "models" / "noise.json").read_text())
 near = np.testing.assert_allclose
+# Most of the time that full-width programs need is LLVM's, for what runs a few times only.
+FAST_COMPILE = {"xla_backend_optimization_level": 0}
 
 
 def nhwc(array):
@@ -94,7 +96,7 @@ def opened(name, inside, *, layout=0):
     detector, config = get_detector(name), published(name, layout, legacy={"non_peaks": True})
     apply, _, _ = functional(Opened(detector.build(config.model, None), inside))
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=FAST_COMPILE)
     def forward(params, model_state, images):
         (outputs, inside), _ = apply({"network": params}, {"network": model_state}, images, train=False)
         return outputs, inside, detector.decode(outputs, config)
@@ -105,7 +107,7 @@ def opened(name, inside, *, layout=0):
 def by_torch_name(name, outputs, *, layout=0):
     """The maps of all stacks, or of the last ones, by the names of the modules that make them in PyTorch."""
     heads = get_detector(name).torch_heads(published(name, layout).model, layout_of(name, layout))
-    named = {}
+    named: dict[str, jax.Array] = {}
     for maps, of_stack in zip(outputs, heads[-len(outputs) :], strict=True):
         leaves, _ = jax.tree_util.tree_flatten_with_path(maps)
         ours = {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in leaves}
@@ -177,7 +179,7 @@ def compare_training_step(name, config, targets, maps, step):
     apply, _, _ = make_network(detector, config, None)
     params, model_state = weights(name)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=FAST_COMPILE)
     def gradient(params, model_state, images, targets):
         def objective(params):
             outputs, after = apply(params, model_state, images, train=True)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from recorded import RECORDINGS, manifest, published, torch_names
+from recorded import FAST_COMPILE, RECORDINGS, manifest, published, torch_names
 
 from cornerjax.detectors import DETECTORS, check, get_detector
 from cornerjax.detectors.base import Detector, make_network, variable_shapes
@@ -16,7 +16,6 @@ from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.functional import by_path, parameter_count
 from cornerjax.validation import replaced
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # these networks run once
 OBJECTS = {
     "boxes": np.array([[4.5, 8.25, 40, 50], [30, 20, 60, 61.5]], np.float32),
     "classes": np.array([2, 0], np.int32),
@@ -197,6 +196,7 @@ def test_candidates(ran, name):
 def test_targets_have_fixed_shapes_and_peaks_at_the_keypoints(ran, name):
     r = ran(name)
     shapes = {key: (value.shape, value.dtype.name) for key, value in r["encoded"].items()}
+    expected: dict[str, tuple[tuple[int, ...], str]]
     expected = {"classes": ((4,), "int32"), "radii": ((4,), "int32"), "valid": ((4,), "bool")}
     for keypoint in DETECTORS[name].keypoints:
         expected[f"{keypoint.name}_cells"] = ((4, 2), "int32")

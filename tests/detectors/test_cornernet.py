@@ -5,12 +5,18 @@ import pytest
 from recorded import NOISE, by_torch_name, compare_maps, compare_training_step, image, opened, published, weights
 from recorded_corners import ORIGINAL_LOSS, compare_forward, inside, targets
 
-from cornerjax.detectors import check, get_detector
+from cornerjax.detectors import check
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerNet
 from cornerjax.errors import InputError
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.validation import replaced
 
-CORNERNET = get_detector("cornernet")
+CORNERNET = CornerNet()
+
+
+def changed(changes):
+    """The configuration of the published network, changed."""
+    return replaced(CornerConfig(), {"model.num_classes": 80, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +50,8 @@ def test_a_training_step_of_the_published_network_is_the_originals(golden):
     ("given", "legal"), [((127, 128), (127, 255)), ((1, 511), (127, 511)), ((640, 480), (767, 511))], ids=str
 )
 def test_test_images_are_padded_to_multiples_of_128_minus_1(given, legal):
-    assert CORNERNET.input_size(*given, CORNERNET.defaults.model) == legal
+    height, width = given
+    assert CORNERNET.input_size(height, width, CORNERNET.defaults.model) == legal
     assert legal == tuple(side | 127 for side in given)
     deep = replaced(CORNERNET.defaults.model, {"backbone": Hourglass(dims=(8,) * 8, blocks=(1,) * 8)})
     assert CORNERNET.input_size(127, 600, deep) == (511, 1023)
@@ -74,7 +81,7 @@ def test_test_images_are_padded_to_multiples_of_128_minus_1(given, legal):
 )
 def test_a_network_that_cannot_be_built_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        CORNERNET.check(replaced(published("cornernet"), changes))
+        CORNERNET.check(changed(changes))
 
 
 @pytest.mark.parametrize(
@@ -90,13 +97,14 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
 def test_a_number_that_no_network_has_is_refused(field, value, accepted):
     """Whoever gave it: on the command line, or in a recipe."""
     with pytest.raises(InputError, match=rf"^model\.{field}.* is .*; accepted (is|are) {re.escape(accepted)}$"):
-        replaced(published("cornernet"), {f"model.{field}": value})
-    *parts, name = field.split(".")
-    model = published("cornernet").model
-    part = dataclasses.replace(model.backbone if parts else model, **{name: value})
-    wrong = dataclasses.replace(model, backbone=part) if parts else part
+        changed({f"model.{field}": value})
+    model, name = CornerModel(num_classes=80), field.removeprefix("backbone.")
+    if name == field:
+        wrong = dataclasses.replace(model, **{name: value})
+    else:
+        wrong = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, **{name: value}))
     with pytest.raises(InputError, match=rf"^model\.{field}.* is .*; accepted (is|are) {re.escape(accepted)}$"):
-        check(dataclasses.replace(published("cornernet"), model=wrong))
+        check(dataclasses.replace(CornerConfig(), model=wrong))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,7 @@ def test_a_number_that_no_network_has_is_refused(field, value, accepted):
 )
 def test_a_choice_that_there_is_not_is_refused(field, value, accepted):
     with pytest.raises(InputError, match=rf"^model\.{field} is .*; accepted (is|are) {accepted}$"):
-        replaced(published("cornernet"), {f"model.{field}": value})
+        changed({f"model.{field}": value})
 
 
 @pytest.mark.parametrize(
@@ -123,15 +131,15 @@ def test_a_choice_that_there_is_not_is_refused(field, value, accepted):
 )
 def test_a_crop_that_does_not_fit_is_refused(crop_px, message):
     with pytest.raises(InputError, match=message):
-        CORNERNET.check(published("cornernet", data={"crop_px": crop_px}))
+        CORNERNET.check(changed({"data.crop_px": crop_px}))
 
 
 def test_a_crop_may_be_smaller_than_the_least_test_image():
     backbone = Hourglass(dims=(8, 8), blocks=(1, 1))
-    CORNERNET.check(replaced(published("cornernet"), {"model.backbone": backbone, "data.crop_px": (63, 31)}))
+    CORNERNET.check(changed({"model.backbone": backbone, "data.crop_px": (63, 31)}))
 
 
 def test_a_run_whose_pool_is_not_on_this_machine_is_refused_in_a_sentence():
-    gone = published("cornernet", **{"model.pooling": "gone:pool"})
+    gone = changed({"model.pooling": "gone:pool"})
     with pytest.raises(InputError, match=r"^model\.pooling is gone:pool; No module named 'gone'; there are: corner"):
         CORNERNET.check(gone)

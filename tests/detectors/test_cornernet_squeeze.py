@@ -1,7 +1,9 @@
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
-from recorded import compare_training_step, image, near, opened, published, torch_names, weights
+from recorded import FAST_COMPILE, compare_training_step, image, near, opened, published, torch_names, weights
 from recorded_corners import ORIGINAL_LOSS, compare_forward, inside, targets
 
 from cornerjax.detectors import get_detector
@@ -35,12 +37,14 @@ def steps_of_adam(step):
     """What every training step of the published network logs, and all arrays after it in PyTorch's names and layout."""
     apply, _, _ = make_network(SQUEEZE, ORIGINAL, None)
     mesh, tx = data_mesh(), make_optimiser(ORIGINAL)
-    update = make_train_step(SQUEEZE, apply, tx, ORIGINAL, mesh)
-    state = start_state(*weights(NAME), tx, mesh, ema=False)
+    update: Any = make_train_step(SQUEEZE, apply, tx, ORIGINAL, mesh)
+    params, model_state = weights(NAME)
+    state = start_state(params, model_state, tx, mesh, ema=False)
     batch = to_devices(targets(NAME, step) | {"image": image(step)}, mesh)
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+        compiled = update.lower(state, batch).compile(compiler_options=FAST_COMPILE)
     for _ in step["losses_f64run_f64"]:
-        with jax.numpy_dtype_promotion("standard"):  # optax relies on it
-            state, logged = update(state, batch)
+        state, logged = compiled(state, batch)
         yield logged, in_torch_form(state.params, state.model_state)
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHARE_THAT_MAY_DIFFER = 0.02  # where rounding decides which candidate is the K-th, or which of two equals comes first
-CASES = {
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cornernet_squeeze": ("cornernet_squeeze", "CornerNet_Squeeze", {}),
     "cornernet_eccv18": ("cornernet", "CornerNet_ECCV18", {}),
     "cornernet": ("cornernet", "CornerNet", {}),
@@ -35,9 +36,9 @@ THROUGH_THE_DISK = ("cornernet_squeeze", "cornernet_eccv18")  # one for each lay
 def tweaked(weights: dict[str, np.ndarray], tweak: str) -> dict[str, np.ndarray]:
     """The recording's change of the weights, in its own words: "every A and B: entries [0, 5] += 3.0 ; every ..."."""
     for clause in tweak.split(" ; "):
-        names, entries, sign, number = re.fullmatch(
-            r"every (.+?)(?:: entries \[(.*)\])? ([+*])= (-?[\d.]+)", clause
-        ).groups()
+        said = re.fullmatch(r"every (.+?)(?:: entries \[(.*)\])? ([+*])= (-?[\d.]+)", clause)
+        assert said, clause
+        names, entries, sign, number = said.groups()
         changed = [key for key in weights for name in names.split(" and ") if fnmatch.fnmatchcase(key, name)]
         assert changed, clause
         for key in changed:

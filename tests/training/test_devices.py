@@ -95,10 +95,16 @@ def test_a_batch_in_parts_with_normalisation_in_groups_gives_the_step_of_the_who
 
 
 def test_without_groups_a_part_has_statistics_of_its_own(on_devices, data, tmp_path):
-    """Then a batch in parts is another step, and the same as with as many groups as parts, whichever images meet."""
+    """Then a batch in parts is another step: nearly the same loss, of the same images, but other gradients."""
     finish(start(data, tmp_path / "parts", 1, "float64", "--optim.accumulate", 2))
-    with pytest.raises(AssertionError):
-        compare(on_devices[1], recorded(tmp_path / "parts", 1), rtol=0.01, kinds=("grad",))
+    whole, parts = on_devices[1], recorded(tmp_path / "parts", 1)
+    assert whole.keys() == parts.keys()
+    np.testing.assert_array_equal(parts["0.ids"], whole["0.ids"])
+    np.testing.assert_allclose(parts["0.loss.total"], whole["0.loss.total"], rtol=0.01)
+    gradients = [name for name in whole if name.startswith("0.grad.")]
+    apart = [np.abs(parts[name] - whole[name]).max() / np.abs(whole[name]).max() for name in gradients]
+    assert min(apart) > 1e-3
+    assert np.median(apart) > 0.1
 
 
 @pytest.mark.parametrize("remat", ["stack", "level"])

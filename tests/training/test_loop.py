@@ -195,6 +195,13 @@ def test_checkpoints_are_written_by_the_clock(config, straight, tmp_path, digest
     assert digest(tmp_path / "run") == digest(straight)
 
 
+def test_what_goes_to_the_devices_unasked_is_refused(config, tmp_path, monkeypatch):
+    """Here a batch that nobody has put there: a slip of that kind would cost every step a transfer."""
+    monkeypatch.setattr("cornerjax.training.loop.to_devices", lambda batch, mesh: batch)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        train(config, tmp_path / "run")
+
+
 def test_a_profile_is_written(config, tmp_path):
     longer = dataclasses.replace(config, steps=20, save_steps=20)
     run = train(longer, tmp_path / "run", profile=True)

@@ -1,6 +1,5 @@
 """The narrow recipes learn: shapes.py has a test of its own."""
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -8,25 +7,29 @@ import pytest
 
 from cornerjax.config import load_recipe
 from cornerjax.data.shapes import STYLES, write_shapes
+from cornerjax.detectors import get_detector
 from cornerjax.training.loop import train
+from cornerjax.validation import replaced
+
+# What is left of each part of the loss at most. Pull and push count together: at first all tags are alike, which is
+# what pull wants, and they need more steps than these to lie apart.
+PARTS = {("focal",): 0.5, ("offset",): 0.5, ("pull", "push"): 0.8, ("attention",): 0.5}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "parts"),
-    [("squeeze_small", ["focal"]), ("cornernet_small", ["focal"]), ("saccade_small", ["focal", "attention"])],
-)
-def test_a_narrow_recipe_learns_four_pictures_by_heart(tmp_path, recipe, parts):
-    """Whole, always the same: if every part of the training step does its work, the heat maps must come to fit them."""
+@pytest.mark.parametrize("recipe", ["squeeze_small", "cornernet_small", "saccade_small"])
+def test_a_narrow_recipe_learns_four_pictures_by_heart(tmp_path, recipe):
+    """Whole, always the same: if every part of the training step does its work, the maps must come to fit them."""
     config = load_recipe(Path(__file__).parents[2] / "configs" / f"{recipe}.py")
     folder = write_shapes(tmp_path / "scenes", seed=0, train=4, val=2, style=STYLES["scenes"])
-    data = dataclasses.replace(
-        config.data, root=str(folder), batch=4, random_crop=False, flip=False, colour_jitter=0.0, lighting=0.0
-    )
-    optim = dataclasses.replace(config.optim, warmup_steps=20)
-    config = dataclasses.replace(config, data=data, optim=optim, steps=150, log_steps=10, eval_steps=0)
+    still = {"batch": 4, "random_crop": False, "flip": False, "colour_jitter": 0.0, "lighting": 0.0}
+    steps = {"steps": 150, "log_steps": 10, "eval_steps": 0, "optim.warmup_steps": 20}
+    config = replaced(config, {"data": {"root": str(folder), **still}, **steps})
+    weights = get_detector(config.model.detector).loss_weights(config)
+    parts = [names for names in PARTS if set(names) <= set(weights)]
+    assert {name for names in parts for name in names} == set(weights)
     run = train(config, tmp_path / "run").path
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for part in parts:
-        losses = [line[part] for line in lines if part in line]
-        assert losses[-1] < 0.5 * losses[0], (part, losses)
+    for names in parts:
+        losses = [sum(line[name] for name in names) for line in lines if "total" in line]
+        assert losses[-1] < PARTS[names] * losses[0], (names, losses)

@@ -16,6 +16,7 @@ from cornerjax.checkpoint import restore_weights
 from cornerjax.commands.weights import main
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import DETECTORS
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
 from cornerjax.errors import InputError, RunError
 from cornerjax.nn.functional import by_path
 from cornerjax.weights.convert import convert, from_torch, largest_differences, read
@@ -217,10 +218,11 @@ def test_presets(checkpoint):
 
 def test_options_by_name(checkpoint, tmp_path):
     values = checkpoint("cornernet_saccade")
-    options = {"test": {"flip": True, "saccade.max_crops": 7}, "compute": {"precision": "default"}}
-    config = from_torch("cornernet_saccade", values, **options).config
+    test, compute = {"flip": True, "saccade.max_crops": 7}, {"precision": "default"}
+    config = from_torch("cornernet_saccade", values, test=test, compute=compute).config
+    assert isinstance(config, SaccadeConfig)
     assert (config.test.flip, config.test.saccade.max_crops, config.compute.precision) == (True, 7, "default")
-    convert("cornernet_saccade", values, tmp_path / "out", **options)
+    convert("cornernet_saccade", values, tmp_path / "out", test=test, compute=compute)
     assert cornerjax.load(tmp_path / "out").config == config
     for refused, message in (
         ({"test": {"scale": 2}}, r"^there is no option test\.scale; there are: .*scales"),

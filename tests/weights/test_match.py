@@ -9,7 +9,10 @@ from cornerjax.detectors import DETECTORS
 from cornerjax.detectors.base import TorchLayout
 from cornerjax.detectors.cornernet import LITE_RULES
 from cornerjax.errors import InputError
+from cornerjax.validation import replaced
 from cornerjax.weights.match import match
+
+CLASSES = 3
 
 
 def first_repositorys(name):
@@ -53,6 +56,11 @@ def with_layouts(*layouts):
     return type("Many", (type(DETECTORS["cornernet"]),), {"torch_layouts": layouts})()
 
 
+def with_classes(changes):
+    """The narrow network of the checkpoints, changed."""
+    return replaced(DETECTORS["cornernet"].defaults.model, {"num_classes": CLASSES, **changes})
+
+
 def test_a_layout_knows_its_network(checkpoint):
     """Recognised by which arrays there are, or by their shapes alone."""
     one = TorchLayout("one stack", LITE_RULES, model={"backbone.stacks": 1})
@@ -62,11 +70,11 @@ def test_a_layout_knows_its_network(checkpoint):
     assert match(many, values, source="dict").layout.name == "published"
     kernels = {key: value[..., 1:2, 1:2] for key, value in values.items() if re.search(r"s\.\d\.0\.conv\.weight", key)}
     found = match(many, values | kernels, source="dict")
-    assert (found.layout.name, found.model.head_kernel) == ("1x1 heads", 1)
+    assert (found.layout.name, found.model) == ("1x1 heads", with_classes({"head_kernel": 1}))
     first_stack = {key: value for key, value in values.items() if re.match(r"hg\.(pre|\w+\.0)\.|\w+\.0\.", key)}
     first_stack = {key: value for key, value in first_stack.items() if not re.match(r"hg\.(inters|cnvs_)", key)}
     found = match(many, first_stack, source="dict")
-    assert (found.layout.name, found.model.backbone.stacks) == ("one stack", 1)
+    assert (found.layout.name, found.model) == ("one stack", with_classes({"backbone.stacks": 1}))
 
 
 def test_keys_that_the_network_does_not_need_are_told_apart(checkpoint):

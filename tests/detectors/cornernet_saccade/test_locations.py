@@ -42,7 +42,7 @@ def test_places_of_attention_match_the_original(recorded, case):
 @pytest.mark.parametrize(
     ("limit", "expected"), [({}, [1.5, 3]), ({"max_scale": 2.0}, [1.5]), ({"max_view_scale": 1.4}, [])]
 )
-def test_looks_are_not_followed_beyond_the_limits(limit, expected):
+def test_attention_is_not_followed_beyond_the_limits(limit, expected):
     maps = [np.ones((1, 1, 1), np.float32)] * 3
     where = {"scales": np.array([1.5]), "offsets": np.zeros((1, 2), np.int32), "height": 9, "width": 9}
     found = attention_locations(maps, threshold=0.3, strides=STRIDES, zooms=ZOOMS, **where, **limit)
@@ -105,14 +105,14 @@ def test_places_on_one_row_are_two_unless_asked_for():
 @pytest.mark.parametrize(("run", "stage"), [("one", 0), ("two", 0), ("two", 1)])
 def test_the_next_places_of_a_whole_image_match_the_original(golden, run, stage):
     recorded = golden("e2e/saccade_stages.npz")
-    looks, offsets, expected, rows = (
+    crops, offsets, expected, rows = (
         recorded[f"{run}.{name}"]
         for name in (f"locations.{stage}_f64", f"offsets.{stage}", f"locations.{stage + 1}_f64", f"raw_dets.{stage}")
     )
-    scales = looks[:, 2]
+    scales = crops[:, 2]
     boxes = rows[..., :4] / np.float32(64 / 255) / scales.astype(np.float32)[:, None, None]
     boxes = (boxes + offsets[:, None, [1, 0, 1, 0]]).reshape(-1, 4)
-    seen = attention_locations(
+    of_attention = attention_locations(
         [recorded[f"{run}.att_after_nms.{stage}.{i}"][:, 0] for i in range(3)],
         threshold=0.3,
         strides=STRIDES,
@@ -123,5 +123,5 @@ def test_the_next_places_of_a_whole_image_match_the_original(golden, run, stage)
         width=320,
         skip_same=stage > 0,
     )
-    every = np.concatenate([seen, box_locations(boxes, rows[..., 4].ravel())])
+    every = np.concatenate([of_attention, box_locations(boxes, rows[..., 4].ravel())])
     np.testing.assert_array_equal(choose_locations(every, row_or_column=True, num=len(expected)), expected)

@@ -1,17 +1,21 @@
 """CornerNet-Saccade's training crop against the recorded one, and where the original would stop."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
-from cornerjax.data.reference_crop import crop_around_reference, crop_middle, cut_out, overlap, reference_scale
 
-from cornerjax.config import Config, Data
-from cornerjax.data.crop import clip_objects, crop_example, draw, flip_objects, random_crop
+from cornerjax.data.crop import crop_example, draw, random_crop
+from cornerjax.data.geometry import mirrored, overlap
+from cornerjax.detectors.cornernet_saccade.crop import crop_around_reference, crop_middle, cut_out, reference_scale
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig, SaccadeData, SaccadeLegacy
+from cornerjax.legacy import switched
 
 RECORD = "augment/crop_and_saccade.npz"
-CROPS = (crop_around_reference, crop_example)
-DATA = Data(crop_px=(255, 255), crop_scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1))
+DATA = SaccadeData(crop_px=(255, 255), crop_scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1))
+CLEAN = SaccadeLegacy()
+ORIGINAL = switched(CLEAN, on=True)
 
 
 def objects_of(boxes):
@@ -37,12 +41,11 @@ def recorded_draws(recorded, case):
 def test_a_cut_around_a_centre(golden, case):
     recorded = golden(RECORD)
     (y, x), size, out = (recorded[f"{case}_{name}"].tolist() for name in ("center", "size", "out_size"))
-    cut, boxes = random_crop(
-        recorded["image"], np.zeros((1, 4), np.float32), scale=1.0, centre=(x, y), crop_px=tuple(size)
-    )
-    cut, boxes = random_crop(cut, boxes, scale=1.0, centre=(size[1] // 2, size[0] // 2), crop_px=tuple(out))
+    around = functools.partial(random_crop, scale=1.0, lost_odd_side=True)
+    cut, first = around(recorded["image"], centre=(x, y), crop_px=tuple(size))
+    cut, second = around(cut, centre=(size[1] // 2, size[0] // 2), crop_px=tuple(out))
     np.testing.assert_array_equal(cut, recorded[f"{case}_image"])
-    np.testing.assert_array_equal(-boxes[0, [1, 0]], recorded[f"{case}_offset"])
+    np.testing.assert_array_equal(-first.then(second).shift[::-1], recorded[f"{case}_offset"])
 
 
 @pytest.mark.parametrize("case", [f"cid{i}" for i in range(8)])
@@ -51,10 +54,13 @@ def test_a_crop_around_a_reference(golden, case):
     image, boxes, i = recorded["image2"], recorded["boxes2"][:, :4], int(recorded[f"{case}_ind"])
     crop_px = (int(recorded[f"{case}_input_size"]),) * 2
     middle = crop_middle(image.shape[:2], boxes[i] if i >= 0 else None, crop_px, recorded_draws(recorded, case))
-    crop, objects = cut_out(image, {"boxes": boxes, "row": np.arange(4)}, image.shape[:2], middle, crop_px)
+    as_original = {"lost_odd_side": True, "clip_to_last_pixel": True}
+    every = {"boxes": boxes, "row": np.arange(4)}
+    crop, objects, move, _ = cut_out(image, every, image.shape[:2], middle, crop_px, **as_original)
     np.testing.assert_array_equal(objects["row"], recorded[f"{case}_clip_keep"])
     np.testing.assert_array_equal(objects["boxes"], recorded[f"{case}_clipped"][:, :4])
     (x, y), (y1, y2, x1, x2) = np.rint(boxes[0, :2] - recorded[f"{case}_boxes"][0, :2]), recorded[f"{case}_border"]
+    np.testing.assert_array_equal(move.shift, [-x, -y])
     want = np.zeros((*crop_px, 3), np.uint8)
     want[int(y1) : int(y2), int(x1) : int(x2)] = image[int(y1 + y) : int(y2 + y), int(x1 + x) : int(x2 + x)]
     np.testing.assert_array_equal(crop, want)
@@ -66,7 +72,7 @@ def test_a_resized_image(golden, case):
     recorded = golden(RECORD)
     image, want = recorded["image"], recorded[f"scale{case}_image"]
     draws = dataclasses.replace(draw(np.random.default_rng(0), 60, 80, DATA), scale=recorded[f"scale{case}_f64"].item())
-    crop, _ = crop_around_reference(image, objects_of([]), draws, Config(data=DATA))
+    crop, *_ = crop_around_reference(image, objects_of([]), draws, SaccadeConfig(data=DATA, legacy=ORIGINAL))
     h, w = want.shape[:2]
     padded = np.zeros((255, 255, 3), int)
     padded[127 - h // 2 :, 127 - w // 2 :][:h, :w] = want
@@ -143,24 +149,35 @@ def test_a_reference_in_the_last_fraction_of_a_pixel_is_no_error():
     assert crop_middle((500, 500), box, (255, 255), draws) == (20, 500)
 
 
-def test_overlap_is_the_part_of_the_whole_box():
+@pytest.mark.parametrize(("legacy", "end"), [(CLEAN, 400), (ORIGINAL, 398)], ids=["clean", "original"])
+def test_overlap_is_the_part_of_the_whole_box(legacy, end):
     image = np.full((200, 200, 3), 9, np.uint8)
     boxes = [[40, 40, 80, 80], [180, 60, 220, 100], [300, 300, 310, 310], [0, 0, 1, 1]]
     objects = objects_of(boxes) | {"name": np.array(["whole", "half", "outside", "tiny"])}
-    config = Config(data=dataclasses.replace(DATA, crop_px=(401, 401)))
-    _, kept = crop_around_reference(image, objects, drawn([0, (80 - 32 + 0.5) / 65, *[0.0] * 7]), config)
+    config = SaccadeConfig(data=dataclasses.replace(DATA, crop_px=(401, 401)), legacy=legacy)
+    _, kept, move, _ = crop_around_reference(image, objects, drawn([0, (80 - 32 + 0.5) / 65, *[0.0] * 7]), config)
+    assert (move.scale.tolist(), move.shift.tolist()) == ([2, 2], [0, 0])
     assert kept["name"].tolist() == ["whole", "half", "tiny"]
     assert kept["boxes"][0].tolist() == [80, 80, 160, 160]
-    np.testing.assert_allclose(kept["boxes"][1], [360, 120, 398, 200])
-    np.testing.assert_allclose(kept["overlap"], [1, 19 / 40, 1])
+    np.testing.assert_allclose(kept["boxes"][1], [360, 120, end, 200])
+    np.testing.assert_allclose(kept["overlap"], [1, (end - 360) / 80, 1])
     assert kept["overlap"].dtype == np.float32
     assert set(kept) == {"boxes", "classes", "name", "overlap"}
-    np.testing.assert_array_equal(flip_objects(kept, 401)["overlap"], kept["overlap"])
+    np.testing.assert_array_equal(mirrored(kept, 401)["overlap"], kept["overlap"])
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_odd_side_is_filled_or_loses_its_last_column_as_in_the_original(lost):
+    image = np.full((90, 100, 3), 200, np.uint8)
+    crop, *_ = cut_out(image, objects_of([]), (90, 100), (40, 50), (31, 33), lost_odd_side=lost)
+    assert crop[:-1, :-1].all()
+    assert bool(crop[:, -1].any()) == bool(crop[-1].any()) == (not lost)
+
+
+@pytest.mark.parametrize(("legacy", "last"), [(CLEAN, (95, 63)), (ORIGINAL, (94, 62))], ids=["clean", "original"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (500, 40), (900, 700)])
-def test_an_image_of_any_size_gives_a_crop(size):
-    config = Config(data=Data(crop_px=(63, 95), crop_scales=(0.01, 1.1)))
+def test_an_image_of_any_size_gives_a_crop(size, legacy, last):
+    config = SaccadeConfig(data=SaccadeData(crop_px=(63, 95), crop_scales=(0.01, 1.1)), legacy=legacy)
     image = np.full((*size, 3), 200, np.uint8)
     h, w = size
     sets = (
@@ -172,31 +189,32 @@ def test_an_image_of_any_size_gives_a_crop(size):
     )
     for i, boxes in enumerate(sets * 5):
         draws = draw(np.random.default_rng(i), *size, config.data)
-        crop, kept = crop_around_reference(image, objects_of(boxes), draws, config)
+        crop, kept, *_ = crop_around_reference(image, objects_of(boxes), draws, config)
         assert crop.shape == (63, 95, 3)
         assert crop.any()
         assert (kept["boxes"] >= 0).all()
-        assert (kept["boxes"] <= [94, 62, 94, 62]).all()
+        assert (kept["boxes"] <= last * 2).all()
         assert ((kept["overlap"] >= 0) & (kept["overlap"] <= 1.0001)).all()
         assert len({len(values) for values in kept.values()}) == 1
 
 
 def test_a_tiny_reference_does_not_make_the_whole_image_large():
     image = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
-    crop, kept = crop_around_reference(
-        image, objects_of([[1000, 700, 1001, 701]]), drawn([0, 0.99, *[0.5] * 7]), Config(data=DATA)
-    )
+    box, draws = objects_of([[1000, 700, 1001, 701]]), drawn([0, 0.99, *[0.5] * 7])
+    crop, kept, *_ = crop_around_reference(image, box, draws, SaccadeConfig(data=DATA))
     assert (kept["boxes"][0, 2:] - kept["boxes"][0, :2]).tolist() == [32, 32]
     centre = kept["boxes"][0].reshape(2, 2).mean(0).astype(int)
     assert abs(crop[centre[1], centre[0]].astype(int) - image[700, 1000]).max() <= 8
 
 
 def test_without_random_crop_it_is_the_shared_stretch():
-    config = Config(data=Data(crop_px=(63, 63), random_crop=False))
+    config = SaccadeConfig(data=SaccadeData(crop_px=(63, 63), random_crop=False))
     image = np.random.default_rng(0).integers(0, 256, (90, 80, 3), dtype=np.uint8)
-    ours, theirs = (crop(image, objects_of([[9, 9, 40, 50]]), drawn([0.5] * 9), config) for crop in CROPS)
-    np.testing.assert_array_equal(ours[0], theirs[0])
-    np.testing.assert_array_equal(ours[1]["boxes"], theirs[1]["boxes"])
+    crops = (crop_around_reference, crop_example)
+    ours, shared = (crop(image, objects_of([[9, 9, 40, 50]]), drawn([0.5] * 9), config) for crop in crops)
+    np.testing.assert_array_equal(ours.image, shared.image)
+    np.testing.assert_array_equal(ours.objects["boxes"], shared.objects["boxes"])
+    np.testing.assert_array_equal(ours.affine, shared.affine)
 
 
 def test_the_draws_of_the_shared_crop_stay_as_they_were():
@@ -207,9 +225,3 @@ def test_the_draws_of_the_shared_crop_stay_as_they_were():
     assert draws.centre == (int(before.integers(128, 272)), int(before.integers(128, 172)))
     before.random(), before.permutation(3), before.uniform(-1, 1, 3), before.standard_normal(3)
     np.testing.assert_array_equal(draws.own, before.random(9))
-
-
-def test_clip_to_a_part_of_an_image():
-    objects = objects_of([[0, 0, 50, 50], [12, 5, 18, 9], [40, 5, 60, 9]])
-    kept = clip_objects(objects, (10, 20), first_px=(5, 10))
-    assert kept["boxes"].tolist() == [[10, 5, 29, 14], [12, 5, 18, 9]]

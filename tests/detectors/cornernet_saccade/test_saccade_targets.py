@@ -66,7 +66,7 @@ def test_crop_and_targets_match_the_original(golden):
         draws = draw(np.random.default_rng(0), *image.shape[:2], DATA)
         draws = dataclasses.replace(draws, own=np.array(own, float))
         objects = {"boxes": boxes[:, :4], "classes": boxes[:, 4].astype(np.int32) - 1}
-        crop, objects, _ = crop_around_reference(image, objects, draws, SaccadeConfig(data=DATA, legacy=ORIGINAL))
+        crop, objects, *_ = crop_around_reference(image, objects, draws, SaccadeConfig(data=DATA, legacy=ORIGINAL))
         difference = crop[::3, ::3].transpose(2, 0, 1).astype(int) - recorded["xs_uint8"][i]
         assert abs(difference).max() <= 1
 
