@@ -7,7 +7,6 @@ counts show what rows without an image cost. Without a run, the network of the s
 python benchmarks/buckets.py [runs/shapes] [--counts 13 13 13 13 12] [--batch 4]
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,16 +18,16 @@ import jax
 import numpy as np
 import tyro
 from compilations import Compilations
-from cornerjax.inference.procedure import Procedure
 
 import cornerjax
 from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
-from cornerjax.detectors.base import Finder
+from cornerjax.detectors.base import TestProcedure, make_network
+from cornerjax.inference.batching import BatchPredictor
 from cornerjax.inference.predictor import Predictor
-from cornerjax.nn.functional import functional
+from cornerjax.validation import replaced
 
 RECIPE = Path(__file__).parents[1] / "configs" / "shapes.py"
 SIZES = ((96, 120), (127, 200), (200, 120), (220, 240), (255, 255))  # height, width; the last two share a bucket
@@ -39,10 +38,9 @@ def untrained() -> Predictor:
     """The shapes recipe's network with first weights."""
     config = load_recipe(RECIPE)
     names = open_source(config.data, config.data.val).class_names
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=len(names)))
+    config = replaced(config, {"model.num_classes": len(names)})
     detector = cornerjax.DETECTORS[config.model.detector]
-    weights = functional(detector.build(config.model, np.random.default_rng(0)))
-    return Predictor(detector, *weights, config, names)
+    return Predictor(detector, *make_network(detector, config, np.random.default_rng(0)), config, names)
 
 
 def pictures(counts: tuple[int, ...]) -> list[np.ndarray]:
@@ -53,8 +51,8 @@ def pictures(counts: tuple[int, ...]) -> list[np.ndarray]:
     return [cv2.resize(read_image(record), size[::-1]) for record, size in zip(records, sizes, strict=False)]
 
 
-def batched(finder: Finder, plan: Sequence[Any], weights: Any, images: list[np.ndarray]) -> list[Boxes]:
-    found = [finder(*weights, [finder.prepare(images[i]) for i in b.indices], b.bucket, b.rows) for b in plan]
+def batched(procedure: TestProcedure, plan: Sequence[Any], weights: Any, images: list[np.ndarray]) -> list[Boxes]:
+    found = [procedure(*weights, [procedure.preprocess(images[i]) for i in b.indices], b.bucket, b.rows) for b in plan]
     boxes: list[Boxes] = [np.zeros((0, 6))] * len(images)
     for batch, of_batch in zip(plan, jax.device_get(found), strict=True):
         for row, i in enumerate(batch.indices):
@@ -62,14 +60,14 @@ def batched(finder: Finder, plan: Sequence[Any], weights: Any, images: list[np.n
     return boxes
 
 
-def one_by_one(finder: Finder, _: Any, weights: Any, images: list[np.ndarray]) -> list[Boxes]:
-    prepared = [(finder.prepare(image), finder.bucket(*image.shape[:2])) for image in images]
-    found = [finder(*weights, [image], bucket, 1) for image, bucket in prepared]
+def one_by_one(procedure: TestProcedure, _: Any, weights: Any, images: list[np.ndarray]) -> list[Boxes]:
+    preprocessed = [(procedure.preprocess(image), procedure.bucket(*image.shape[:2])) for image in images]
+    found = [procedure(*weights, [image], bucket, 1) for image, bucket in preprocessed]
     return [rows_of(of_image, 0) for of_image in jax.device_get(found)]
 
 
 def rows_of(found: Any, row: int) -> Boxes:
-    """The boxes in one row of what a Finder found."""
+    """The boxes in one row of what a test procedure found."""
     table = np.column_stack([found.boxes[row], found.scores[row], found.classes[row]])
     return table[found.scores[row] >= 0]
 
@@ -106,13 +104,12 @@ def main(
     """
     compilations = Compilations()
     predictor = cornerjax.load(workdir) if workdir else untrained()
-    config = dataclasses.replace(predictor.config, test=dataclasses.replace(predictor.config.test, batch=batch))
-    detector = cornerjax.DETECTORS[config.model.detector]
-    procedure = Procedure(detector, predictor.apply, config, predictor.class_names)
+    config = replaced(predictor.config, {"test.batch": batch})
+    batches = BatchPredictor(predictor.detector, predictor.apply, config, predictor.class_names)
     images = pictures(counts)
-    plan = procedure.plan([image.shape[:2] for image in images])
+    plan = batches.plan([image.shape[:2] for image in images])
     print(f"{len(images)} images in {sum(of.rows for of in plan)} rows of {len(plan)} batches")
-    ways = [partial(way, procedure.finder, plan, predictor.weights, images) for way in (batched, one_by_one)]
+    ways = [partial(way, batches.procedure, plan, predictor.weights, images) for way in (batched, one_by_one)]
 
     before = compilations.count
     found = [way() for way in ways]

@@ -8,39 +8,47 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import tyro
 
-from cornerjax import targets
-from cornerjax.config import Config, Data, Model
+from cornerjax.config import Data
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
+from cornerjax.detectors import get_detector
+from cornerjax.validation import replaced
 
 MODES = ("host", "device")
 BATCH = 16
 
 
-def main(root: str = "", split: str = "train", crop_px: int = 511, stride: int = 4, classes: int = 80, rounds: int = 7):
+def main(
+    root: str = "",
+    split: str = "train",
+    crop_px: int = 511,
+    detector: Literal["cornernet", "cornernet_squeeze"] = "cornernet",
+    classes: int = 80,
+    rounds: int = 7,
+) -> None:
     """Time both modes in turns, with one worker; the CPU time of all threads counts.
 
     Args:
         root: a COCO-format folder; empty: 640x480 JPEGs made for the purpose.
         split: of that folder.
         crop_px: side of a training example.
-        stride: image pixels a cell of the heat maps; 8 for CornerNet-Squeeze.
+        detector: whose targets are made; the maps of CornerNet-Squeeze have a quarter of the cells.
         classes: heat maps a corner.
         rounds: rounds of 4 batches of each mode; medians are printed.
     """
     with tempfile.TemporaryDirectory() as made:
         data = Data(root=root or write_photos(Path(made)), batch=BATCH, crop_px=(crop_px, crop_px), workers=1)
         source = open_source(data, split)
-        batches = {mode: batches_of(source, dataclasses.replace(data, render=mode), stride, classes) for mode in MODES}
+        batches = {mode: batches_of(source, replaced(data, {"render": mode}), detector, classes) for mode in MODES}
         megabytes = {mode: sum(v.nbytes for v in next(batches[mode]).values()) / BATCH / 1e6 for mode in MODES}
         seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
         for _ in range(rounds):
@@ -56,24 +64,12 @@ def main(root: str = "", split: str = "train", crop_px: int = 511, stride: int =
     print(f"device / host {rates['device'] / rates['host']:.2f}")
 
 
-def batches_of(source: Source, data: Data, stride: int, classes: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches with the targets of the corner detectors, in a process whose OpenCV has no threads, as in training."""
+def batches_of(source: Source, data: Data, name: str, classes: int) -> Generator[dict[str, np.ndarray], None, None]:
+    """Batches with the targets of a detector, in a process whose OpenCV has no threads, as in training."""
     cv2.setNumThreads(0)
-    cells = ((data.crop_px[0] + 1) // stride, (data.crop_px[1] + 1) // stride)
-    encode = partial(
-        targets.encode_corners,
-        map_size=cells,
-        crop_px=data.crop_px,
-        max_objects=data.max_objects,
-        iou=data.gaussian_iou,
-    )
-    render = partial(targets.render_corners, num_classes=classes, map_size=cells)
-    return make_batches(
-        source,
-        Config(data=data, model=Model(num_classes=classes)),
-        encode=lambda objects, config: encode(objects),
-        render=lambda encoded, config, xp: render(encoded, xp=xp),
-    )
+    detector = get_detector(name)
+    config = dataclasses.replace(replaced(detector.defaults, {"model.num_classes": classes}), data=data)
+    return make_batches(source, config, encode=detector.encode, render=detector.render)
 
 
 def cpu_seconds(batches: Iterator, count: int) -> float:

@@ -6,7 +6,6 @@ both are evaluated. Another run computes in bfloat16. Some minutes a run on two 
 python benchmarks/precision.py --workdir runs/precision
 """
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -17,12 +16,13 @@ from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Config, load_recipe
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_network
 from cornerjax.evaluation.evaluator import Evaluator
-from cornerjax.nn.functional import functional
 from cornerjax.training.loop import resume, train
 from cornerjax.training.mesh import data_mesh
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.setup import network_of, start_state
+from cornerjax.validation import replaced
 
 
 def aps(config: Config, workdir: Path) -> list[float]:
@@ -33,7 +33,7 @@ def aps(config: Config, workdir: Path) -> list[float]:
     with Checkpoints(workdir, read_only=True) as checkpoints:
         state = resume(state, checkpoints)
     detector = get_detector(config.model.detector)
-    apply, *_ = functional(detector.build(config.model, None))
+    apply, *_ = make_network(detector, config, None)
     evaluate = Evaluator(detector, apply, config, open_source(config.data, config.data.val))
     weights = [(state.params, state.model_state)] + ([tuple(state.ema.values())] if state.ema else [])
     return [evaluate(*jax.tree.map(np.asarray, trees)).metrics["AP"] for trees in weights]
@@ -50,12 +50,10 @@ def main(
     print(f"{'seed':>4s} {'float32':>8s} {'its mean':>8s} {'bfloat16':>8s}", flush=True)
     rows = []
     for seed in seeds:
-        base = load_recipe(config)
-        data = dataclasses.replace(base.data, root=f"shapes:{seed}")
-        optim = dataclasses.replace(base.optim, warmup_steps=steps // 8)
-        base = dataclasses.replace(base, seed=seed, steps=steps, eval_steps=0, data=data, optim=optim)
-        mean = dataclasses.replace(base, optim=dataclasses.replace(base.optim, ema_decay=ema_decay))
-        half = dataclasses.replace(base, model=dataclasses.replace(base.model, dtype="bfloat16"))
+        changes = {"seed": seed, "steps": steps, "eval_steps": 0, "data.root": f"shapes:{seed}"}
+        base = replaced(load_recipe(config), changes | {"optim.warmup_steps": steps // 8})
+        mean = replaced(base, {"optim.ema_decay": ema_decay})
+        half = replaced(base, {"compute.dtype": "bfloat16"})
         rows.append([*aps(mean, workdir / f"float32-{seed}"), *aps(half, workdir / f"bfloat16-{seed}")])
         print(f"{seed:4d} " + " ".join(f"{ap:8.3f}" for ap in rows[-1]), flush=True)
     print("mean " + " ".join(f"{ap:8.3f}" for ap in np.mean(rows, axis=0)))

@@ -1,4 +1,4 @@
-"""What does recomputing save? The memory of the train step of a recipe as compiled here, with each model.remat.
+"""What does recomputing save? The memory of the train step of a recipe as compiled here, with each compute.remat.
 
 Temporary memory a device, in GB, as XLA plans it for this platform, and the FLOPs it counts; `cornerjax
 plan` says the same of TPUs. CornerNet needs about a minute a line on two cores.
@@ -6,7 +6,6 @@ plan` says the same of TPUs. CornerNet needs about a minute a line on two cores.
 python benchmarks/remat.py --config configs/cornernet.py --batch 2
 """
 
-import dataclasses
 from pathlib import Path
 
 import tyro
@@ -14,6 +13,7 @@ import tyro
 from cornerjax.config import load_recipe
 from cornerjax.training.mesh import data_mesh
 from cornerjax.training.setup import abstract_step
+from cornerjax.validation import replaced
 
 
 def main(
@@ -21,15 +21,13 @@ def main(
 ) -> None:
     """Compile and print."""
     recipe = load_recipe(config)
+    recipe = replaced(recipe, {"data.batch": batch, "model.num_classes": recipe.model.num_classes or 80})
     print(f"{config}, batch {batch}; temporary memory, and FLOPs as parts of those without", flush=True)
     for dtype in dtypes:
         first = None
         for remat in ("none", "stack", "level"):
-            model = dataclasses.replace(
-                recipe.model, num_classes=recipe.model.num_classes or 80, dtype=dtype, remat=remat
-            )
-            data = dataclasses.replace(recipe.data, batch=batch)
-            step, *arguments = abstract_step(dataclasses.replace(recipe, model=model, data=data), data_mesh())
+            configured = replaced(recipe, {"compute": {"dtype": dtype, "remat": remat}})
+            step, *arguments = abstract_step(configured, data_mesh())
             compiled = step.lower(*arguments).compile()
             memory, flops = compiled.memory_analysis().temp_size_in_bytes, compiled.cost_analysis()["flops"]
             first = first or (memory, flops)

@@ -1,8 +1,8 @@
-"""What does looking closer cost, and what does it find?
+"""What do closer crops cost, and what is found in them?
 
-packing: images a second of a CornerNet-Saccade, the looks of 1, 4 and 8 images packed together, timed in turn, with the
-number of compilations. Without a run, the narrow recipe's network untrained, which looks at as much as it may.
-compare: AP, looks an image, share of the pixels and network FLOPs of a CornerNet-Saccade and of another detector on the
+packing: images a second of a CornerNet-Saccade, the crops of 1, 4 and 8 images packed together, timed in turn, with the
+number of compilations. Without a run, the narrow recipe's network untrained, which takes as many crops as it may.
+compare: AP, crops an image, share of the pixels and network FLOPs of a CornerNet-Saccade and of another detector on the
 same images; Saccade also with the true boxes in place of its attention; a picture of both.
 
 python benchmarks/saccade.py packing [runs/saccade_small]
@@ -21,63 +21,71 @@ import jax
 import numpy as np
 import tyro
 from compilations import Compilations
-from cornerjax.detectors.saccades import Round, Saccades
-from cornerjax.ops.locations import box_locations, choose_locations
 
 import cornerjax
-from cornerjax.checkpoint import open_workdir
 from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.data.records import Source, read_image
 from cornerjax.data.source import open_source
+from cornerjax.detectors.base import make_network
+from cornerjax.detectors.cornernet_saccade.locations import box_locations, choose_locations
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
+from cornerjax.detectors.cornernet_saccade.procedure import SaccadeProcedure, Stage
 from cornerjax.detectors.rows import Detections
-from cornerjax.drawing import draw_attention, draw_boxes, draw_crops, sheet
+from cornerjax.drawing import draw_boxes, sheet
 from cornerjax.evaluation.coco_format import to_results
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.inference.files import save_picture
-from cornerjax.inference.overlays import find_evidence
+from cornerjax.inference.overlays import draw, find_evidence
 from cornerjax.inference.predictor import Predictor
-from cornerjax.nn.functional import functional
+from cornerjax.validation import replaced
+from cornerjax.workdir import open_workdir
 
 RECIPE = Path(__file__).parents[1] / "configs" / "saccade_small.py"
 SHOWN = 0.4  # boxes with a lower score are left out of the picture
 
 
-class Oracle(Saccades):
-    """Looks where the true boxes are, in place of the attention."""
+class Recording(SaccadeProcedure):
+    """Keeps the views and crops of its last call."""
 
-    true: list[np.ndarray]  # of the images of the next call
+    kept: list[Stage]
 
-    def _places(self, seen: Round, image: int, size: tuple[int, int], threshold: float, *, first: bool) -> np.ndarray:
-        saccade, boxes = self._config.test.saccade, self.true[image]
-        kinds = {"box_px": saccade.box_px, "large_px": saccade.large_px, "small_px": saccade.small_px}
-        places = box_locations(boxes, np.ones(len(boxes), np.float32), **kinds)
-        return choose_locations(places, apart_px=saccade.apart_px, num=saccade.max_crops)
+    def stages(self, *args: Any, **options: Any) -> list[Stage]:
+        self.kept = super().stages(*args, **options)
+        return self.kept
+
+
+class Oracle(Recording):
+    """Crops where the true boxes are, in place of the attention."""
+
+    true: np.ndarray  # boxes of the image of the next call
+
+    def _next_locations(self, *_: Any, **__: Any) -> np.ndarray:
+        saccade = self._config.test.saccade
+        sizes: dict[str, Any] = {name: getattr(saccade, name) for name in ("box_px", "large_px", "small_px")}
+        locations = box_locations(self.true, np.ones(len(self.true), np.float32), **sizes)
+        return choose_locations(locations, apart_px=saccade.apart_px, num=saccade.max_crops)
 
 
 def opened(workdir: Path, **test: Any) -> tuple[Predictor, Source]:
-    run = open_workdir(workdir)
-    data = dataclasses.replace(run.config.data, empty_images=True)
-    predictor = cornerjax.load(workdir, test=dataclasses.replace(run.config.test, **test))
-    return predictor, open_source(data, data.val)
+    data = dataclasses.replace(open_workdir(workdir).config.data, empty_images=True)
+    return cornerjax.load(workdir, test=test), open_source(data, data.val)
 
 
-def finder_of(predictor: Predictor, kind: type[Saccades] | None = None) -> Any:
+def procedure_of(predictor: Predictor, kind: type[Recording]) -> Any:
+    """The predictor's test procedure; where it is Saccade's, of this kind."""
     config = predictor.config
-    detector = cornerjax.DETECTORS[config.model.detector]
-    return kind(detector, predictor.apply, config) if kind else predictor.finder
+    if isinstance(config, SaccadeConfig):
+        return kind(predictor.detector, predictor.apply, config)
+    return predictor.procedure
 
 
 def untrained(**test: Any) -> tuple[Predictor, Source]:
-    """The narrow recipe's network with first weights; every place has enough attention to be looked at."""
-    config = load_recipe(RECIPE)
-    saccade = dataclasses.replace(config.test.saccade, attention=(1e-6,))
-    model = dataclasses.replace(config.model, num_classes=3)
-    config = dataclasses.replace(config, model=model, test=dataclasses.replace(config.test, saccade=saccade, **test))
-    detector = cornerjax.DETECTORS[model.detector]
-    weights = functional(detector.build(model, np.random.default_rng(0)))
-    source = open_source(config.data, config.data.val)
-    return Predictor(detector, *weights, config, source.class_names), source
+    """The narrow recipe's network with first weights; every place has enough attention to be cropped."""
+    config = replaced(load_recipe(RECIPE), {"model.num_classes": 3, "test": {"saccade.attention": (1e-6,), **test}})
+    detector, source = cornerjax.DETECTORS[config.model.detector], open_source(config.data, config.data.val)
+    network = make_network(detector, config, np.random.default_rng(0))
+    return Predictor(detector, *network, config, source.class_names), source
 
 
 def packing(workdir: Path | None, *, packs: tuple[int, ...] = (1, 4, 8), images: int, rounds: int = 5) -> None:
@@ -114,65 +122,61 @@ def flops(predictor: Predictor, shape: tuple[int, ...]) -> float:
 
 
 def evaluated(
-    predictor: Predictor, source: Source, kind: type[Saccades] | None = None
-) -> Iterator[tuple[int, np.ndarray, Detections, list[Round]]]:
-    """Yield (index, BGR image, detections, rounds) of every image; detectors that look once have no rounds."""
-    finder = finder_of(predictor, kind)
+    predictor: Predictor, source: Source, kind: type[Recording] = Recording
+) -> Iterator[tuple[int, np.ndarray, Detections, list[int]]]:
+    """Yield (index, BGR image, detections, counts) of every image.
+
+    The counts are those of its views and of the crops of each stage; of detectors that take none there are none.
+    """
+    procedure = procedure_of(predictor, kind)
     for i, record in enumerate(source.records):
-        image = read_image(record)
-        bucket = finder.bucket(*image.shape[:2])
-        rounds: list[Round] = []
-        if isinstance(finder, Saccades):
-            if isinstance(finder, Oracle):
-                finder.true = [record.boxes]
-            found, rounds = finder.trace(*predictor.weights, [image], bucket, 1)
-        else:
-            found = finder(*predictor.weights, [finder.prepare(image)], bucket, 1)
-        boxes, scores, classes = (np.asarray(part)[0] for part in found)
+        image, counts = read_image(record), []
+        if isinstance(procedure, Oracle):
+            procedure.true = record.boxes
+        bucket = procedure.bucket(*image.shape[:2])
+        found = procedure(*predictor.weights, [procedure.preprocess(image)], bucket, 1)
+        if isinstance(procedure, Recording):
+            counts = [len(stage.image) for stage in procedure.kept]
+        boxes, scores, classes = (np.asarray(part)[0] for part in found[:3])
         real = scores >= 0
-        yield i, image, Detections(boxes[real], scores[real], classes[real], source.class_names), rounds
+        yield i, image, Detections(boxes[real], scores[real], classes[real], source.class_names), counts
 
 
-def measured(name: str, predictor: Predictor, source: Source, kind: type[Saccades] | None = None) -> list[Detections]:
+def measured(name: str, predictor: Predictor, source: Source, kind: type[Recording] = Recording) -> list[Detections]:
     """Print a line of numbers; return the detections."""
-    detections, looks, share = [], [], []
+    detections, crops, share, side = [], [], [], predictor.config.data.crop_px[0]
     start = time.perf_counter()
-    for _, image, found, rounds in evaluated(predictor, source, kind):
+    for _, image, found, counts in evaluated(predictor, source, kind):
         detections.append(found)
         height, width = image.shape[:2]
-        side = predictor.config.data.crop_px[0]
-        count = sum(len(seen.image) for seen in rounds)
-        looks.append(count - (len(rounds[0].image) if rounds else 0))
-        padded = predictor.finder.bucket(height, width)
-        share.append(count * side**2 / (height * width) if rounds else np.prod(padded[0]) / (height * width))
+        crops.append(sum(counts[1:]))
+        padded: Any = predictor.procedure.bucket(height, width)
+        share.append((sum(counts) * side**2 if counts else np.prod(padded[0])) / (height * width))
     seconds = time.perf_counter() - start
-    shape = (side, side) if rounds else padded[0]
-    per_image = flops(predictor, shape) * (np.mean(looks) + len(rounds[0].image) if rounds else 1)
+    shape = (side, side) if counts else padded[0]
+    per_image = flops(predictor, shape) * (np.mean(crops) + counts[0] if counts else 1)
     truth = json.loads(source.annotation_file.read_bytes())
     metrics, _ = average_precision(truth, to_results(detections, source), [r.image_id for r in source.records])
     aps = " ".join(f"{key} {metrics[key]:.3f}" for key in ("AP", "AP50", "AP_small", "AP_medium", "AP_large"))
     print(
-        f"{name:22s} {aps}; crops {np.mean(looks):.1f}, pixels {np.mean(share):.2f}, "
+        f"{name:22s} {aps}; crops {np.mean(crops):.1f}, pixels {np.mean(share):.2f}, "
         f"{per_image / 1e9:.2f} GFLOP and {seconds / len(detections) * 1e3:.0f} ms an image"
     )
     return detections
 
 
-def draw(path: Path, predictor: Predictor, source: Source, others: list[Detections], count: int = 4) -> None:
+def draw_sheet(path: Path, predictor: Predictor, source: Source, others: list[Detections], count: int = 4) -> None:
     """True boxes; attention and crops; boxes of Saccade; boxes of the other."""
     rows = []
     for i, image, found, _ in evaluated(predictor, source):
         if i % max(1, len(source.records) // count):
             continue
-        record, names = source.records[i], source.class_names
-        evidence = find_evidence(predictor, image)
-        looks = draw_crops(draw_attention(image, evidence.attention), evidence.crops)
+        record, names, nothing = source.records[i], source.class_names, found.above(np.inf)
         rows.append(draw_boxes(image, record.boxes, record.classes, class_names=names, title="true"))
-        rows.append(looks)
+        rows.append(draw(predictor, image, nothing, find_evidence(predictor, image), ("attention", "crops")))
         for title, boxes in (("Saccade", found), ("other", others[i])):
-            kept = boxes.above(SHOWN)
-            options = {"class_names": names, "scores": kept.scores, "title": f"{title}, {SHOWN} and more"}
-            rows.append(draw_boxes(image, kept.boxes, kept.classes, **options))
+            kept, title = boxes.above(SHOWN), f"{title}, {SHOWN} and more"
+            rows.append(draw_boxes(image, kept.boxes, kept.classes, class_names=names, scores=kept.scores, title=title))
     save_picture(path, sheet(rows, columns=4))
     print(f"written: {path}")
 
@@ -185,7 +189,7 @@ def compare(saccade: Path, other: Path, picture: Path | None) -> None:
     rival, _ = opened(other)
     detections = measured(rival.config.model.detector, rival, source)
     if picture:
-        draw(picture, predictor, source, detections)
+        draw_sheet(picture, predictor, source, detections)
 
 
 def main(

@@ -17,14 +17,13 @@ from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 
 
-def main(root: str = "", split: str = "train", crop_px: int = 511, stride: int = 4, rounds: int = 7):
+def main(root: str = "", split: str = "train", crop_px: int = 511, rounds: int = 7) -> None:
     """Read the bytes of all images, and make training examples, from both in turns; files are in the system's cache.
 
     Args:
         root: a COCO-format folder; empty: 640x480 JPEGs made for the purpose.
         split: of that folder.
         crop_px: side of a training example.
-        stride: image pixels a cell of the heat maps.
         rounds: rounds of one reading and 4 batches of each; medians are printed.
     """
     with tempfile.TemporaryDirectory() as made:
@@ -33,7 +32,7 @@ def main(root: str = "", split: str = "train", crop_px: int = 511, stride: int =
         data = Data(batch=BATCH, crop_px=(crop_px, crop_px), workers=1, render="device")
         roots = {"folder": folder, "pack": f"tfds:{made}/pack"}
         sources = {name: open_source(Data(root=path), split) for name, path in roots.items()}
-        batches = {name: batches_of(source, data, stride, 80) for name, source in sources.items()}
+        batches = {name: batches_of(source, data, "cornernet", 80) for name, source in sources.items()}
         for iterator in batches.values():
             next(iterator)
         reading: dict[str, list[float]] = {name: [] for name in sources}

@@ -6,30 +6,36 @@ same cells, boxes cut at the last pixel, boxes that non-maximum suppression take
 python benchmarks/upper_bound.py FOLDER [--split val]
 """
 
-import dataclasses
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import tyro
 
 from cornerjax.commands.cli import run
-from cornerjax.config import Config, Data, Model
+from cornerjax.config import Config, Data
 from cornerjax.data.source import open_source
 from cornerjax.detectors import DETECTORS
+from cornerjax.detectors.base import Detector, make_network
 from cornerjax.evaluation.compare.average_precision import average_precision
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.oracles import COLUMNS
+from cornerjax.validation import replaced
 
-NAMES = ("cornernet", "cornernet_squeeze")  # those that look once
+NAMES = [name for name, detector in DETECTORS.items() if detector.procedure is None]  # one look at the whole image
 
 
-def nothing(stride: int, model: Model, params: dict, model_state: dict, images: Any, *, train: bool) -> tuple:
-    """Maps of zeros, in place of a network's."""
-    b, height, width = images.shape[:3]
-    cells = (b, (height + 1) // stride, (width + 1) // stride)
-    sizes = {"heat": model.num_classes, "tag": 1, "off": 2}
-    return [{f"{c}_{kind}": jnp.zeros((*cells, n)) for c in ("tl", "br") for kind, n in sizes.items()}], model_state
+def nothing(detector: Detector, config: Config) -> Any:
+    """The apply function of a network whose maps are all zero; it needs no weights."""
+    network, *weights = make_network(detector, config, None)
+    forms = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), weights)
+
+    def apply(params: dict, model_state: dict, images: Any, *, train: bool) -> tuple:
+        outputs, _ = jax.eval_shape(partial(network, train=train), *forms, images)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), outputs), model_state
+
+    return apply
 
 
 def main(root: tyro.conf.Positional[str], split: str = "val", top_k: tuple[int, ...] = (20, 100, 200)) -> None:
@@ -44,12 +50,11 @@ def main(root: tyro.conf.Positional[str], split: str = "val", top_k: tuple[int, 
     print(f"{len(source.records)} images, {sum(len(record.classes) for record in source.records)} boxes")
     for name in NAMES:
         detector = DETECTORS[name]
-        model = dataclasses.replace(detector.defaults, num_classes=len(source.class_names))
         for k in top_k:
             # Each corner is in the true place once: other scales and mirrored images would find the same again.
-            test = dataclasses.replace(detector.test_defaults, top_k=k, flip=False, max_pairs=1000, batch=2)
-            apply = partial(nothing, detector.stride(model), model)
-            evaluator = Evaluator(detector, apply, Config(model=model, test=test), source)
+            test = {"top_k": k, "flip": False, "max_pairs": 1000, "batch": 2}
+            config = replaced(detector.defaults, {"model.num_classes": len(source.class_names), "test": test})
+            evaluator = Evaluator(detector, nothing(detector, config), config, source)
             results = evaluator.results(evaluator.find({}, {}, true=detector.parts))
             metrics, _ = average_precision(evaluator.ground_truth(), results, evaluator.image_ids())
             print(f"{name:18s} top_k {k:3d} " + " ".join(f"{key} {metrics[key]:.3f}" for key in COLUMNS), flush=True)

@@ -6,6 +6,7 @@ how far the two are apart, and the boxes are squares. It is not a good detector;
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -88,7 +89,7 @@ class PostNetwork(nnx.Module):
 
     def __call__(self, images, *, train):
         x = self.backbone(images, train=train)[-1].map
-        maps = {}
+        maps: dict[str, jax.Array] = {}
         for name, heat, off in zip(("hub", "tip"), self.heats, self.offs, strict=True):
             maps |= {f"{name}_heat": heat(x, train=train), f"{name}_off": off(x, train=train)}
         return [maps]

@@ -7,6 +7,7 @@ import shutil
 import sys
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +101,7 @@ def test_a_run_without_checkpoints(tmp_path):
         restore_weights(tmp_path)
 
 
-def trees(step):
+def trees(step) -> tuple[dict[str, Any], dict[str, Any]]:
     """Numbers that differ from step to step, some of them in arrays large enough for files of their own."""
     ramp = jnp.arange(2000, dtype=jnp.float32).reshape(50, 40) / 7 + step
     weights = {"params": {"a": {"0": ramp}}, "model_state": {"m": jnp.full(2, step, jnp.float32)}}
@@ -139,9 +140,10 @@ def test_whichever_file_is_damaged_the_newest_readable_checkpoint_is_taken(two_s
         damage(run / file, (run / file).read_bytes())
         params, model_state, step = restore_weights(run, "latest")
         assert as_numpy((params, model_state)) == as_numpy((trees(step)[0]["params"], trees(step)[0]["model_state"]))
-        warned = []
+        warned: list[str] = []
         with Checkpoints(run, keep=2) as checkpoints:
             restored = checkpoints.restore_newest(*trees(0), warned.append)
+            assert restored is not None
             taken = int(restored[1]["step"])
             assert as_numpy(restored) == as_numpy(trees(taken)), file
             assert (
@@ -249,7 +251,7 @@ def many_arrays():
 @GIVEN_UP
 def test_a_full_disk_while_saving_is_one_sentence_and_leaves_nothing_half_written(small_disk, monkeypatch, capfd):
     """Both ways out: the error of a save in the background comes with the next save, or at the end."""
-    printed = []
+    printed: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     for log in map(logging.getLogger, LOGS):
         monkeypatch.setattr(log, "level", log.level)  # quiet leaves them as they are for the threads that go on

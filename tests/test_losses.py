@@ -1,4 +1,5 @@
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from cornerjax.losses import count_peaks, focal, offset
 
 CASES = ["normal", "one_object", "no_object", "one_image_empty", "full", "batch3"]
 MAPS = {f"{side}_{name}": f"{side}_{name}s" for side in ("tl", "br") for name in ("heat", "tag", "off")}
-CLOSE = {"rtol": 1e-5, "atol": 1e-7}  # of gradients; losses 1e-5 relative
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-7}  # of gradients; losses 1e-5 relative
 
 
 def corner_loss(outputs, targets, *, group=1.0, push_itself=False):

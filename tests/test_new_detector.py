@@ -103,14 +103,14 @@ def test_it_is_finished(run, config):
     assert (plain.boxes[:, 2] - plain.boxes[:, 0]).max() < 128  # none is wider than a crop
     np.testing.assert_array_equal(plain.scores, trusted.scores)
     small = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, crop_px=(8, 8)))
-    found = DETECTORS["posts"].finish(_found([[0, 0, 9, 9], [0, 0, 8, 8]], [0.8, 0.8]), small)
+    found = Posts().finish(_found([[0, 0, 9, 9], [0, 0, 8, 8]], [0.8, 0.8]), small)
     np.testing.assert_allclose(found.scores, [[0.2, 0.8]])
 
 
 def _found(boxes, scores):
     from cornerjax.detectors.rows import Found
 
-    return Found(np.float32([boxes]), np.float32([scores]), np.zeros((1, 2), np.int32), {})
+    return Found(np.array([boxes], np.float32), np.array([scores], np.float32), np.zeros((1, 2), np.int32), {})
 
 
 def test_it_is_evaluated_with_a_report_and_with_oracles(run):

@@ -126,8 +126,9 @@ def test_no_objects():
 def test_a_keypoint_of_other_points_without_offsets_and_with_a_wider_gaussian():
     tips = Keypoint("tip", "tip", lambda objects: objects["tip_points"][:, 0], offset=False, sigma=1 / 3)
     objects = crowded(2) | {"tip_points": np.array([[[0, 0]], [[127, 126.9]]], np.float32)}
-    sizes = {"map_size": (32, 32), "crop_px": (127, 127)}
-    encoded = targets.encode_keypoints(objects, (*CORNERS, tips), max_objects=3, iou=0.3, **sizes)
+    encoded = targets.encode_keypoints(
+        objects, (*CORNERS, tips), map_size=(32, 32), crop_px=(127, 127), max_objects=3, iou=0.3
+    )
     assert encoded["tip_cells"].tolist() == [[0, 0], [31, 31], [0, 0]]  # a point may lie where the crop ends
     assert "tip_off" not in encoded
     heats = targets.render_keypoints(encoded, (tips,), num_classes=3, map_size=(32, 32), xp=np)

@@ -5,7 +5,7 @@ their order and makes batches ahead of time.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # both must be set before TensorFlow is imported
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it announces itself
@@ -99,7 +99,7 @@ def make_batches(
     host: int = 0,
     hosts: int = 1,
     skipped: set[str] | None = None,
-) -> Iterator[Example]:
+) -> Generator[Example, None, None]:
     """Endless training batches, this host's rows of them, from the one of step first_step on.
 
     Args:
@@ -162,7 +162,9 @@ def _skipping(skipped: set[str]) -> Callable[[InputError], None]:
     return skip
 
 
-def _iterate(dataset: tf.data.Dataset, first: int, size: int, failures: dict[int, Exception]) -> Iterator[Example]:
+def _iterate(
+    dataset: tf.data.Dataset, first: int, size: int, failures: dict[int, Exception]
+) -> Generator[Example, None, None]:
     for batch in dataset.as_numpy_iterator():
         for i in range(first, first + size):
             if i in failures:

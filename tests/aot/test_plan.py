@@ -1,6 +1,5 @@
 """A plan of a narrow network, compiled by the real compiler for TPUs that are not there (make tpu-aot)."""
 
-import dataclasses
 import functools
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from cornerjax.training.chips import parse_slice
 from cornerjax.training.mesh import split
 from cornerjax.training.plan import compile_step, mesh_of, report
 from cornerjax.training.setup import abstract_step, network_of
+from cornerjax.validation import replaced
 
 pytestmark = pytest.mark.tpu_aot
 LIBRARY = Path(__file__).parents[2] / ".libtpu/libtpu/libtpu.so"
@@ -29,13 +29,10 @@ def libtpu():
 
 
 def narrow(**data):
-    config = load_recipe("configs/shapes.py")
-    widths = {"stem_dim": 8, "dims": (8, 16), "blocks": (1, 1), "head_dim": 8, "pool_dim": 8}
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, num_classes=3, **widths),
-        data=dataclasses.replace(config.data, **({"crop_px": (63, 63), "render": "device"} | data)),
-    )
+    backbone = {"stem_dim": 8, "dims": (8, 16), "blocks": (1, 1), "dim": 8}
+    model = {"num_classes": 3, "pool_dim": 8, "backbone": backbone}
+    changes = {"model": model, "data": {"crop_px": (63, 63), "render": "device"} | data}
+    return replaced(load_recipe("configs/shapes.py"), changes)
 
 
 def forward_flops(apply, *args):
@@ -72,9 +69,12 @@ def test_what_does_not_fit_is_refused_with_the_amount(monkeypatch):
     batch = jax.ShapeDtypeStruct(maps, np.float32, sharding=split_over)
 
     def step(kernel, x):
-        layer = functools.partial(jax.lax.conv_general_dilated, window_strides=(1, 1), padding="SAME")
-        numbers = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
-        return layer(jax.numpy.tanh(layer(x, kernel, **numbers)), kernel, **numbers)
+        numbers = ("NHWC", "HWIO", "NHWC")
+
+        def layer(x):
+            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+        return layer(jax.numpy.tanh(layer(x)))
 
     monkeypatch.setattr(plan, "abstract_step", lambda config, mesh: (jax.jit(step), kernel, batch))
     with pytest.raises(plan.TooLargeError, match=r"G of 15\.75G hbm|exceeds available HBM \(15\.75G\)"):
@@ -84,8 +84,8 @@ def test_what_does_not_fit_is_refused_with_the_amount(monkeypatch):
 @pytest.mark.parametrize(("implementation", "kernels"), [("auto", 0), ("pallas", 2)])
 def test_pooling_is_lowered_for_tpus_on_a_machine_without(implementation, kernels):
     """Two heads pool, forwards and backwards: with kernels in one call each, otherwise in scans, never in a loop."""
-    config = narrow(render="host")  # on the device a loop draws the heat maps
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, pooling_implementation=implementation))
+    # On the device a loop draws the heat maps.
+    config = replaced(narrow(render="host"), {"compute.pooling_implementation": implementation})
     train_step, state, batch = abstract_step(config, mesh_of(CHIPS))
     text = train_step.lower(state, batch).as_text()
     assert text.count("tpu_custom_call") == 2 * kernels

@@ -41,12 +41,10 @@ def compiled(function, generation, *shapes):
 def kernels(axis):
     """The functions of an axis, or of corner pooling, for maps, for maps and marks, and back."""
     if axis is None:
-        bind = functools.partial(functools.partial, reverse=True)
-        functions = (pallas_tpu.corner_forward, pallas_tpu.corner_marked, pallas_tpu.corner_gradient)
-    else:
-        bind = functools.partial(functools.partial, axis=axis, reverse=True)
-        functions = (pallas_tpu.forward, pallas_tpu.marked, pallas_tpu.gradient)
-    return [bind(function) for function in functions]
+        corner = (pallas_tpu.corner_forward, pallas_tpu.corner_marked, pallas_tpu.corner_gradient)
+        return [functools.partial(function, reverse=True) for function in corner]
+    along = (pallas_tpu.forward, pallas_tpu.marked, pallas_tpu.gradient)
+    return [functools.partial(function, axis=axis, reverse=True) for function in along]
 
 
 def arguments(axis, shape, dtype):
@@ -58,7 +56,7 @@ def arguments(axis, shape, dtype):
 
 def opcodes(executable) -> list[str]:
     entry = executable.as_text().split("\nENTRY ")[1].split("\n}")[0]
-    return [re.search(r" ([a-z][a-z0-9-]*)\(", line)[1] for line in entry.splitlines()[1:]]
+    return re.findall(r"^[^(]*? ([a-z][a-z0-9-]*)\(", entry.split("\n", 1)[1], re.MULTILINE)
 
 
 def nbytes(tree) -> int:

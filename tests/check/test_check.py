@@ -205,7 +205,7 @@ def test_what_cannot_run_is_one_sentence(args, message, shapes, monkeypatch, tmp
 
 def test_the_command_and_its_exit_codes(shapes, tmp_path):
     def run(root: Path) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "cornerjax", "check", "--root", root, "--samples", "1"]
+        command = [sys.executable, "-m", "cornerjax", "check", "--root", str(root), "--samples", "1"]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     sound = run(shapes)

@@ -59,10 +59,11 @@ def test_an_option_that_is_off_leaves_the_other_draws():
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (500, 40)])
 def test_an_image_of_any_size_gives_a_crop(random, size):
     config = Config(data=Data(crop_px=(63, 95), random_crop=random))
-    image = np.full((*size, 3), 200, np.uint8)
-    objects = {"boxes": np.array([[0, 0, size[1], size[0]]], np.float32), "classes": np.zeros(1, np.int32)}
+    height, width = size
+    image = np.full((height, width, 3), 200, np.uint8)
+    objects = {"boxes": np.array([[0, 0, width, height]], np.float32), "classes": np.zeros(1, np.int32)}
     for i in range(5):
-        draws = draw(np.random.default_rng(i), *size, config.data)
+        draws = draw(np.random.default_rng(i), height, width, config.data)
         crop, kept, *_ = crop_example(image, objects, draws, config)
         assert crop.shape == (63, 95, 3)
         assert (kept["boxes"] >= 0).all()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cornerjax.data.geometry import Affine, clipped, mirrored, moved
+from cornerjax.keypoints import Objects
 
-AFFINE = Affine(np.float32([2, 3]), np.float32([-1, 5]))
+AFFINE = Affine(np.array([2, 3], np.float32), np.array([-1, 5], np.float32))
 
 
 def objects():
@@ -27,7 +28,7 @@ def test_a_move_takes_boxes_and_points_along_and_leaves_the_rest():
 
 
 def test_two_moves_are_one():
-    after = Affine(np.float32([0.5, 4]), np.float32([3, -2]))
+    after = Affine(np.array([0.5, 4], np.float32), np.array([3, -2], np.float32))
     one, two = moved(objects(), AFFINE.then(after)), moved(moved(objects(), AFFINE), after)
     np.testing.assert_allclose(one["boxes"], two["boxes"])
 
@@ -60,7 +61,7 @@ def test_mirroring_twice_is_nothing_and_swaps_left_and_right_once(minus_one):
 def test_clip_drops_what_is_left_without_area_with_all_its_fields():
     boxes = np.array([[-5, 2, 200, 9], [-9, 2, 0, 9], [3, 30, 9, 50]], np.float32)
     points = boxes.reshape(3, 2, 2)
-    given = {"boxes": boxes, "classes": np.arange(3), "tip_points": points}
+    given: Objects = {"boxes": boxes, "classes": np.arange(3), "tip_points": points}
     kept = clipped(given, (20, 10))
     assert kept["boxes"].tolist() == [[0, 2, 10, 9]]
     assert kept["classes"].tolist() == [0]

@@ -1,5 +1,6 @@
 """Training batches: the same bytes whatever the workers, hosts and resumed steps; host and device rendering agree."""
 
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -45,10 +46,8 @@ def source(folder):
 
 
 def take(source, config, count, **options):
-    batches = make_batches(source, config, encode=encode, render=render, **options)
-    taken = list(itertools.islice(batches, count))
-    batches.close()
-    return taken
+    with contextlib.closing(make_batches(source, config, encode=encode, render=render, **options)) as batches:
+        return list(itertools.islice(batches, count))
 
 
 def assert_same(ours, theirs):
@@ -213,7 +212,7 @@ SKIP = with_data(on_bad_image="skip")
 
 
 def test_the_next_image_takes_the_place_of_a_broken_one(source, broken, batches, caplog):
-    skipped = set()
+    skipped: set[str] = set()
     taken = take(broken, SKIP, 8, skipped=skipped)
     instead = {3: 5, 4: 5, 18: 1}
     for ours, whole in zip(taken, batches, strict=True):

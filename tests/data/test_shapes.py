@@ -58,7 +58,8 @@ def test_the_folder_is_a_coco_data_set_and_a_pure_function_of_the_seed(style, tm
     ],
 )
 def test_the_shapes_are_those_that_the_recipe_was_measured_on(place, boxes, pixels):
-    image, _, found, _ = shapes.make_picture(*place, STYLES["shapes"])
+    seed, split, index = place
+    image, _, found, _ = shapes.make_picture(seed, split, index, STYLES["shapes"])
     assert found == boxes
     np.testing.assert_allclose(image[60, ::25].astype(int), pixels, atol=1)  # libraries may round otherwise
 
@@ -69,7 +70,7 @@ def test_the_shapes_are_those_that_the_recipe_was_measured_on(place, boxes, pixe
     ids=STYLES,
 )
 def test_pictures_keep_their_promises(style, pictures, most, sides_px, touching):
-    sides = {name: [] for name in shapes.SHAPES}
+    sides: dict[str, list[float]] = {name: [] for name in shapes.SHAPES}
     touched = 0
     for i in range(pictures):
         image, classes, boxes, areas = shapes.make_picture(0, "train", i, style)

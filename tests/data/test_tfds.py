@@ -26,6 +26,7 @@ from cornerjax.detectors import get_detector
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.average_precision import average_precision
+from cornerjax.evaluation.compare.entries import Detected
 from cornerjax.evaluation.trained_on import hashes
 
 
@@ -148,8 +149,12 @@ def test_the_index_is_a_ground_truth(folder, prepared):
         assert source.category_ids == ids
         truth = json.loads(source.annotation_file.read_text())
         found = [
-            {key: entry[key] for key in ("image_id", "category_id")}
-            | {"score": 1 / entry["id"], "bbox": [entry["bbox"][0] + entry["id"] % 4, *entry["bbox"][1:]]}
+            Detected(
+                image_id=entry["image_id"],
+                category_id=entry["category_id"],
+                score=1 / entry["id"],
+                bbox=[entry["bbox"][0] + entry["id"] % 4, *entry["bbox"][1:]],
+            )
             for entry in truth["annotations"]
         ]
         measured.append(average_precision(truth, found, sets.IDS))

@@ -21,6 +21,10 @@ class Two(nnx.Module):
 X = np.random.default_rng(1).standard_normal((2, 5, 5, 3)).astype(np.float32)
 
 
+def same_structure(one, other) -> bool:
+    return jax.tree.map(np.shape, one) == jax.tree.map(np.shape, other)
+
+
 def test_states_are_plain_numpy_and_count():
     _, params, model_state = functional(Two())
     assert set(by_path(params)) == {
@@ -29,7 +33,7 @@ def test_states_are_plain_numpy_and_count():
     assert set(by_path(model_state)) == {f"layers.{i}.bn.{name}" for i in "01" for name in ("mean", "var")}
     assert all(type(value) is np.ndarray for value in jax.tree.leaves((params, model_state)))
     assert parameter_count(params) == 3 * 4 * 9 + 8 + 4 * 2 + 4
-    assert jax.tree.structure(nested(by_path(params))) == jax.tree.structure(params)
+    assert same_structure(nested(by_path(params)), params)
 
 
 def test_apply_is_pure_and_differentiable_with_the_state_closed_over():
@@ -46,7 +50,7 @@ def test_apply_is_pure_and_differentiable_with_the_state_closed_over():
     (loss, after), grads = jax.jit(step)(params, model_state)
     assert float(loss) > 0
     jax.tree.map(np.testing.assert_array_equal, model_state, before)
-    assert jax.tree.structure(after) == jax.tree.structure(model_state)
+    assert same_structure(after, model_state)
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(grads))
 
 
@@ -57,5 +61,5 @@ def test_a_checkpoint_gives_back_the_same_trees(tmp_path):
         checkpoints.save(1, weights, {"step": jnp.int32(1)})
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         restored = checkpoints.restore_weights(1)
-    assert jax.tree.structure(restored) == jax.tree.structure(weights)
+    assert same_structure(restored, weights)
     jax.tree.map(np.testing.assert_array_equal, restored, weights)

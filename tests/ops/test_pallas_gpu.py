@@ -94,7 +94,7 @@ def check_corner(kernels, shape, reverse, dtype, interpret):
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_nan_stays_and_takes_what_follows_from_no_one(kernels, reverse):
-    x = np.tile(np.float32([1, 2, np.nan, 3, 1, 5, 4, np.nan] * 2)[:, None, None], (1, 1, 1, 8))
+    x = np.tile(np.array([1, 2, np.nan, 3, 1, 5, 4, np.nan] * 2, np.float32)[:, None, None], (1, 1, 1, 8))
     g = np.ones_like(x)
     order = range(16)[::-1] if reverse else range(16)
     record = {True: order[0], False: 1}[reverse]  # the first of all, NaN though it may be; else the 2, the last above

@@ -144,7 +144,8 @@ def test_vmap_equals_a_larger_array():
 def test_marks_are_one_bit_an_element_and_usual_maps_are_not_copied(monkeypatch, side):
     monkeypatch.undo()
     x = jax.ShapeDtypeStruct((2, side, side, 256), jnp.float32)
-    program, (_, marks) = jax.make_jaxpr(lambda *xs: pallas_tpu.corner_marked(*xs, False), return_shape=True)(x, x)
+    marked = functools.partial(pallas_tpu.corner_marked, reverse=False)
+    program, (_, marks) = jax.make_jaxpr(marked, return_shape=True)(x, x)
     assert marks.dtype == jnp.int32
     assert 32 * marks.size == 2 * x.size
     assert [equation.primitive.name for equation in program.eqns] == ["pallas_call"]

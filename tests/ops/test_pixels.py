@@ -1,5 +1,7 @@
 """Colour work against the recorded numbers of CornerNet-Lite, and host against device."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,9 +41,10 @@ def test_finish_image_is_all_steps_on_host_and_device(color, flip):
     image = color["image"].copy()
     want = color["norm0_out"][:, ::-1] if flip else color["norm0_out"]
     host = pixels.finish_image(image, flip, order, offsets, weights, np)
-    device = jax.jit(lambda *args: pixels.finish_image(*args, jnp))(image, jnp.asarray(flip), order, offsets, weights)
+    device = jax.jit(functools.partial(pixels.finish_image, xp=jnp))(image, jnp.asarray(flip), order, offsets, weights)
     np.testing.assert_allclose(host, want, atol=5e-6)
     np.testing.assert_allclose(host, device, atol=1e-5)
+    assert isinstance(host, np.ndarray)
     assert host.flags.c_contiguous
     assert host.dtype == device.dtype == np.float32
     np.testing.assert_array_equal(image, color["image"])  # the caller's image is left alone

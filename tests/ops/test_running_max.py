@@ -20,11 +20,13 @@ DIRECTIONS = pytest.mark.parametrize(("axis", "reverse"), [(1, False), (1, True)
 POOLS = {"top": ops.top_pool, "bottom": ops.bottom_pool, "left": ops.left_pool, "right": ops.right_pool}
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("axis", "reverse", "implementation"))
-def pull_back(f, x, g, **static):
+def pull_back_uncompiled(f, x, g, **static):
     """f's result and its gradient for x."""
     y, vjp = jax.vjp(lambda x: f(x, **static), x)
     return y, vjp(g)[0]
+
+
+pull_back = jax.jit(pull_back_uncompiled, static_argnums=0, static_argnames=("axis", "reverse", "implementation"))
 
 
 def example(shape=(2, 9, 7, 5)):
@@ -72,8 +74,8 @@ def test_minus_infinity_and_nan(implementation, reverse):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_keeps_its_type_and_sums_the_gradient_in_float32(implementation, dtype):
     g = jnp.asarray(example((1, 15, 64))[1], dtype)
-    run = pull_back.__wrapped__  # not compiled: XLA may keep float32 between operations of its own accord
-    y, dx = run(running_max, jnp.zeros_like(g), g, axis=1, implementation=implementation)
+    # Compiled as a whole, XLA may keep float32 between operations of its own accord.
+    y, dx = pull_back_uncompiled(running_max, jnp.zeros_like(g), g, axis=1, implementation=implementation)
     assert y.dtype == dx.dtype == dtype
     np.testing.assert_array_equal(dx[0, 0], g[0].astype(jnp.float32).sum(0).astype(dtype))
     assert not np.any(np.asarray(dx[0, 1:], np.float32))

@@ -27,7 +27,7 @@ def padded(rows):
     return np.concatenate([rows, np.full((120 - len(rows), 7), -1, np.float32)])
 
 
-def columns(rows):
+def columns(rows) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Boxes, scores, classes: all of one class."""
     return jnp.asarray(rows[:, :4]), jnp.asarray(rows[:, 4]), jnp.zeros(len(rows), jnp.int32)
 

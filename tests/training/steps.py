@@ -4,6 +4,7 @@ python tests/training/steps.py DATA OUT DEVICES,DEVICES,... DTYPE [COORDINATOR C
 """
 
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -73,7 +74,8 @@ def main() -> None:
         jax.distributed.initialize(coordinator, int(count), int(index))
     jax.config.update("jax_enable_x64", dtype == "float64")
     for number in map(int, devices.split(",")):
-        np.savez(f"{out}-{number}.npz", **steps(config, number, dtype))
+        found: dict[str, Any] = dict(steps(config, number, dtype))
+        np.savez(f"{out}-{number}.npz", **found)
 
 
 main()

@@ -16,7 +16,7 @@ from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerNet, CornerTest
 from cornerjax.errors import InputError
 from cornerjax.nn.backbones.hourglass import Hourglass
-from cornerjax.nn.functional import by_path, nested
+from cornerjax.nn.functional import Tree, by_path, nested
 from cornerjax.training.finetune import class_dependent, init_weights, record_of
 from cornerjax.validation import replaced
 from cornerjax.weights.convert import convert
@@ -31,11 +31,11 @@ MAPS_OF_CLASSES = {f"{corner}.0.heat.out.{kind}" for corner in ("tl", "br") for 
 PETS, MORE_PETS = ("cat", "dog"), ("cat", "dog", "hamster")
 
 
-def drawn(names, seed, changes=None):
+def drawn(names, seed, changes=None) -> tuple[CornerConfig, Tree, Tree]:
     """config, params and model_state of a network for these classes, as initialised; with some options changed."""
     config = replaced(CornerConfig(model=NETWORK), {"model.num_classes": len(names)} | (changes or {}))
-    _, *trees = make_network(get_detector(config.model.detector), config, np.random.default_rng(seed))
-    return config, *trees
+    _, params, model_state = make_network(get_detector(config.model.detector), config, np.random.default_rng(seed))
+    return config, params, model_state
 
 
 def write_run(folder, names, changes=None, *, change=lambda weights: None):
@@ -55,9 +55,9 @@ def write_run(folder, names, changes=None, *, change=lambda weights: None):
 
 def taken_over(folder, names, changes=None):
     """The arrays that a new run starts from, by path, its own initial ones, and what is said."""
-    config, *trees = drawn(names, 2, changes)
-    *made, said = init_weights(*trees, config, names, folder)
-    return *(by_path(a) | by_path(b) for a, b in (made, trees)), "\n".join(said)
+    config, params, model_state = drawn(names, 2, changes)
+    *made, said = init_weights(params, model_state, config, names, folder)
+    return *(by_path(a) | by_path(b) for a, b in (made, (params, model_state))), "\n".join(said)
 
 
 def assert_equal(paths, here, there):
@@ -95,14 +95,14 @@ def test_only_the_last_layer_of_heat_maps_depends_on_the_classes(name):
 
 def test_the_best_checkpoint_is_taken(tmp_path):
     theirs = write_run(tmp_path, PETS)
-    config, *trees = drawn(PETS, 3)
+    config, params, model_state = drawn(PETS, 3)
     with Checkpoints(tmp_path, keep=3) as checkpoints:
         for step, ap, seed in ((6, 0.5, 4), (7, 0.1, 5)):
-            params, model_state = drawn(PETS, seed)[1:]
-            checkpoints.save(step, {"params": params, "model_state": model_state}, {"step": np.int32(step)}, ap=ap)
-    params, _, _ = init_weights(*trees, config, PETS, tmp_path)
+            weights = dict(zip(("params", "model_state"), drawn(PETS, seed)[1:], strict=True))
+            checkpoints.save(step, weights, {"step": np.int32(step)}, ap=ap)
+    taken, _, _ = init_weights(params, model_state, config, PETS, tmp_path)
     best = by_path(drawn(PETS, 4)[1])
-    assert_equal(best, by_path(params), best)
+    assert_equal(best, by_path(taken), best)
     assert not np.array_equal(best["tl.0.tag.out.kernel"], theirs["tl.0.tag.out.kernel"])
 
 

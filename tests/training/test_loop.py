@@ -125,8 +125,10 @@ def test_a_finished_run_is_left_as_it_is(config, straight, digest):
 def test_rendering_on_the_device_trains_to_nearly_the_same_loss(config, straight, tmp_path):
     data = dataclasses.replace(config.data, render="device")
     other = train(dataclasses.replace(config, data=data), tmp_path / "run").path
-    first = [json.loads((path / "metrics.jsonl").read_text().splitlines()[0])["total"] for path in (straight, other)]
-    np.testing.assert_allclose(*first, rtol=1e-3)
+    one, another = (
+        json.loads((path / "metrics.jsonl").read_text().splitlines()[0])["total"] for path in (straight, other)
+    )
+    np.testing.assert_allclose(one, another, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,20 @@ def total(*shapes, origin="transpose(jvp())/add", devices=16):
 def step(**changes):
     norms, gradients = [total((25_000,), origin="jvp(batch_norm)/sum")] * 10, [total((5000, 5000))]
     groups = {"BatchNorm": norms, "gradients": gradients, "the rest": []}
-    fields = {"state": 2400 * MB, "batch": 3 * MB, "temporary": 7500 * MB, "output": 0, "program": 700 * MB}
-    work = {"flops": 197e12 / 20, "hbm": 819e9 / 10, "accessed": 2e11, "groups": groups, "unknown_loops": ()}
-    return Step(**(fields | work | {"compile_s": 60.0} | changes))
+    made = Step(
+        state=2400 * MB,
+        batch=3 * MB,
+        temporary=7500 * MB,
+        output=0,
+        program=700 * MB,
+        flops=197e12 / 20,
+        hbm=819e9 / 10,
+        accessed=2e11,
+        groups=groups,
+        unknown_loops=(),
+        compile_s=60.0,
+    )
+    return made._replace(**changes)
 
 
 def test_a_slice_has_rings_where_its_axes_are_long_enough():

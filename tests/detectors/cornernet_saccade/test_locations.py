@@ -18,8 +18,8 @@ def recorded(golden):
 def test_attention_peaks_match_the_original(recorded):
     for i in range(3):
         peaks = keep_peaks(jnp.asarray(recorded[f"att_in{i}"].transpose(0, 2, 3, 1)))
-        peaks = np.where(np.isfinite(peaks), peaks, 0).transpose(0, 3, 1, 2)
-        np.testing.assert_array_equal(peaks, recorded[f"att_nms{i}"])
+        finite = np.where(np.isfinite(peaks), peaks, 0)
+        np.testing.assert_array_equal(finite.transpose(0, 3, 1, 2), recorded[f"att_nms{i}"])
 
 
 @pytest.mark.parametrize("case", range(4))
@@ -44,8 +44,17 @@ def test_places_of_attention_match_the_original(recorded, case):
 )
 def test_attention_is_not_followed_beyond_the_limits(limit, expected):
     maps = [np.ones((1, 1, 1), np.float32)] * 3
-    where = {"scales": np.array([1.5]), "offsets": np.zeros((1, 2), np.int32), "height": 9, "width": 9}
-    found = attention_locations(maps, threshold=0.3, strides=STRIDES, zooms=ZOOMS, **where, **limit)
+    found = attention_locations(
+        maps,
+        threshold=0.3,
+        strides=STRIDES,
+        zooms=ZOOMS,
+        scales=np.array([1.5]),
+        offsets=np.zeros((1, 2), np.int32),
+        height=9,
+        width=9,
+        **limit,
+    )
     assert found[:, 2].tolist() == expected
     assert found.shape[1] == 4
 

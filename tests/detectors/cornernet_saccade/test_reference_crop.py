@@ -180,7 +180,7 @@ def test_an_image_of_any_size_gives_a_crop(size, legacy, last):
     config = SaccadeConfig(data=SaccadeData(crop_px=(63, 95), crop_scales=(0.01, 1.1)), legacy=legacy)
     image = np.full((*size, 3), 200, np.uint8)
     h, w = size
-    sets = (
+    sets: tuple[list[list[float]], ...] = (
         [],
         [[0, 0, w, h]],
         [[-1e30, -1e30, 1e30, 1e30]],
@@ -188,7 +188,7 @@ def test_an_image_of_any_size_gives_a_crop(size, legacy, last):
         [[w + 5, 0, w + 9, 4]],
     )
     for i, boxes in enumerate(sets * 5):
-        draws = draw(np.random.default_rng(i), *size, config.data)
+        draws = draw(np.random.default_rng(i), h, w, config.data)
         crop, kept, *_ = crop_around_reference(image, objects_of(boxes), draws, config)
         assert crop.shape == (63, 95, 3)
         assert crop.any()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,8 @@ def test_crop_and_targets_match_the_original(golden):
     recorded = golden("targets/cornernet_saccade.npz")
     for i, own in enumerate(recorded_draws(recorded)):
         image, boxes = recorded[f"image{i}"], recorded[f"boxes{i}"]
-        draws = draw(np.random.default_rng(0), *image.shape[:2], DATA)
+        height, width = image.shape[:2]
+        draws = draw(np.random.default_rng(0), height, width, DATA)
         draws = dataclasses.replace(draws, own=np.array(own, float))
         objects = {"boxes": boxes[:, :4], "classes": boxes[:, 4].astype(np.int32) - 1}
         crop, objects, *_ = crop_around_reference(image, objects, draws, SaccadeConfig(data=DATA, legacy=ORIGINAL))
@@ -164,7 +166,7 @@ def test_host_and_device_draw_the_same(n):
 def test_form():
     n, int32 = 7, np.dtype(np.int32)
     encoded = encode(crowded(4), max_objects=n)
-    forms = dict.fromkeys(("tl_cells", "br_cells"), ((n, 2), int32))
+    forms: dict[str, tuple[tuple[int, ...], np.dtype]] = dict.fromkeys(("tl_cells", "br_cells"), ((n, 2), int32))
     forms |= dict.fromkeys(("tl_off", "br_off"), ((n, 2), np.dtype(np.float32)))
     forms |= dict.fromkeys(("classes", "radii"), ((n,), int32)) | {"att_cells": ((n, 3, 2), int32)}
     forms |= dict.fromkeys(("valid", "ignored"), ((n,), np.dtype(bool))) | {"attended": ((n, 3), np.dtype(bool))}
@@ -181,7 +183,7 @@ def test_where_room_is_short_ignored_objects_are_left_out_first():
 
 
 def test_a_crop_that_is_not_square_and_larger():
-    sizes = {"map_size": (96, 128), "attention_sizes": ((24, 32), (48, 64), (96, 128))}
+    sizes: dict[str, Any] = {"map_size": (96, 128), "attention_sizes": ((24, 32), (48, 64), (96, 128))}
     boxes = [[300, 10, 508, 381], [0, 350, 31, 380]]
     encoded = encode(objects_of(boxes), crop_px=(383, 511), attention_px=((96, 400), (32, 96), (0, 32)), **sizes)
     maps = render(encoded, xp=np, **sizes)

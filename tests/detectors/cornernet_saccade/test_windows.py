@@ -96,7 +96,8 @@ def test_a_window_without_a_part_of_the_image_is_black():
 
 def test_boxes_go_back_as_in_the_original(recorded):
     boxes, offsets = recorded["remap_in"][..., :4], recorded["remap_offsets"]
-    windows = Windows(*[np.zeros((3, 2), np.int32)] * 4, offset=offsets)
+    none = np.zeros((3, 2), np.int32)
+    windows = Windows(none, none, none, none, offset=offsets)
     scales, offsets = placements(windows, recorded["remap_scales"], nominal=True)
     found = back(boxes, scales, offsets)
     np.testing.assert_allclose(found, recorded["remap_out"][..., :4], rtol=0, atol=2e-5)
