@@ -21,6 +21,7 @@ def check(capsys, tmp_path):
     def call(*args: str | Path) -> tuple[int, str, dict]:
         with pytest.raises(SystemExit) as end:
             main([*map(str, args), "--out", str(tmp_path / "out")])
+        assert isinstance(end.value.code, int)
         return end.value.code, capsys.readouterr().out, json.loads((tmp_path / "out/report.json").read_text())
 
     return call

@@ -19,8 +19,15 @@ def test_boxes_match_the_original(golden, name):
     recorded = golden(f"decode/{name}.npz")
     k, window, num = (int(recorded[f"kw_{key}"]) for key in ("K", "kernel", "num_dets"))
     maps = {key: jnp.asarray(recorded[key].transpose(0, 2, 3, 1)) for key in MAPS}
-    options = {"tag_distance": float(recorded["kw_ae_threshold"]), "no_border": bool(recorded.get("kw_no_border"))}
-    found = jax.jit(functools.partial(decode_corners, top_k=k, max_pairs=num, window=window, **options))(maps)
+    decode = functools.partial(
+        decode_corners,
+        top_k=k,
+        max_pairs=num,
+        window=window,
+        tag_distance=float(recorded["kw_ae_threshold"]),
+        no_border=bool(recorded.get("kw_no_border")),
+    )
+    found = jax.jit(decode)(maps)
     assert found.boxes.shape == (2, num, 4)
     np.testing.assert_array_equal((found.scores > -1).sum(1), recorded["n_valid"])
     for i, n in enumerate(recorded["n_valid"]):
