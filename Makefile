@@ -37,7 +37,7 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy cornerjax configs tests train.py eval.py predict.py
-	for file in tests/*/conftest.py; do $(VENV)/bin/mypy $$file || exit 1; done
+	for file in tests/conftest.py tests/*/conftest.py; do $(VENV)/bin/mypy $$file || exit 1; done
 
 torch: $(VENV)/installed-torch  ## PyTorch, for the tests that read its files; make test skips them without it
 

@@ -4,6 +4,8 @@ Of each colour there is one box, round all its pixels; its score is the weight o
 offset, is the cell of the box's middle; candidates are in cells of 4 pixels.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,3 +93,9 @@ def draw(height, width, blue=None, green=None):
             x1, y1, x2, y2 = box
             image[y1:y2, x1:x2, channel] = 255
     return image
+
+
+def compiled_shapes(predictor):
+    """For how many shapes a BatchPredictor or Predictor has compiled the detector."""
+    procedure: Any = predictor.procedure  # a WholeImage, whose `find` is a jitted function
+    return procedure.find._cache_size()

@@ -18,7 +18,7 @@ from cornerjax.errors import InputError, RunError
 @pytest.fixture
 def unraisable(monkeypatch):
     """What the hook of the program around gets; its logs have levels of their own."""
-    printed = []
+    printed: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     for name in LOGS:
         monkeypatch.setattr(logging.getLogger(name), "level", logging.INFO)

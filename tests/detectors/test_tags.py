@@ -19,9 +19,14 @@ def test_boxes_match_the_original(golden, name):
     recorded = golden(f"decode/{name}.npz")
     k, window, num = (int(recorded[f"kw_{key}"]) for key in ("K", "kernel", "num_dets"))
     maps = {key: jnp.asarray(recorded[key].transpose(0, 2, 3, 1)) for key in MAPS}
-    sizes = {"top_k": k, "max_pairs": num, "window": window}
-    distance, border = float(recorded["kw_ae_threshold"]), bool(recorded.get("kw_no_border"))
-    decode = functools.partial(decode_corners, tag_distance=distance, no_border=border, **sizes)
+    decode = functools.partial(
+        decode_corners,
+        top_k=k,
+        max_pairs=num,
+        window=window,
+        tag_distance=float(recorded["kw_ae_threshold"]),
+        no_border=bool(recorded.get("kw_no_border")),
+    )
     found = jax.jit(decode)(maps)
     assert found.boxes.shape == (2, num, 4)
     np.testing.assert_array_equal((found.scores > -1).sum(1), recorded["n_valid"])

@@ -210,7 +210,18 @@ def test_objects_of_a_class_that_the_network_does_not_have_are_missed_with_the_w
     images = str(source.records[0].path.parent)
     stars = open_source(Data(root=str(tmp_path), images=images), str(tmp_path / "stars.json"))
     evaluator, weights = untrained(align_classes(stars, SHAPES, "the run"))
+    find = evaluator.batches
+    given: list[dict] = []
+
+    def find_with(params, model_state, plan, load, truth):
+        given.extend(truth(i).objects for i in range(len(stars.records)))
+        return find(params, model_state, plan, load, truth)
+
+    evaluator.batches = find_with
     found = evaluator.find(*weights, true=ALL)
+    for objects, record in zip(given, stars.records, strict=True):
+        kept = 0 if record.image_id == of_image else len(record.classes)
+        assert len(objects["boxes"]) == len(objects["classes"]) == kept
     metrics, per_class = average_precision(evaluator.ground_truth(), evaluator.results(found), evaluator.image_ids())
     assert per_class["star"]["AP"] == 0
     assert metrics["AP"] == pytest.approx(3 / 4, abs=0.01)

@@ -26,6 +26,12 @@ def write(path, frames, fps=10.0):
     return path
 
 
+def read_picture(path):
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    return picture
+
+
 def read(path, most=0):
     clip = Clip(path)
     frames = list(clip.frames(most))

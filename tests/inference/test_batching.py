@@ -10,10 +10,10 @@ import colour_detector
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
+from colour_detector import DETECTOR, NAMES, WEIGHTS, compiled_shapes, draw
 
 from cornerjax.config import Config, Test
-from cornerjax.detectors.rows import Candidates
+from cornerjax.detectors.rows import Candidates, Extra
 from cornerjax.detectors.selection import select
 from cornerjax.errors import InputError
 from cornerjax.inference.batching import BatchPredictor, batch_rows
@@ -78,12 +78,12 @@ def test_a_shape_is_compiled_once():
     predictor = BatchPredictor(DETECTOR, colour_detector.apply, CONFIG, NAMES)
     images = [draw(40, 40, blue=(0, 0, 5, 5))] * 11
     find(predictor, images)  # three batches of four, the last one not full
-    assert predictor.procedure.find._cache_size() == 1
+    assert compiled_shapes(predictor) == 1
     find(predictor, images[:7])
     find(predictor, [draw(50, 33)] * 4)  # another size, the same bucket
-    assert predictor.procedure.find._cache_size() == 1
+    assert compiled_shapes(predictor) == 1
     find(predictor, images[:1])
-    assert predictor.procedure.find._cache_size() == 2
+    assert compiled_shapes(predictor) == 2
 
 
 @pytest.mark.parametrize(("count", "largest", "rows"), [(1, 16, 1), (3, 16, 4), (100, 40, 40), (9, 1, 1)])
@@ -110,7 +110,7 @@ def test_the_image_stands_in_the_middle_of_black():
     image = np.full((100, 127, 3), 9, np.uint8)
     padded, borders, factors, sizes = place_images([image], [(201, 127)], (127, 127), 2, scale=0.5, legacy=Legacy())
     np.testing.assert_array_equal(borders, [[0, 13], [0, 0]])
-    np.testing.assert_allclose(factors, [[1, 2.01], [0, 0]])
+    np.testing.assert_allclose(factors, np.array([[1, 2.01], [0, 0]]))
     np.testing.assert_array_equal(sizes, [[127, 201], [0, 0]])
     np.testing.assert_array_equal(padded[0, 13:113], image)
     assert padded.sum() == image.sum()
@@ -230,7 +230,8 @@ def test_non_maximum_suppression_is_chosen_by_name(nms, legacy, scores):
 def test_suppressed_boxes_move_the_one_that_stays(corner_scores):
     """The lower side is weighed by the scores of the bottom-right corners, if there are any."""
     first, second = corner_scores or (0.9, 0.8)
-    extra = {"corner_scores": jnp.array([[[0.1, first], [0.1, second], [0.1, 0.1], [0, 0]]])} if corner_scores else {}
+    scores = jnp.array([[[0.1, first], [0.1, second], [0.1, 0.1], [0, 0]]])
+    extra: Extra = {"corner_scores": scores} if corner_scores else {}
     test = dataclasses.replace(CONFIG.test, nms="hard", merge=True, merge_exp=1)
     boxes, _ = selected(test, found=CANDIDATES._replace(extra=extra))
     np.testing.assert_allclose(boxes[0], [0, 0, 10, (10 * first + 7 * second) / (first + second)], rtol=1e-6)

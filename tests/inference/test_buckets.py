@@ -22,9 +22,9 @@ def compilations():
     """A list that grows with everything XLA compiles."""
     heard = []
 
-    def hear(event, duration, **_):
+    def hear(event: str, duration_secs: float, **_: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            heard.append(duration)
+            heard.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(hear)
     yield heard

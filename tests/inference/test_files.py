@@ -20,7 +20,9 @@ TURNED = b"\xff\xe1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01
 def test_boxes_of_a_reduced_photo_are_in_pixels_of_its_file(predictor, tmp_path, suffix, max_side):
     path = tmp_path / f"photo{suffix}"
     cv2.imwrite(str(path), draw(160, 240, BLUE, GREEN), [cv2.IMWRITE_JPEG_QUALITY, 100])
-    ((photo, found),) = predict_files(predictor, [path], max_side=max_side)
+    (answer,) = predict_files(predictor, [path], max_side=max_side)
+    assert not isinstance(answer, InputError)
+    photo, found = answer
     assert photo.size == (160, 240)
     assert max(photo.image.shape) == min(max_side or 240, 240)
     np.testing.assert_allclose(found.boxes, [BLUE, GREEN], atol=240 / max(photo.image.shape))
@@ -39,7 +41,14 @@ def test_a_jpeg_that_is_to_be_reduced_is_not_decoded_at_its_full_size(tmp_path, 
     cv2.imwrite(str(tmp_path / "large.jpg"), draw(160, 240, BLUE))
     shapes = []
     decode = cv2.imdecode
-    monkeypatch.setattr(cv2, "imdecode", lambda *given: shapes.append((image := decode(*given)).shape) or image)
+
+    def decode_and_note(*given):
+        image = decode(*given)
+        assert image is not None
+        shapes.append(image.shape)
+        return image
+
+    monkeypatch.setattr(cv2, "imdecode", decode_and_note)
     for max_side in (0, 121, 120, 30):
         read_photo(tmp_path / "large.jpg", max_side=max_side)
     assert shapes == [(160, 240, 3), (160, 240, 3), (80, 120, 3), (20, 30, 3)]

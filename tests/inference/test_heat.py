@@ -23,8 +23,8 @@ def apply(params, model_state, images, train):
     colours = (images[..., :2] * STD[:2] + MEAN[:2] > 0.75).astype(jnp.float32)
     shape = cells(colours, 4).shape[:3]
     maps = {
-        "tl_heat": logits(cells(colours[..., :1], 4) * np.float32([0, 1])),  # of the second class only
-        "br_heat": logits(cells(colours[..., 1:], 4) * np.float32([1, 0])),
+        "tl_heat": logits(cells(colours[..., :1], 4) * np.array([0, 1], np.float32)),  # of the second class only
+        "br_heat": logits(cells(colours[..., 1:], 4) * np.array([1, 0], np.float32)),
         **{f"{side}_tag": jnp.zeros((*shape, 1)) for side in ("tl", "br")},
         **{f"{side}_off": jnp.zeros((*shape, 2)) for side in ("tl", "br")},
     }
@@ -101,9 +101,9 @@ def test_where_network_inputs_overlap_the_larger_heat_counts(monkeypatch):
         {f"{name}_heat": jnp.log(jnp.float32(odds))[None, None, :, None] for name in ("tl", "br")}
         for odds in ([1, 3, 1], [1, 3, 4])
     )
-    cell, starts = np.ones(2, np.float32), np.float32([[0, 0], [1, 0]])
+    cell, starts = np.ones(2, np.float32), np.array([[0, 0], [1, 0]], np.float32)
     inputs = [InputMaps(first, cell, starts[0]), InputMaps(second, cell, starts[1])]
-    layers = {"attention": np.float32([[[0, 1, 0, 0]], [[0, 0.5, 0.5, 0]]])}
+    layers = {"attention": np.array([[[0, 1, 0, 0]], [[0, 0.5, 0.5, 0]]], np.float32)}
     inspection = Inspection(inputs, layers, np.zeros((0, 4), np.float32))
     monkeypatch.setattr(predictor, "inspect", lambda image: inspection)
     heat = find_heat(predictor, np.zeros((1, 4, 3), np.uint8))
@@ -124,13 +124,13 @@ def test_heat_of_keypoints_of_any_name():
 
 
 def test_cells_over_pixels():
-    of_input = InputMaps({}, np.float32([2, 1.6]), np.float32([-1, 1]))
-    heat = np.float32([[1, 2], [3, 4]])
+    of_input = InputMaps({}, np.array([2, 1.6], np.float32), np.array([-1, 1], np.float32))
+    heat = np.array([[1, 2], [3, 4]], np.float32)
     expected = [[0, 0, 0, 0], [1, 2, 2, 0], [1, 2, 2, 0], [3, 4, 4, 0], [0, 0, 0, 0]]
     np.testing.assert_array_equal(over_pixels(heat, of_input, 5, 4), expected)
 
 
 def test_the_largest_of_blocks():
-    pixels = np.float32([[1, 0, 5], [0, 2, 0], [0, 0, 7]])
+    pixels = np.array([[1, 0, 5], [0, 2, 0], [0, 0, 7]], np.float32)
     np.testing.assert_array_equal(largest_in_blocks(pixels, 2), [[2, 5], [0, 7]])
     np.testing.assert_array_equal(largest_in_blocks(pixels, 1), pixels)

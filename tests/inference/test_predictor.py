@@ -22,6 +22,7 @@ from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.errors import InputError
 from cornerjax.inference.predictor import load
+from cornerjax.inference.whole_image import WholeImage
 from cornerjax.nn.backbones.hourglass import Hourglass
 
 BACKBONE = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)
@@ -160,6 +161,7 @@ def test_flip_and_precision_reach_the_network(workdir):
         assert len(convolutions) > 10
         assert all(f"precision {precision}" in line for line in convolutions)
         placed = np.zeros((1, 63, 63, 3), np.uint8), *np.zeros((2, 1, 2), np.float32), np.full((1, 2), 63, np.float32)
+        assert isinstance(predictor.procedure, WholeImage)
         found = jax.eval_shape(predictor.procedure.find, *predictor.weights, *placed)
         assert [of_view.boxes.shape[0] for of_view in found] == [1] * batch
 
@@ -182,16 +184,15 @@ def test_an_option_that_there_is_not_is_refused_by_name(workdir, options, messag
 
 
 def test_a_run_that_was_computed_with_a_kernel_for_another_device_predicts_here(tmp_path, workdir):
-    kernel = {"pooling_implementation": "pallas_triton"}
     assert "pallas_triton" not in ops.runnable()
-    config = dataclasses.replace(NARROW, compute=Compute(**kernel))
+    config = dataclasses.replace(NARROW, compute=Compute(pooling_implementation="pallas_triton"))
     elsewhere = load(write_run(tmp_path / "run", config))
     image = np.random.default_rng(0).integers(0, 256, (60, 50, 3), np.uint8)
     found, expected = elsewhere(image), load(workdir)(image)
     np.testing.assert_array_equal(found.boxes, expected.boxes)
     np.testing.assert_array_equal(found.scores, expected.scores)
     with pytest.raises(InputError, match=r"^compute\.pooling_implementation is pallas_triton; pallas_triton runs on"):
-        load(workdir, compute=kernel)  # asked for here, it is not replaced
+        load(workdir, compute={"pooling_implementation": "pallas_triton"})  # asked for here, it is not replaced
 
 
 def test_forward_refuses_what_the_network_does_not_take(workdir):

@@ -8,7 +8,7 @@ import numpy as np
 from cornerjax.detectors import DETECTORS, apply_preset
 from cornerjax.detectors.base import View, make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerNet, CornerTest
-from cornerjax.detectors.rows import Candidates
+from cornerjax.detectors.rows import Candidates, Extra
 from cornerjax.inference.batching import BatchPredictor
 from cornerjax.inference.whole_image import combine, decode
 from cornerjax.nn.backbones.hourglass import Hourglass
@@ -24,7 +24,7 @@ class Recorded(CornerNet):
 
     def decode(self, outputs, config):
         rows = self.rows
-        extra = {"corner_scores": rows[..., 5:7]}
+        extra: Extra = {"corner_scores": rows[..., 5:7]}
         return Candidates(rows[..., :4], rows[..., 4], rows[..., 7].astype(jnp.int32), extra)
 
 
@@ -77,12 +77,12 @@ def test_with_flips_a_mirrored_image_has_the_mirrored_boxes():
     image = np.random.default_rng(1).integers(0, 256, (90, 103, 3), np.uint8)
     image[30:60, 20:44], image[10:40, 60:95] = (255, 40, 0), (20, 200, 250)
     mirrored = np.ascontiguousarray(image[:, ::-1])
-    apply, *weights = make_network(DETECTORS["cornernet"], NETWORK, np.random.default_rng(0))
+    apply, params, model_state = make_network(DETECTORS["cornernet"], NETWORK, np.random.default_rng(0))
 
     def find_in_both(*, flip):
         config = dataclasses.replace(NETWORK, test=dataclasses.replace(TEST, flip=flip))
-        batches = BatchPredictor(DETECTORS["cornernet"], apply, config, ["a", "b"])
-        found = dict(batches(*weights, batches.plan([(90, 103)] * 2), [image, mirrored].__getitem__))
+        predictor = BatchPredictor(DETECTORS["cornernet"], apply, config, ["a", "b"])
+        found = dict(predictor(params, model_state, predictor.plan([(90, 103)] * 2), [image, mirrored].__getitem__))
         ours, theirs = (np.column_stack([found[i].boxes, found[i].scores, found[i].classes]) for i in (0, 1))
         x1, y1, x2, *rest = theirs.T
         return ours, np.stack([103 - x2, y1, 103 - x1, *rest], -1)

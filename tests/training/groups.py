@@ -46,7 +46,7 @@ class OneLayer(CornerNet):
 
 def main() -> None:
     DETECTORS["one layer"] = OneLayer()
-    setup.check_batch = lambda config, mesh: None  # to see what it refuses
+    setup.check_batch = lambda config, devices: None  # to see what it refuses
     batch, parts, *numbers = map(int, sys.argv[1:])
     for groups in numbers:
         config = CornerConfig(

@@ -23,7 +23,7 @@ def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_b
     recipe.write_text(f"from cornerjax.config import *\n\n\ndef config():\n    return {config!r}\n")
     options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 1}
     options["folder"] = tmp_path / "runs"
-    command = [sys.executable, ROOT / "benchmarks" / "resume.py", *(f"--{k}={v}" for k, v in options.items())]
+    command = [sys.executable, str(ROOT / "benchmarks" / "resume.py"), *(f"--{k}={v}" for k, v in options.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "while a checkpoint was being written" in done.stdout
@@ -62,6 +62,7 @@ with locked(Path(sys.argv[1])):
 def test_a_second_run_in_a_directory_is_refused_until_the_first_has_ended_even_by_kill_9(config, tmp_path):
     first = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run"], stdout=subprocess.PIPE, text=True)
     try:
+        assert first.stdout
         assert first.stdout.readline() == "held\n"
         message = (
             rf"^work directory {tmp_path}/run is in use by process {first.pid} on \S+ \(since \S+ \S+\); "

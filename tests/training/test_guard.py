@@ -25,7 +25,7 @@ BAD = 5  # the next step, which is sound by itself, has been started when it is 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
     """The runs here differ in what they meet, not in what they compile."""
-    options = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
+    options: dict[str, object] = {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled"))}
     options["jax_persistent_cache_min_compile_time_secs"] = 0.0
     before = {name: getattr(jax.config, name) for name in options}
     for changed in (options, before):

@@ -29,7 +29,7 @@ def test_pooling_a_batch_over_eight_devices_needs_no_collective(implementation):
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-c", COMPILE, implementation]
     hlo = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    lines = [line for line in hlo.splitlines() if COLLECTIVE.search(line)]
-    assert {COLLECTIVE.search(line)[1] for line in lines} == {"all-reduce"}
+    found = [(line, match[1]) for line in hlo.splitlines() if (match := COLLECTIVE.search(line))]
+    assert {operation for _, operation in found} == {"all-reduce"}
     assert "transpose(jvp(corner_max))" in hlo  # the operations do say where they come from
-    assert not [line for line in lines if "corner_max" in line]
+    assert not [line for line, _ in found if "corner_max" in line]
