@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 T = TypeVar("T")
 
 
-def local_copies(tree: Any) -> Any:
+def local_copies(tree: T) -> T:
     """The same arrays on every device of this process, ready for `over_devices`; with one device, as they are.
 
     Args:
@@ -47,24 +47,24 @@ def over_devices(function: Callable, *, whole: int) -> Callable:
         return plain
 
     @partial(jax.jit, static_argnums=0)
-    def divided(mesh: Mesh, *args: Any) -> Any:
+    def divided(mesh: Mesh, *args: object) -> Any:
         specs = (P(),) * whole + (P("data"),) * (len(args) - whole)
         return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=P("data"), check_vma=False)(*args)
 
-    def call(*args: Any) -> Any:
+    def call(*args: object) -> Any:
         mesh = _mesh(args[0])
         return plain(*args) if mesh is None else divided(mesh, *args)
 
     return call
 
 
-def copies(tree: Any) -> int:
+def copies(tree: object) -> int:
     """Over how many devices functions of `over_devices` divide their rows, given this first argument."""
     mesh = _mesh(tree)
     return 1 if mesh is None else mesh.size
 
 
-def _mesh(tree: Any) -> Mesh | None:
+def _mesh(tree: object) -> Mesh | None:
     """The devices that arrays lie on, if several."""
     for leaf in jax.tree.leaves(tree)[:1]:
         mesh = leaf.sharding.mesh if isinstance(getattr(leaf, "sharding", None), NamedSharding) else None

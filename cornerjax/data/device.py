@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from cornerjax.data.crop import DRAWS
 from cornerjax.ops.pixels import finish_image
 
 
-def finish_batch(batch: dict[str, Any], config: Config, render: Callable) -> dict[str, Any]:
+def finish_batch(batch: dict[str, jax.Array], config: Config, render: Callable) -> dict[str, jax.Array]:
     """Turn a batch of render="device" into that of render="host": float images and heat maps; pure, jit-able.
 
     Args:

@@ -1,13 +1,15 @@
 """The one place where NNX ends: from a module to a pure function and plain dicts of arrays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx, traverse_util
 
-Tree = dict[str, Any]
+Tree = dict[str, Any]  # of trees and arrays
+Array = jax.Array | np.ndarray
 
 
 def functional(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Tree, Tree]:
@@ -52,14 +54,14 @@ def parameter_count(params: Tree) -> int:
     return sum(value.size for value in jax.tree.leaves(params))
 
 
-def by_path(tree: Tree) -> dict[str, Any]:
+def by_path(tree: Tree) -> dict[str, Array]:
     """A nested dict as a flat one whose keys are dotted paths."""
     return traverse_util.flatten_dict(tree, sep=".")
 
 
-def nested(flat: dict[str, Any]) -> Tree:
+def nested(flat: Mapping[str, Array]) -> Tree:
     """The inverse of by_path."""
-    return traverse_util.unflatten_dict(flat, sep=".")
+    return traverse_util.unflatten_dict(dict(flat), sep=".")
 
 
 # NNX numbers the elements of a list. A checkpoint brings keys back as strings, so strings are what ours are.

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from jax.experimental import topologies
 
 from cornerjax.errors import InputError
@@ -87,7 +88,7 @@ def parse_slice(name: str) -> Slice:
     return Slice(name, CHIPS[generation], tuple(map(int, sides.split("x"))))
 
 
-def devices_of(tpus: Slice) -> list[Any]:
+def devices_of(tpus: Slice) -> list[jax.Device]:
     """The devices of a slice, to compile for; none of them is there.
 
     Raises: InputError: there is no libtpu here, or it knows no such slice.

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
 from cornerjax.errors import InputError
-from cornerjax.nn.functional import by_path, functional, nested
+from cornerjax.nn.functional import Array, Tree, by_path, functional, nested
 from cornerjax.validation import flat
 
 LISTED = 10  # arrays that an error names
@@ -19,12 +18,12 @@ FREE = ("num_classes", "pooling")  # options of the network that may differ: no 
 
 
 def init_weights(
-    params: dict[str, Any],
-    model_state: dict[str, Any],
+    params: Tree,
+    model_state: Tree,
     config: Config,
     class_names: tuple[str, ...],
     checkpoint: Path,
-) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+) -> tuple[Tree, Tree, list[str]]:
     """Take over the weights of another run's best checkpoint, or of converted ones.
 
     Arrays that depend on the number of classes are taken over only if the classes are the same, in the same order.
@@ -94,7 +93,7 @@ def _check_same_network(theirs: Model, ours: Model, checkpoint: Path) -> None:
         raise InputError(f"{checkpoint} has another network (there, here: {listed}); give the same settings")
 
 
-def _unexplained(theirs: dict[str, Any], ours: dict[str, Any], fresh: set[str]) -> list[str]:
+def _unexplained(theirs: dict[str, Array], ours: dict[str, Array], fresh: set[str]) -> list[str]:
     return [
         *(f"{path} is missing" for path in sorted(set(ours) - set(theirs))),
         *(f"{path} is unknown" for path in sorted(set(theirs) - set(ours))),

@@ -5,7 +5,6 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +21,7 @@ from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
+from cornerjax.nn.functional import Tree
 from cornerjax.training.finetune import init_weights, record_of
 from cornerjax.training.guard import Guard
 from cornerjax.training.log import TrainLog
@@ -100,11 +100,11 @@ def _start(
     workdir: Path,
     config: Config,
     source: Source,
-    params: dict[str, Any],
-    model_state: dict[str, Any],
+    params: Tree,
+    model_state: Tree,
     recipe: str,
     init: str,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Tree, Tree]:
     """Describe a new run in its directory, or check what is described there; the weights that it starts from."""
     began_with = None
     if init and has_checkpoint(workdir):
@@ -150,7 +150,11 @@ class Run:
     skipped: set[str] = dataclasses.field(default_factory=set)
 
     def steps(
-        self, state: TrainState, train_step: Any, batches: Iterator[dict[str, np.ndarray]], profile: Path | None
+        self,
+        state: TrainState,
+        train_step: jax.stages.Wrapped,
+        batches: Iterator[dict[str, np.ndarray]],
+        profile: Path | None,
     ) -> None:
         """Do the steps that are left: update, log, evaluate, save.
 
@@ -266,7 +270,7 @@ def resume(state: TrainState, checkpoints: Checkpoints) -> TrainState:
     return state._replace(ema=weights, **rest)
 
 
-def resumable(state: TrainState) -> dict[str, Any]:
+def resumable(state: TrainState) -> Tree:
     """What a checkpoint holds besides the weights that are meant to be used."""
     rest = {"opt_state": state.opt_state, "step": state.step}
     return rest if state.ema is None else rest | {"params": state.params, "model_state": state.model_state}

@@ -6,7 +6,7 @@ The whole training step is compiled for them; from the program come floors: time
 import re
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -81,8 +81,11 @@ def compile_step(config: Config, tpus: Slice) -> Step:
             raise
         raise TooLargeError(_said(str(error))) from None
     compile_s = time.monotonic() - begun
-    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
-    program = hlo.read_program(compiled.as_text())
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    assert memory is not None
+    assert cost is not None
+    assert text is not None
+    program = hlo.read_program(text)
     rows = sum(_nbytes(x) for x in jax.tree.leaves(batch)) // tpus.size
     return Step(
         state=memory.argument_size_in_bytes - rows,
@@ -127,7 +130,7 @@ def _significant(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(side for side in shape if side > 1))
 
 
-def _nbytes(x: Any) -> int:
+def _nbytes(x: jax.ShapeDtypeStruct) -> int:
     return int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize
 
 

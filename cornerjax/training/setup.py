@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from cornerjax.data.crop import as_arrays, draw
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.errors import InputError
+from cornerjax.nn.functional import Array, Tree
 from cornerjax.training.mesh import split, whole
 from cornerjax.training.optimiser import make_optimiser
 from cornerjax.training.step import TrainState, fresh_state, make_train_step
@@ -21,14 +21,14 @@ from cornerjax.training.step import TrainState, fresh_state, make_train_step
 GB = 1e9
 
 
-def network_of(config: Config, rng: np.random.Generator | None) -> tuple[Callable, dict[str, Any], dict[str, Any]]:
+def network_of(config: Config, rng: np.random.Generator | None) -> tuple[Callable, Tree, Tree]:
     """(apply, params, model_state) of the network to train: BatchNorm has the groups of one part of the batch."""
     groups = max(1, config.optim.batch_norm_groups // config.optim.accumulate)
     return make_network(get_detector(config.model.detector), config, rng, batch_norm_groups=groups)
 
 
 def start_state(
-    params: Any, model_state: Any, tx: optax.GradientTransformation, mesh: Mesh, *, ema: bool
+    params: Tree, model_state: Tree, tx: optax.GradientTransformation, mesh: Mesh, *, ema: bool
 ) -> TrainState:
     """The state before the first update, on every device of the mesh."""
     start = jax.jit(partial(fresh_state, tx=tx, ema=ema), out_shardings=whole(mesh))
@@ -67,7 +67,7 @@ def fitting_groups(batch: int, parts: int, devices: int) -> list[int]:
     return sorted({1} | {parts * groups for groups in of_part if fits(groups) and fits(parts * groups)})
 
 
-def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str, jax.ShapeDtypeStruct]]:
+def abstract_step(config: Config, mesh: Mesh) -> tuple[jax.stages.Wrapped, TrainState, dict[str, jax.ShapeDtypeStruct]]:
     """The jitted step of a configuration, and shapes to lower it with: no device of the mesh need be there.
 
     Args:
@@ -87,20 +87,22 @@ def abstract_step(config: Config, mesh: Mesh) -> tuple[Any, TrainState, dict[str
     return make_train_step(detector, apply, tx, config, mesh), state, batch
 
 
-def example_of(config: Config) -> dict[str, Any]:
+def example_of(config: Config) -> dict[str, Array]:
     """A training example with no objects, of the names, shapes and types that the pipeline makes."""
     detector, (height, width) = get_detector(config.model.detector), config.data.crop_px
     objects = {"boxes": np.zeros((0, 4), np.float32), "classes": np.zeros(0, np.int32)}
     encoded = detector.encode(objects, config)
     if config.data.render == "device":
         draws = draw(np.random.default_rng(0), height, width, config.data)
-        return encoded | as_arrays(draws) | {"image": np.zeros((height, width, 3), np.uint8)}
-    return encoded | detector.render(encoded, config, np) | {"image": np.zeros((height, width, 3), np.float32)}
+        return {**encoded, **as_arrays(draws), "image": np.zeros((height, width, 3), np.uint8)}
+    return {**encoded, **detector.render(encoded, config, np), "image": np.zeros((height, width, 3), np.float32)}
 
 
-def memory_line(compiled: Any) -> str:
+def memory_line(compiled: jax.stages.Compiled) -> str:
     """What a compiled step needs on each device, in a line for people."""
     memory = compiled.memory_analysis()
+    if memory is None:
+        return "memory a device: this platform does not say"
     kept, passing = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     extra = memory.output_size_in_bytes - memory.alias_size_in_bytes
     line = (

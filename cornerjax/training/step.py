@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +13,22 @@ from jax.sharding import Mesh
 from cornerjax.config import Config
 from cornerjax.data.device import finish_batch
 from cornerjax.detectors.base import Detector
+from cornerjax.nn.functional import Tree
 from cornerjax.training.mesh import split, whole
 
 Batch = dict[str, jax.Array]
-Tree = Any
+T = TypeVar("T")
 
 
 class TrainState(NamedTuple):
     """All that an update reads and writes; plain dicts of arrays."""
 
-    step: Any  # () int32, updates done
+    step: jax.Array  # () int32, updates done
     params: Tree
     model_state: Tree
-    opt_state: Tree
-    ema: Tree  # running mean of {"params", "model_state"}; None where there is none
-    halted: Any  # () bool, a loss or gradient was not finite: the other fields no longer change; never saved
+    opt_state: optax.OptState
+    ema: dict[str, Tree] | None  # running mean of {"params", "model_state"}; None where there is none
+    halted: jax.Array  # () bool, a loss or gradient was not finite: the other fields no longer change; never saved
 
     def evaluated(self) -> dict[str, Tree]:
         """The weights that are meant to be used: "params" and "model_state"."""
@@ -42,14 +43,15 @@ def fresh_state(params: Tree, model_state: Tree, tx: optax.GradientTransformatio
 
 def make_train_step(
     detector: Detector, apply: Callable, tx: optax.GradientTransformation, config: Config, mesh: Mesh
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> jax.stages.Wrapped:
     """Jit one update: state replicated, batch split over the mesh axis "data".
 
     From a loss or a gradient on that is not finite, the state keeps its values: guard.py notices it an update later.
 
     Args:
         apply: of `nn.functional`, for the network of `setup.network_of`.
-    Returns: (state, batch) -> (next state, losses and gradient norm); the given state's memory is reused.
+    Returns: (state, batch) -> (next state, losses and gradient norm), to be called or lowered; the given state's memory
+        is reused.
     """
 
     @partial(
@@ -105,7 +107,7 @@ def parts_of(batch: Batch, config: Config, mesh: Mesh) -> Batch:
     return jax.tree.map(divide, batch)
 
 
-def _accumulated(gradient: Callable[[Batch], Tree], parts: Batch) -> Tree:
+def _accumulated(gradient: Callable[[Batch], T], parts: Batch) -> T:
     """The sum over the parts, of which one at a time is in memory."""
     first = jax.tree.map(lambda x: x[0], parts)
     zeros = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(gradient, first))
@@ -113,7 +115,7 @@ def _accumulated(gradient: Callable[[Batch], Tree], parts: Batch) -> Tree:
     return total
 
 
-def _averaged(state: TrainState, weights: Tree, decay: float) -> Tree:
+def _averaged(state: TrainState, weights: dict[str, Tree], decay: float) -> dict[str, Tree] | None:
     """The next running mean. It starts as a plain mean: the first weights, drawn at random, are soon forgotten."""
     if state.ema is None:
         return None

@@ -55,7 +55,9 @@ def main() -> None:
             optim=Optim(accumulate=parts, batch_norm_groups=groups),
         )
         step, state, rows = setup.abstract_step(config, data_mesh())
-        print(groups, *sorted(set(COLLECTIVE.findall(step.lower(state, rows).compile().as_text()))))
+        text = step.lower(state, rows).compile().as_text()
+        assert text is not None
+        print(groups, *sorted(set(COLLECTIVE.findall(text))))
 
 
 main()

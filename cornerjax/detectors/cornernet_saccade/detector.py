@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from cornerjax.detectors.base import Array as Either
 from cornerjax.detectors.base import Maps, Outputs, Targets, TestProcedure, TorchLayout
 from cornerjax.detectors.cornernet import LITE_RULES, CornerDetector, CornerModel, CornerNetwork
 from cornerjax.detectors.cornernet_saccade.crop import crop_around_reference
@@ -115,7 +115,7 @@ class CornerNetSaccade(CornerDetector[SaccadeConfig]):
             shared_ends=config.legacy.shared_ends,
         )
 
-    def render(self, encoded: Mapping[str, Any], config: SaccadeConfig, xp: ModuleType) -> dict[str, Any]:
+    def render(self, encoded: Mapping[str, Either], config: SaccadeConfig, xp: ModuleType) -> dict[str, Either]:
         return render_saccade(
             encoded,
             num_classes=config.model.num_classes,

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import jax
@@ -80,7 +79,9 @@ def select_from(detector: Detector, config: SaccadeConfig, found: Candidates, si
     return select(found, dataclasses.replace(config, legacy=legacy), finish=detector.finish)
 
 
-def over_image(logits: Any, window: Windows, side: int, height: int, width: int) -> Float[np.ndarray, "H W"]:
+def over_image(
+    logits: Float[jax.Array, "1 h w 1"], window: Windows, side: int, height: int, width: int
+) -> Float[np.ndarray, "H W"]:
     """An attention map of a view as heat over the image; cells stay squares, so that their size shows."""
     heat = cv2.resize(np.asarray(jax.nn.sigmoid(logits))[0, ..., 0], (side, side), interpolation=cv2.INTER_NEAREST)
     (y, x), (h, w) = window.corner, window.resized

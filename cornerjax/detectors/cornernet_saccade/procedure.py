@@ -228,7 +228,7 @@ class SaccadeProcedure:
             strides=[(self._side + 1) // peaks.shape[1] for peaks in attention],
             zooms=saccade.zooms,
             scales=stage.locations[mine, 2],
-            offsets=stage.windows.offset[mine],
+            offsets=np.asarray(stage.windows.offset)[mine],
             height=size[0],
             width=size[1],
             max_view_scale=saccade.max_view_scale,

@@ -4,7 +4,7 @@ The geometry is in whole pixels, all of it decided here, once, in the arithmetic
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ class Windows(NamedTuple):
     Made of NumPy arrays on the host; inside a jitted function, of JAX's.
     """
 
-    start: Any  # first pixel of the part that lies inside the image
-    size: Any  # its height and width; 0: nothing does
-    corner: Any  # the part's place in the crop
-    resized: Any  # its height and width there
-    offset: Any  # pixel of the image, or beyond it, where the window of the whole crop starts
+    start: np.ndarray | Array  # first pixel of the part that lies inside the image
+    size: np.ndarray | Array  # its height and width; 0: nothing does
+    corner: np.ndarray | Array  # the part's place in the crop
+    resized: np.ndarray | Array  # its height and width there
+    offset: np.ndarray | Array  # pixel of the image, or beyond it, where the window of the whole crop starts
 
 
 def view_locations(height: int, width: int, view_px: Sequence[int]) -> Float32[np.ndarray, "n 3"]:
@@ -69,10 +69,10 @@ def placements(
     """
     # Differs from CornerNet-Saccade: without nominal, boxes go back the way that the pixels came.
     if nominal:
-        return np.repeat(scales[:, None], 2, 1).astype(np.float32), windows.offset.astype(np.float32)
+        return np.repeat(scales[:, None], 2, 1).astype(np.float32), np.asarray(windows.offset, np.float32)
     something = (windows.size > 0) & (windows.resized > 0)
     true = np.where(something, windows.resized, 1) / np.where(something, windows.size, 1)
-    return true.astype(np.float32), (windows.start - windows.corner / true).astype(np.float32)
+    return true.astype(np.float32), np.asarray(windows.start - windows.corner / true, np.float32)
 
 
 def cut_crops(
