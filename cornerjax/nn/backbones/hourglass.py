@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -96,12 +96,11 @@ class HourglassModule(nnx.Module):
     ):
         dim, inner, n = dims[0], dims[1], blocks[0]
 
-        def row(*sizes: tuple[int, int], **first: int) -> nnx.List:
+        def row(*sizes: tuple[int, int], **first: int) -> Any:
             return nnx.List([block(*size, rng=rng, **(first if i == 0 else {})) for i, size in enumerate(sizes)])
 
         self.up1 = row(*[(dim, dim)] * n)
         self.low1 = row((dim, inner), *[(inner, inner)] * (n - 1), stride=2)
-        self.low2: HourglassModule | nnx.List
         if len(dims) > 2:
             self.low2 = HourglassModule(dims[1:], blocks[1:], block=block, upsampling=upsampling, rng=rng)
         else:
