@@ -16,7 +16,8 @@ import pytest
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, open_workdir, restore_weights
 from cornerjax.commands.process import LOGS, quiet
-from cornerjax.config import Config, Optim
+from cornerjax.config import Optim
+from cornerjax.detectors.cornernet import CornerConfig
 from cornerjax.errors import InputError, RunError
 
 NAMES, IDS = ("cat", "dog"), (3, 17)
@@ -28,7 +29,7 @@ def save(checkpoints, step, ap=None):
 
 
 def test_a_work_directory_describes_itself_and_can_be_moved(tmp_path):
-    config = Config(seed=7, optim=Optim(decay_steps=(5, 6)))
+    config = CornerConfig(seed=7, optim=Optim(decay_steps=(5, 6)))
     create_workdir(tmp_path / "run", config, NAMES, IDS, recipe="shapes")
     with Checkpoints(tmp_path / "run") as checkpoints:
         save(checkpoints, 3)
@@ -59,7 +60,7 @@ def test_the_best_is_the_newest_where_none_was_evaluated(tmp_path):
 
 
 def test_a_directory_of_another_run_is_refused_and_left_alone(tmp_path):
-    config = Config()
+    config = CornerConfig()
     create_workdir(tmp_path, config, NAMES, IDS, recipe="")
     before = (tmp_path / "config.json").read_text()
     other = dataclasses.replace(config, optim=dataclasses.replace(config.optim, peak_lr=1.0))
@@ -71,13 +72,14 @@ def test_a_directory_of_another_run_is_refused_and_left_alone(tmp_path):
 
 
 def test_what_does_not_change_the_result_may_change(tmp_path):
-    create_workdir(tmp_path, Config(), NAMES, IDS, recipe="")
-    more = dataclasses.replace(Config(), log_steps=7, steps=9, data=dataclasses.replace(Config().data, workers=9))
+    config = CornerConfig()
+    create_workdir(tmp_path, config, NAMES, IDS, recipe="")
+    more = dataclasses.replace(config, log_steps=7, steps=9, data=dataclasses.replace(config.data, workers=9))
     assert create_workdir(tmp_path, more, NAMES, IDS, recipe="").config == more
 
 
 def test_the_length_of_a_cosine_may_not_change(tmp_path):
-    config = Config(optim=Optim(schedule="cosine"))
+    config = CornerConfig(optim=Optim(schedule="cosine"))
     create_workdir(tmp_path, config, NAMES, IDS, recipe="")
     with pytest.raises(InputError, match=r"belongs to another run .*steps: 500000, 9"):
         create_workdir(tmp_path, dataclasses.replace(config, steps=9), NAMES, IDS, recipe="")

@@ -107,7 +107,7 @@ def test_training_on_a_broken_set(what, folder, command):
         (["--optim.peak-rl", "1"], "error: no option --optim.peak-rl; there is --optim.peak-lr"),
         (["--data.batch", "many"], "--data.batch"),
         (["--model.detector", "yolo"], "error: no detector 'yolo'; there are: cornernet"),
-        (["--model.dims", "8", "8", "8"], "error: model.blocks"),
+        (["--model.backbone.dims", "8", "8", "8"], "error: model.backbone.blocks is (1, 1, 1, 1); it needs one"),
         (["--data.crop-px", "100", "127"], "error: data.crop_px has the side 100"),
     ],
 )
