@@ -88,7 +88,7 @@ def _find_builder(name: str) -> tfds.core.DatasetBuilder:
         except Exception as e:  # protobuf, JSON and TFDS raise many kinds
             raise InputError(f"tfds:{name} cannot be opened as a prepared TFDS set: {_first_line(e)}") from None
     if os.path.isdir(folder) or name.startswith((".", "/", "~")):
-        raise InputError(f"tfds:{name} has no dataset_info.json; expected one that TFDS or `cornerjax pack` prepared")
+        raise InputError(f"tfds:{name} has no dataset_info.json; expected a folder that TFDS or `cornerjax pack` made")
     try:
         return builder_from_files(name)
     except tfds.core.DatasetNotFoundError:
