@@ -1,5 +1,7 @@
 """Fixtures that all tests share, and the strictness they run under."""
 
+import contextlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -24,6 +26,11 @@ def pytest_configure(config):
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # While jaxtyping imports a module of ours, Python finds no compiled form of those that it imports in turn.
+        for package in ("flax.nnx", "optax", "orbax.checkpoint", "tensorboardX", "tensorflow"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(package)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,6 +46,12 @@ def strict_types(request):
     ours = request.path.parent.name in ("ops", "nn", "detectors") or request.path.name == "test_losses.py"
     with jax.numpy_dtype_promotion("strict" if ours else "standard"):
         yield
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """The TPU kernels in blocks of 4 rows: a block's rows are unrolled, and 32 take long to compile for a CPU."""
+    monkeypatch.setattr(importlib.import_module("cornerjax.ops.running_max.pallas_tpu"), "WORD", 4)
 
 
 @pytest.fixture(scope="session")

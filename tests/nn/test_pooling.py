@@ -16,6 +16,8 @@ from cornerjax.nn.layers import configure, kernel_from_torch
 from cornerjax.nn.pooling import CornerPool, find_pool
 from cornerjax.ops import runnable
 
+pytestmark = pytest.mark.usefixtures("few_rows")
+
 LITE = CornerNet.torch_layouts[0]
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "golden_weights.py"))
 

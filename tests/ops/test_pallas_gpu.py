@@ -131,8 +131,9 @@ def test_mosaic_copies_and_barriers_are_right_in_the_simulated_gpu():
 
 
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("shape", [(2, 128, 128, 128), (2, 64, 64, 128)])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((2, 128, 128, 128), jnp.float32), ((2, 64, 64, 128), jnp.bfloat16)], ids=["wide", "half"]
+)
 def test_all_six_lower_for_cuda(kernels, shape, dtype):
     x = jax.ShapeDtypeStruct(shape, dtype)
 

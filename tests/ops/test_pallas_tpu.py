@@ -10,16 +10,12 @@ import pytest
 from cornerjax.ops.running_max import pallas_tpu
 from cornerjax.ops.running_max.reference import gradient_reference, running_max_reference
 
+pytestmark = pytest.mark.usefixtures("few_rows")
+
 DIRECTIONS = pytest.mark.parametrize(("axis", "reverse"), [(1, False), (1, True), (2, False), (2, True)])
 REVERSE = pytest.mark.parametrize("reverse", [False, True])
 SMALL = (2, 3, 7, 3)
 MANY_BLOCKS = (1, 7, 72, 2)  # two blocks of 4 rows, one of them padding; three of 24 columns
-
-
-@pytest.fixture(autouse=True)
-def few_rows(monkeypatch):
-    """Blocks of 4 rows, because a block's rows are unrolled and take long to compile for a CPU."""
-    monkeypatch.setattr(pallas_tpu, "WORD", 4)
 
 
 @functools.partial(jax.jit, static_argnames=("axis", "reverse"))

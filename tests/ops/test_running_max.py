@@ -15,6 +15,8 @@ from cornerjax import ops
 from cornerjax.ops.running_max import IMPLEMENTATIONS, runnable, running_max
 from cornerjax.ops.running_max.reference import gradient_reference, running_max_reference
 
+pytestmark = pytest.mark.usefixtures("few_rows")
+
 EVERY = pytest.mark.parametrize("implementation", sorted(runnable()))
 DIRECTIONS = pytest.mark.parametrize(("axis", "reverse"), [(1, False), (1, True), (2, False), (2, True)])
 POOLS = {"top": ops.top_pool, "bottom": ops.bottom_pool, "left": ops.left_pool, "right": ops.right_pool}
@@ -142,7 +144,9 @@ def test_a_corner_of_maps_that_do_not_go_together_is_refused():
 OVER_DEVICES = """
 import jax, numpy as np
 from cornerjax import ops
+from cornerjax.ops.running_max import pallas_tpu
 from cornerjax.training.mesh import data_mesh, split
+pallas_tpu.WORD = 4  # as few_rows
 mesh = data_mesh()
 # Larger than the loop's pieces; of integers, whose sums are exact.
 x = np.random.default_rng(0).integers(-9, 9, (8, 64, 64, 64)).astype(np.float32)
@@ -195,7 +199,7 @@ def test_auto_is_the_loop_on_a_cpu_and_the_scan_elsewhere():
 
 
 # Few values, so that most maxima are tied; a few shapes, since each is compiled anew.
-SHAPES = [(1, 1), (1, 2), (2, 1), (3, 9), (8, 16), (17, 33)]
+SHAPES = [(1, 2), (2, 1), (3, 9), (17, 33)]
 VALUES = st.sampled_from([-np.inf, -1.5, 0.0, 0.0, 1.0, 3.0, np.inf, np.nan])
 
 

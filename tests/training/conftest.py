@@ -25,7 +25,7 @@ def config(tmp_path_factory) -> CornerConfig:
             pool_dim=4,
         ),
         data=Data(
-            root=str(write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=4)),
+            root=str(write_shapes(tmp_path_factory.mktemp("data") / "shapes", seed=0, train=12, val=1)),
             batch=2,
             crop_px=(127, 127),
             random_crop=False,
@@ -34,7 +34,7 @@ def config(tmp_path_factory) -> CornerConfig:
         ),
         loss=CornerLoss(group=2.0),
         optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
-        test=CornerTest(batch=4, top_k=10, max_pairs=10),
+        test=CornerTest(batch=1, top_k=10, max_pairs=10),
         steps=6,
         log_steps=2,
         save_steps=3,

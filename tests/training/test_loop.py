@@ -210,6 +210,7 @@ def test_a_profile_is_written(config, tmp_path):
     assert list((run.path / "profile").rglob("*.xplane.pb"))
 
 
+@pytest.mark.slow
 def test_two_devices_train_to_the_same_loss(config, straight, tmp_path):
     """In a process of its own; the rows of a batch lie on different devices there."""
     (tmp_path / "config.json").write_text(to_json(config))
