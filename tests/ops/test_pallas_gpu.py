@@ -18,6 +18,10 @@ H200 = AbstractMesh((1,), ("x",), abstract_device=AbstractDevice("NVIDIA H200", 
 CUSTOM_CALLS = [jax.export.DisabledSafetyCheck.custom_call(name) for name in ("__gpu$xla.gpu.triton", "mosaic_gpu_v2")]
 
 
+# In the interpreter, which takes long: make test has tests/ops/test_running_max.py; make test-kernels has these, too.
+INTERPRETED = pytest.mark.slow
+
+
 @pytest.fixture(params=["pallas_triton", "pallas_mosaic_gpu"])
 def kernels(request):
     if request.param == "pallas_triton":
@@ -43,6 +47,7 @@ def jit(f, **static):
 
 
 # Several words of marks and a part of one; fewer columns than a tile; one step; the last axis.
+@INTERPRETED
 @pytest.mark.parametrize(
     ("shape", "axis", "reverse", "dtype"),
     [
@@ -65,6 +70,7 @@ def test_one_direction_matches_the_reference(kernels, shape, axis, reverse, dtyp
     np.testing.assert_array_equal(found, dx)
 
 
+@INTERPRETED
 @pytest.mark.parametrize(
     ("shape", "reverse", "dtype"),
     [
@@ -92,6 +98,7 @@ def check_corner(kernels, shape, reverse, dtype, interpret):
     np.testing.assert_array_equal(found[1], d2)
 
 
+@INTERPRETED
 @pytest.mark.parametrize("reverse", [False, True])
 def test_nan_stays_and_takes_what_follows_from_no_one(kernels, reverse):
     x = np.tile(np.array([1, 2, np.nan, 3, 1, 5, 4, np.nan] * 2, np.float32)[:, None, None], (1, 1, 1, 8))
@@ -110,12 +117,14 @@ def test_nan_stays_and_takes_what_follows_from_no_one(kernels, reverse):
     np.testing.assert_array_equal(d2, dx.transpose(0, 2, 1, 3))
 
 
+@INTERPRETED
 def test_vmap_equals_a_larger_array(kernels):
     x, _ = example((2, 3, 6, 8), jnp.float32)
     y = jax.vmap(jit(kernels.forward, axis=1, reverse=True, interpret=True))(x)
     np.testing.assert_array_equal(y, running_max_reference(np.asarray(x), 2, True))
 
 
+@INTERPRETED
 def test_mosaic_copies_and_barriers_are_right_in_the_simulated_gpu():
     if not hasattr(mosaic_gpu, "InterpretGPUParams"):
         pytest.skip("this JAX does not simulate the copy engine")

@@ -13,6 +13,8 @@ from cornerjax.ops.running_max.reference import gradient_reference, running_max_
 pytestmark = pytest.mark.usefixtures("few_rows")
 
 DIRECTIONS = pytest.mark.parametrize(("axis", "reverse"), [(1, False), (1, True), (2, False), (2, True)])
+# In the interpreter, which takes long: make test has tests/ops/test_running_max.py; make test-kernels has these, too.
+INTERPRETED = pytest.mark.slow
 REVERSE = pytest.mark.parametrize("reverse", [False, True])
 SMALL = (2, 3, 7, 3)
 MANY_BLOCKS = (1, 7, 72, 2)  # two blocks of 4 rows, one of them padding; three of 24 columns
@@ -49,6 +51,7 @@ def test_running_maximum_and_gradient_match_the_reference(shape, axis, reverse):
     np.testing.assert_allclose(dx, gradient_reference(x, g, axis, reverse), atol=1e-5)
 
 
+@INTERPRETED
 @pytest.mark.parametrize(("axis", "reverse"), [(1, False), (2, True)])
 def test_all_32_bits_of_a_word_are_used(monkeypatch, axis, reverse):
     monkeypatch.undo()
@@ -58,6 +61,7 @@ def test_all_32_bits_of_a_word_are_used(monkeypatch, axis, reverse):
     np.testing.assert_allclose(dx, gradient_reference(x, g, axis, reverse), atol=1e-5)
 
 
+@INTERPRETED
 @REVERSE
 @pytest.mark.parametrize("shape", [SMALL, MANY_BLOCKS, (1, 3, 9, 130)])  # 130 channels: two tiles of lanes
 def test_corner_pooling_and_its_gradients_match_the_reference(shape, reverse):
@@ -114,6 +118,7 @@ def test_half_precision_keeps_its_type_and_sums_the_gradient_in_float32(dtype, a
     np.testing.assert_allclose(np.asarray(dx, np.float32), exact, rtol=float(jnp.finfo(dtype).eps) / 2, atol=1e-6)
 
 
+@INTERPRETED
 @REVERSE
 def test_corner_pooling_in_bfloat16_rounds_once(reverse):
     x1, x2, g = (jnp.asarray(a, jnp.bfloat16) for a in example((1, 4, 40, 2), 3))

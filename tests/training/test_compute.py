@@ -23,6 +23,7 @@ def begun(config, tmp_path_factory):
     return train(halved, tmp_path_factory.mktemp("runs") / "begun"), halved
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_another_type_remat_and_precision(begun):
     run, config = begun
     before = restore_weights(run.path, "latest")
@@ -34,6 +35,7 @@ def test_a_run_resumes_with_another_type_remat_and_precision(begun):
     assert any(jax.tree.leaves(moved))
 
 
+@pytest.mark.slow
 def test_it_predicts_with_either(begun):
     run, _ = begun
     images = np.random.default_rng(0).standard_normal((1, 127, 127, 3)).astype(np.float32)

@@ -204,6 +204,7 @@ def test_what_goes_to_the_devices_unasked_is_refused(config, tmp_path, monkeypat
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_profile_is_written(config, tmp_path):
     longer = dataclasses.replace(config, steps=20, save_steps=20)
     run = train(longer, tmp_path / "run", profile=True)
