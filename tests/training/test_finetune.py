@@ -254,6 +254,7 @@ def released(monkeypatch, tmp_path):
     return tmp_path / "released"
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_is_fine_tuned(train, released, tmp_path, capsys):
     train("--init", released)
     said = capsys.readouterr().out

@@ -193,6 +193,7 @@ def test_a_replay_finds_the_image(stopped, capsys):
     assert conclusion == f"not finite alone: the image {second}"
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_high(config, tmp_path, capsys):
     """Nothing is made up here: the weights of step 1 are finite, and what they give is not."""
     wild = dataclasses.replace(config, optim=Optim(peak_lr=1e30), log_steps=2)

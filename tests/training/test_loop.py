@@ -106,6 +106,7 @@ def test_a_resumed_run_writes_no_step_twice(config, tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == lines[0] + "\n"
 
 
+@pytest.mark.slow
 def test_a_running_mean_is_what_is_evaluated_and_resumes_with_the_rest(config, straight, tmp_path, digest):
     """It changes nothing in the weights that are trained; a run in two parts ends with the same mean."""
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, ema_decay=0.9), keep=2)
@@ -122,6 +123,7 @@ def test_a_finished_run_is_left_as_it_is(config, straight, digest):
     assert (digest(straight), evaluations(straight)) == before
 
 
+@pytest.mark.slow
 def test_rendering_on_the_device_trains_to_nearly_the_same_loss(config, straight, tmp_path):
     data = dataclasses.replace(config.data, render="device")
     other = train(dataclasses.replace(config, data=data), tmp_path / "run").path
