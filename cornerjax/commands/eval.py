@@ -24,9 +24,9 @@ class Eval(Options):
 def main(args: Sequence[str]) -> None:
     default = Eval()
     if workdir := value_of("--workdir", args, default=""):
-        from cornerjax.workdir import open_workdir, runnable_here
+        from cornerjax.workdir import open_workdir
 
-        config = runnable_here(open_workdir(workdir).config)
+        config = open_workdir(workdir).config
         default = Eval(test=config.test, compute=config.compute)
     options = parse(Eval, args, prog="cornerjax eval", description=__doc__, default=default)
     if bool(options.workdir) == bool(options.results):

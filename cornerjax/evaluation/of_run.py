@@ -27,7 +27,7 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
 from cornerjax.validation import flat
-from cornerjax.workdir import Workdir, trusted_config
+from cornerjax.workdir import Workdir, runnable_here, trusted_config
 
 
 def evaluate_run(asked: Options) -> None:
@@ -43,6 +43,9 @@ def evaluate_run(asked: Options) -> None:
     run = open_workdir(Path(asked.workdir))
     trusted = trusted_config(run, allow_code=asked.allow_code)
     config = dataclasses.replace(trusted, test=asked.test, compute=asked.compute)
+    if asked.compute.pooling_implementation == run.config.compute.pooling_implementation:  # nobody asked for it here
+        config = runnable_here(config)
+        asked = dataclasses.replace(asked, compute=config.compute)
     detector, split = check(config), asked.split or config.data.val
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -96,6 +97,17 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert min(entry["score"] for entry in results) >= 0.05
     assert not list((tmp_path / "linear" / "pictures").iterdir())
     assert not (tmp_path / "linear" / "report.html").exists()
+
+
+def test_a_run_that_was_computed_with_a_kernel_for_another_device_is_evaluated_here(call, workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(
+        text.replace('"pooling_implementation": "auto"', '"pooling_implementation": "pallas_triton"')
+    )
+    assert call("eval.py", "--workdir", run, "--pictures", 0, "--report-images", 0) == 0
+    options = json.loads((run / "eval" / "metrics.json").read_text())["options"]
+    assert options["compute.pooling_implementation"] == "auto"
 
 
 def test_test_options_that_cannot_be(call, workdir, capsys):

@@ -85,7 +85,7 @@ def test_in_float32_the_first_loss_is_the_same_but_for_rounding(data, tmp_path):
 
 def test_a_batch_in_parts_with_normalisation_in_groups_gives_the_step_of_the_whole_batch(data, tmp_path):
     """Four groups: at once on one and on two devices, and in two and four parts, on two devices and on one."""
-    groups = ("--model.batch-norm-groups", 4)
+    groups = ("--optim.batch-norm-groups", 4)
     finish(start(data, tmp_path / "whole", "1,2", "float64", *groups))
     whole = recorded(tmp_path / "whole", 1)
     compare(whole, recorded(tmp_path / "whole", 2), rtol=1e-9)
@@ -109,5 +109,5 @@ def test_without_groups_a_part_has_statistics_of_its_own(on_devices, data, tmp_p
 
 @pytest.mark.parametrize("remat", ["stack", "level"])
 def test_what_is_computed_again_is_the_same(on_devices, data, tmp_path, remat):
-    finish(start(data, tmp_path / remat, 2, "float64", "--model.remat", remat))
+    finish(start(data, tmp_path / remat, 2, "float64", "--compute.remat", remat))
     compare(on_devices[1], recorded(tmp_path / remat, 2), rtol=1e-9)

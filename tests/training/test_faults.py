@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_bits(config, tmp_path):
     """The show of benchmarks/resume.py, with a tiny network and one kill."""
     recipe = tmp_path / "tiny.py"
-    recipe.write_text(f"from cornerjax.config import *\n\n\ndef config():\n    return {config!r}\n")
+    imports = "from cornerjax.config import *\nfrom cornerjax.detectors.cornernet import *"
+    recipe.write_text(f"{imports}\n\n\ndef config():\n    return {config!r}\n")
     options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 1}
     options["folder"] = tmp_path / "runs"
     command = [sys.executable, str(ROOT / "benchmarks" / "resume.py"), *(f"--{k}={v}" for k, v in options.items())]

@@ -8,14 +8,14 @@ import sys
 import pytest
 
 COMPILE = """
-import dataclasses, sys
+import sys
 from cornerjax.config import load_recipe
 from cornerjax.training.mesh import data_mesh
 from cornerjax.training.setup import abstract_step
+from cornerjax.validation import replaced
 
-config = load_recipe("configs/cornernet.py")
-model = dataclasses.replace(config.model, stacks=1, num_classes=80, pooling_implementation=sys.argv[1])
-config = dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, batch=8))
+network = {"model": {"backbone.stacks": 1, "num_classes": 80}, "compute.pooling_implementation": sys.argv[1]}
+config = replaced(load_recipe("configs/cornernet.py"), network | {"data.batch": 8})
 step, state, batch = abstract_step(config, data_mesh())
 print(step.lower(state, batch).compile().as_text())
 """
