@@ -56,7 +56,9 @@ def arguments(axis, shape, dtype):
 
 def opcodes(executable) -> list[str]:
     entry = executable.as_text().split("\nENTRY ")[1].split("\n}")[0]
-    return re.findall(r"^[^(]*? ([a-z][a-z0-9-]*)\(", entry.split("\n", 1)[1], re.MULTILINE)
+    found = [re.search(r" ([a-z][a-z0-9-]*)\(", line) for line in entry.splitlines()[1:]]
+    assert all(found)
+    return [operation[1] for operation in found if operation]
 
 
 def nbytes(tree) -> int:
