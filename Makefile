@@ -16,11 +16,16 @@ demo: $(VENV)/installed  ## data set, training, COCO AP, pictures; STEPS=200: a 
 
 # Most of the time of the small programs of these tests is LLVM's; the slow tests and test-kernels leave it as it is.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
+# As many threads in all as there are workers (with more, XLA's wait for one another, at a fifth of the time), and large
+# arrays of the C library's heap: what is given back to the system has to be zeroed by it before it is used again.
+test test-slow test-kernels: export NPROC = 1
+test test-slow test-kernels: export MALLOC_MMAP_THRESHOLD_ = 4294967296
+test test-slow test-kernels: export MALLOC_TRIM_THRESHOLD_ = 17179869184
 test: $(VENV)/installed-dev
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow and not tpu_aot and not cuda_aot"
 
 test-slow: $(VENV)/installed-torch
-	$(PYTEST) -n $(WORKERS) --dist load -m slow
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m slow
 
 tpu-aot: export JAX_PLATFORMS = cpu
 tpu-aot: export ALLOW_MULTIPLE_LIBTPU_LOAD = 1
@@ -33,7 +38,7 @@ cuda-aot: .cuda-aot/installed  ## compiles the kernels for a GPU that is not the
 	JAX_PLATFORMS=cpu PYTHONPATH=. .cuda-aot/bin/python -m pytest --durations=10 -m cuda_aot tests/aot/test_cuda.py
 
 test-kernels: $(VENV)/installed-dev  ## corner pooling alone; PYTHON=python3.13 VENV=.venv-newest: with the newest jax
-	$(PYTEST) tests/ops/test_running_max.py tests/ops/test_pallas_*.py tests/nn/test_pooling.py
+	$(PYTEST) -n $(WORKERS) --dist load tests/ops/test_running_max.py tests/ops/test_pallas_*.py tests/nn/test_pooling.py
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -33,6 +33,22 @@ def pytest_configure(config):
                 importlib.import_module(package)
 
 
+# Files whose slow tests take minutes, begun first: begun last they would leave the other workers without work.
+LONG = (
+    "test_shapes_recipe",
+    "test_hosts",
+    "test_released",
+    "test_devices",
+    "test_narrow_recipes",
+    "test_cornernet_squeeze",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The long files before all others; within a file the order stays."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """A worker that goes through many files would keep every program that they have compiled."""
