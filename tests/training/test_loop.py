@@ -65,6 +65,7 @@ def test_a_run_leaves_its_record(straight):
     assert run["versions"]["jax"] == jax.__version__
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(config, straight, tmp_path, digest):
     other = train(dataclasses.replace(config, seed=1), tmp_path / "run")
     assert digest(other.path) != digest(straight)
@@ -82,6 +83,7 @@ def test_an_evaluation_that_fails_loses_nothing(config, straight, tmp_path, dige
     assert evaluations(tmp_path / "run") == evaluations(straight)
 
 
+@pytest.mark.slow
 def test_single_images_with_and_without_objects(config, tmp_path):
     """Batches of one: images without objects, with one, with several."""
     folder = Path(shutil.copytree(config.data.root, tmp_path / "set"))
