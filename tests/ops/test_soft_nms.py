@@ -85,8 +85,8 @@ def test_in_place_classes_do_not_touch_each_other(golden):
     classes = np.repeat([7, 0, 3], [80, 24, 120])
     mixed = np.random.default_rng(0).permutation(len(rows))
     given = [jnp.asarray(part[mixed])[None] for part in (rows[:, :4], rows[:, 4], classes, rows[:, 5:7])]
-    in_place = functools.partial(soft_nms_in_place, floor=0.05)
-    buffer, one = jax.jit(jax.vmap(in_place))(*given), compiled(in_place)
+    buffer = jax.jit(jax.vmap(functools.partial(soft_nms_in_place, floor=0.05)))(*given)
+    one = compiled(soft_nms_in_place, floor=0.05)
     start = 0
     for label in (0, 3, 7):
         of_class = rows[mixed][classes[mixed] == label]
