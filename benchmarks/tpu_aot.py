@@ -1,7 +1,8 @@
 """What do the TPU kernels of corner pooling compile to, and how many bytes do they move?
 
 Compiles them for TPUs that are not there (make tpu-aot). Prints for each generation which compile and the memory they
-need beside their arguments, then XLA's own count of the bytes that corner pooling moves on a v5e, in maps of one input.
+need beside their arguments, then XLA's own count of the bytes that corner pooling moves on a v5e, in maps of one input,
+and what a deformable convolution needs beside an ordinary one of the same size.
 
 python benchmarks/tpu_aot.py
 """
@@ -16,13 +17,14 @@ from jax import lax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from cornerjax.ops import running_max
+from cornerjax.ops import deformable_conv, running_max
 from cornerjax.ops.running_max import pallas_tpu
 from cornerjax.ops.running_max.scan import running_max_scan
 
 LIBRARY = Path(__file__).parents[1] / ".libtpu/libtpu/libtpu.so"
 TOPOLOGIES = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
 SHAPE = (48, 128, 128, 128)
+DEFORMABLE = (16, 64, 64, 128)
 
 
 def compiled(function, generation, *shapes):
@@ -60,6 +62,25 @@ def scan(x, axis):
     return lax.associative_scan(jnp.maximum, x, axis=axis, reverse=True)
 
 
+def ordinary_conv(x, offsets, mask, kernel):
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def gradient(convolve, *arrays):
+    return jax.grad(lambda *arrays: convolve(*arrays).astype(jnp.float32).sum(), argnums=(0, 1, 2, 3))(*arrays)
+
+
+def print_deformable() -> None:
+    print(f"\nv5e, {DEFORMABLE}: memory beside arguments and results, and reads and writes, in maps")
+    x, kernel = (jax.ShapeDtypeStruct(shape, "bfloat16") for shape in (DEFORMABLE, (3, 3, *DEFORMABLE[3:] * 2)))
+    offsets, mask = (jax.ShapeDtypeStruct((*DEFORMABLE[:3], taps), "float32") for taps in (18, 9))
+    for name, convolve in (("deformable", deformable_conv), ("ordinary", ordinary_conv)):
+        for how, function in (("fwd", convolve), ("fwd+bwd", functools.partial(gradient, convolve))):
+            executable = compiled(function, "v5e", x, offsets, mask, kernel)
+            needs = executable.memory_analysis().temp_size_in_bytes, executable.cost_analysis()["bytes accessed"]
+            print(f"{name + ' convolution ' + how:42s} " + " ".join(f"{n / (2 * x.size):7.2f}" for n in needs))
+
+
 def main() -> None:
     if not LIBRARY.exists() and "TPU_LIBRARY_PATH" not in os.environ:
         print("There is no libtpu here to compile for TPUs with; make tpu-aot installs one.")
@@ -89,6 +110,7 @@ def main() -> None:
             one = x.size * x.dtype.itemsize
             moved = executable.cost_analysis()["bytes accessed"] / one
             print(f"{name:42s} {dtype:9s} {moved:7.2f} {executable.memory_analysis().temp_size_in_bytes / one:7.2f}")
+    print_deformable()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from cornerjax.validation import Count, Natural, NotNegative, Part, Positive
 
 Scales = Annotated[tuple[Positive, ...], validation.NOT_EMPTY]
 
+Nms = Literal["gaussian", "linear", "hard", "none"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -116,7 +118,7 @@ class Test:
     flip: bool = False  # the mirrored image goes through the network as well
     top_k: Count = 100  # keypoints taken from each heat map
     peak_window: validation.Odd = 3  # a keypoint is the maximum of this many cells around it, in each direction
-    nms: Literal["gaussian", "linear", "hard", "none"] = "gaussian"
+    nms: Nms = "gaussian"
     nms_sigma: Positive = 0.5  # of nms gaussian: scores are multiplied by exp(-IoU^2 / sigma)
     nms_iou: NotNegative = 0.5  # of nms linear and hard: boxes that overlap less keep their score
     nms_floor: NotNegative = 0.001  # boxes whose score NMS lowers below this are dropped

@@ -157,6 +157,14 @@ def stretch(image: UInt8[np.ndarray, "h0 w0 3"], size_px: tuple[int, int]) -> tu
     return resized, Affine(ratio, np.zeros(2, np.float32))
 
 
+def warped(image: UInt8[np.ndarray, "h0 w0 3"], affine: Affine, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """An image of a height and width that shows another after a move, and black where there is nothing of it."""
+    height, width = size_px
+    (x, y), (right, down) = affine.scale, affine.shift
+    matrix = np.array([[x, 0, right], [0, y, down]], np.float64)
+    return np.asarray(cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height), flags=cv2.INTER_LINEAR))
+
+
 def as_arrays(draws: Draws) -> dict[str, np.ndarray]:
     """Those of DRAWS, for a batch."""
     return {name: np.asarray(getattr(draws, name)) for name in DRAWS}

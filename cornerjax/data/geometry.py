@@ -26,6 +26,17 @@ class Affine(NamedTuple):
         return Affine(self.scale * after.scale, self.shift * after.scale + after.shift)
 
 
+def fitted(centre: tuple[float, float], side: float, size_px: tuple[int, int]) -> Affine:
+    """The move that brings a square to an image of a height and width: its side to the width, its centre to the middle.
+
+    Args:
+        centre: x, y.
+    """
+    height, width = size_px
+    scale = width / side
+    return Affine(np.full(2, scale), np.array([width / 2 - centre[0] * scale, height / 2 - centre[1] * scale]))
+
+
 def is_points(name: str) -> bool:
     """Whether a field holds points."""
     return name.endswith("_points")

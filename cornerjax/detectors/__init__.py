@@ -7,6 +7,8 @@ from cornerjax import config as options
 from cornerjax import validation
 from cornerjax.config import Config
 from cornerjax.detectors.base import Detector, check_type
+from cornerjax.detectors.centernet_points.detector import CenterNetPoints
+from cornerjax.detectors.centernet_triplets import CenterNetTriplets
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
 from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
@@ -17,6 +19,8 @@ DETECTORS: dict[str, Detector] = {
     "cornernet": CornerNet(),
     "cornernet_squeeze": CornerNetSqueeze(),
     "cornernet_saccade": CornerNetSaccade(),
+    "centernet_triplets": CenterNetTriplets(),
+    "centernet_points": CenterNetPoints(),
 }
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Bool, Float, UInt8
 
-from cornerjax.config import Config
-from cornerjax.data.crop import Crop
+from cornerjax.config import Config, Nms
+from cornerjax.data.crop import Cropped, Draws
+from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.detectors.overlay import Overlay
 from cornerjax.detectors.rows import Candidates, Found
 from cornerjax.errors import InputError
@@ -71,32 +72,6 @@ class Inspection(NamedTuple):
     crops: Float[np.ndarray, "n 4"]  # x1 y1 x2 y2 of parts that went through the network; may reach beyond the image
 
 
-class TorchLayout(NamedTuple):
-    """How one kind of released PyTorch checkpoint names things.
-
-    Attributes:
-        name: of the layout.
-        rules: (pattern, replacement) from our dotted paths to the checkpoint's keys, applied one after the other.
-        preset: what from_torch calls this layout's configuration.
-        changes: what the preset changes besides the switches of `legacy`, by option; the same in all its layouts.
-        model: in what the network of such a checkpoint differs from that of the detector's defaults, by option.
-        unused: patterns of whole keys that such a checkpoint has and the network does not need.
-    """
-
-    name: str
-    rules: tuple[tuple[str, str], ...]
-    preset: str = "released"
-    changes: Mapping[str, Any] = {}
-    model: Mapping[str, Any] = {}
-    unused: tuple[str, ...] = ()
-
-    def key_of(self, path: str) -> str:
-        """The checkpoint's key, without "module.", of one of our variables."""
-        for pattern, replacement in self.rules:
-            path = re.sub(pattern, replacement, path)
-        return path
-
-
 @runtime_checkable
 class TestProcedure(Protocol):
     """From the images of a bucket to boxes. It keeps what it has compiled."""
@@ -142,6 +117,7 @@ class Detector(abc.ABC, Generic[C]):
         parts: of the outputs, each of which can be replaced by the truth.
         extras: fields of Candidates.extra that Detections keep.
         torch_layouts: of its released checkpoints.
+        backbone_layouts: of files that hold one of its backbones alone, as trained on ImageNet.
         overlays: what can be drawn over an image besides boxes and keypoints.
         crop: a training crop of its own; None: data.crop.crop_example.
     """
@@ -151,8 +127,9 @@ class Detector(abc.ABC, Generic[C]):
     parts: tuple[str, ...] = ("heat maps", "offsets")
     extras: tuple[str, ...] = ()
     torch_layouts: tuple[TorchLayout, ...] = ()
+    backbone_layouts: tuple[TorchLayout, ...] = ()
     overlays: tuple[Overlay, ...] = ()
-    crop: Crop | None = None
+    crop: Callable[[Image, Objects, Draws, C], Cropped] | None = None
 
     # Hooks of the test procedure; None: what is said there.
     # (maps, those of the mirrored images, config) -> maps that are decoded; None: both are decoded, each by itself
@@ -183,6 +160,14 @@ class Detector(abc.ABC, Generic[C]):
     @abc.abstractmethod
     def decode(self, outputs: Outputs, config: C) -> Candidates:
         """Raw maps of the last stack -> candidate boxes in cells."""
+
+    def fixed_size(self, config: C) -> tuple[int, int] | None:
+        """Height and width that every test image is fitted into; None: images are padded to input_size."""
+        return None
+
+    def nms(self, config: C) -> Nms:
+        """Which of the choices of test.nms the boxes of all views go through."""
+        return config.test.nms
 
     def map_size(self, config: Config) -> tuple[int, int]:
         """Rows and columns of the maps of a training example."""
@@ -249,7 +234,8 @@ class Detector(abc.ABC, Generic[C]):
 
     def torch_names(self, model: Any, layout: TorchLayout) -> dict[str, str]:
         """Key of a released checkpoint -> dotted path of our variable."""
-        return {layout.key_of(path): path for path in variable_shapes(self, model)}
+        paths = variable_shapes(self, model)
+        return {layout.key_of(path): path for path in paths if re.match(layout.only, path)}
 
     def heads(self, model: Any) -> list[dict[str, str]]:
         """Of each stack, name of an output map -> dotted path of our module that makes it.

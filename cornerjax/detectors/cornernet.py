@@ -16,12 +16,14 @@ from jaxtyping import Float
 
 from cornerjax import ops
 from cornerjax.config import Compute, Config, Loss, Model, Test
-from cornerjax.detectors.base import Detector, Maps, Outputs, Targets, TorchLayout
+from cornerjax.detectors.base import Detector, Maps, Outputs, Targets
+from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.detectors.overlay import Evidence, Image, Overlay
 from cornerjax.detectors.rows import Candidates, Detections
 from cornerjax.detectors.tags import CORNERS, decode_corners, draw_tags, tag_losses, true_tags
 from cornerjax.detectors.truth import replaced
 from cornerjax.errors import InputError
+from cornerjax.keypoints import Keypoint
 from cornerjax.legacy import Legacy
 from cornerjax.losses import Losses
 from cornerjax.nn.backbones import Features
@@ -127,10 +129,11 @@ class CornerHeads(nnx.Module):
     """
 
     compute = Compute()
+    pool_class: type[CornerPool] = CornerPool
 
     def __init__(self, model: CornerModel, corner: str, *, rng: Rng):
         dim, kernel = model.backbone.dim, model.head_kernel
-        self.pool = CornerPool(dim, model.pool_dim, corner=corner, pooling=model.pooling, rng=rng)
+        self.pool = self.pool_class(dim, model.pool_dim, corner=corner, pooling=model.pooling, rng=rng)
         self.heat = Head(dim, model.num_classes, kernel=kernel, bias=HEAT_BIAS, rng=rng)
         self.tag = Head(dim, 1, kernel=kernel, rng=rng)
         self.off = Head(dim, 2, kernel=kernel, rng=rng)
@@ -146,11 +149,12 @@ class CornerNetwork(nnx.Module):
     """Stacked hourglasses, each with heads for both corners."""
 
     compute = Compute()
+    heads_class: type[CornerHeads] = CornerHeads
 
     def __init__(self, model: CornerModel, *, rng: Rng):
         self.backbone = model.backbone.build(rng)
         self.tl, self.br = (
-            nnx.List([CornerHeads(model, corner, rng=rng) for _ in range(model.backbone.stacks)])
+            nnx.List([self.heads_class(model, corner, rng=rng) for _ in range(model.backbone.stacks)])
             for corner in ("tl", "br")
         )
 
@@ -181,7 +185,7 @@ def draw_tags_overlay(image: Image, evidence: Evidence, found: Detections, confi
 class CornerDetector(Detector[C]):
     """Pairs of corners, grouped by tags; base.Detector says what each method is."""
 
-    keypoints = CORNERS
+    keypoints: tuple[Keypoint, ...] = CORNERS
     parts: tuple[str, ...] = ("heat maps", "tags", "offsets")
     overlays: tuple[Overlay, ...] = (Overlay("tags", draw_tags_overlay),)
 
@@ -235,7 +239,7 @@ class CornerDetector(Detector[C]):
         )
 
     def heads(self, model: CornerModel) -> list[dict[str, str]]:
-        corners, kinds = [corner.name for corner in self.keypoints], ("heat", "tag", "off")
+        corners, kinds = [corner.name for corner in CORNERS], ("heat", "tag", "off")
         return [
             {f"{corner}_{kind}": f"{corner}.{stack}.{kind}" for corner in corners for kind in kinds}
             for stack in range(model.backbone.stacks)

@@ -1,7 +1,7 @@
 """CornerNet-Squeeze: CornerNet with fire modules at twice the stride (Law et al. 2019)."""
 
-from cornerjax.detectors.base import TorchLayout
 from cornerjax.detectors.cornernet import LITE_RULES, CornerConfig, CornerDetector, CornerModel, CornerTest
+from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.nn.backbones.hourglass import Hourglass
 
 

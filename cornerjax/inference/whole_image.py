@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,14 +24,13 @@ from cornerjax.detectors.selection import clip_to_images, select
 from cornerjax.detectors.truth import at_size, make_targets, place
 from cornerjax.devices import over_devices
 from cornerjax.errors import InputError
-from cornerjax.legacy import Legacy
+from cornerjax.inference.placing import Placed, fit_images, pad_images, resized, scaled
 from cornerjax.nn.functional import Tree
 from cornerjax.ops.pixels import normalise
 
 LARGE_PX = 767 * 767  # COCO's largest bucket; of larger images fewer are taken at a time
 Sizes = tuple[tuple[int, int], ...]  # height and width of the array that an image lies in, at each scale
 Images = UInt8[jax.Array, "b H W 3"]  # BGR; pads are 0 before normalisation, so that they become -mean / std
-Pair = Float[np.ndarray, "b 2"]
 
 
 class Preprocessed(NamedTuple):
@@ -42,15 +40,6 @@ class Preprocessed(NamedTuple):
     height: int
     width: int
     truth: Truth | None
-
-
-class Placed(NamedTuple):
-    """The images of a batch at one scale, as the device gets them; see base.View."""
-
-    images: UInt8[np.ndarray, "b H W 3"]
-    borders: Pair
-    factors: Pair
-    sizes: Pair
 
 
 class WholeImage:
@@ -83,6 +72,8 @@ class WholeImage:
             raise InputError(
                 f"image of {width}x{height} pixels: both sides must be at least {least}, one cell of the network's map"
             )
+        if fixed := self._detector.fixed_size(self._config):
+            return (fixed,) * len(scales)
         return tuple(self._detector.input_size(scaled(height, scale), scaled(width, scale), model) for scale in scales)
 
     def rows(self, bucket: Sizes, largest: int) -> int:
@@ -101,7 +92,7 @@ class WholeImage:
         candidates, placements = [], []
         for i, (scale, size) in enumerate(zip(self._config.test.scales, bucket, strict=True)):
             at_scale = [image.images[i] for image in images]
-            placed = place_images(at_scale, originals, size, rows, scale=scale, legacy=self._config.legacy)
+            placed = self.place(at_scale, originals, size, rows, scale=scale)
             truth = self._truth([image.truth for image in images], placed)
             candidates.append(self.find(params, model_state, *placed, truth))
             placements.append(placed[1:])
@@ -120,14 +111,17 @@ class WholeImage:
         scales, (height, width) = self._config.test.scales, image.shape[:2]
         at = scales.index(1.0) if 1.0 in scales else 0
         size = self.bucket(height, width)[at]
-        placed = place_images(
-            [resized(image, scales[at])], [(height, width)], size, 1, scale=scales[at], legacy=self._config.legacy
-        )
+        placed = self.place([resized(image, scales[at])], [(height, width)], size, 1, scale=scales[at])
         maps = self._maps(params, model_state, jnp.asarray(placed.images))[-1]
         stride = self._detector.stride(self._config.model)
         cell = cell_px(size, stride) * placed.factors[0]
         start = -placed.borders[0] * placed.factors[0]
         return Inspection([InputMaps(maps, cell, start)], {}, np.zeros((0, 4), np.float32))
+
+    def place(self, *images: Any, scale: float) -> Placed:
+        """Images, their sizes before, and what else pad_images takes -> how they lie in the network's input."""
+        place = fit_images if self._detector.fixed_size(self._config) else pad_images
+        return place(*images, scale=scale, legacy=self._config.legacy)
 
     def _find(self, params: Tree, model_state: Tree, images: Images, *rest: Any) -> list[Candidates]:
         return self._decode(self._forward(params, model_state, images), images, *rest)
@@ -209,7 +203,8 @@ def combine_and_select(
         found += at_scale
         views += [View(scale, bool(i), *placed) for i in range(len(at_scale))]
     together = (detector.combine or combine)(found, views, config)
-    return select(together, config, finish=detector.finish)
+    test = dataclasses.replace(config.test, nms=detector.nms(config))
+    return select(together, dataclasses.replace(config, test=test), finish=detector.finish)
 
 
 def combine(candidates: Sequence[Candidates], views: Sequence[View], config: Config) -> Candidates:
@@ -247,49 +242,3 @@ def _moved(found: Candidates, move: Callable[[jax.Array], jax.Array]) -> Candida
 def cell_px(size: tuple[int, int], stride: int) -> Float[np.ndarray, "2"]:
     """x, y pixels of a cell: 511 px make 128 cells, so this is a little less than the stride."""
     return np.array([side / -(-side // stride) for side in size[::-1]], np.float32)
-
-
-def scaled(side: int, scale: float) -> int:
-    """The pixels of a side after resizing."""
-    return int(side * scale)
-
-
-def resized(image: Image, scale: float) -> Image:
-    """The image itself at scale 1."""
-    if scale == 1:
-        return image
-    height, width = image.shape[:2]
-    return np.asarray(cv2.resize(image, (scaled(width, scale), scaled(height, scale))), np.uint8)
-
-
-def place_images(
-    images: Sequence[Image],
-    originals: Sequence[tuple[int, int]],
-    size: tuple[int, int],
-    rows: int,
-    *,
-    scale: float,
-    legacy: Legacy,
-) -> Placed:
-    """Put each image into the middle of a black one.
-
-    Args:
-        images: resized.
-        originals: height and width of each before.
-        size: height and width of the black ones.
-        rows: b; there may be fewer images.
-        scale: by which they were resized, but for the rounding to whole pixels.
-    Source: CornerNet, utils/image.py, crop_image.
-    """
-    padded = np.zeros((rows, *size, 3), np.uint8)
-    borders, factors, sizes = np.zeros((3, rows, 2), np.float32)
-    for row, (image, original) in enumerate(zip(images, originals, strict=True)):
-        height, width = image.shape[:2]
-        y, x = size[0] // 2 - height // 2, size[1] // 2 - width // 2
-        # Differs from CornerNet: an image that fills a side is placed whole; there, its last row or column is lost.
-        cut = image[: size[0] - 1, : size[1] - 1] if legacy.cut_last else image
-        padded[row, y : y + cut.shape[0], x : x + cut.shape[1]] = cut
-        # Differs from CornerNet: an axis has the factor that whole pixels gave it; there, both have the scale.
-        factors[row] = 1 / scale if legacy.nominal_scale else np.array(original[::-1]) / (width, height)
-        borders[row], sizes[row] = (x, y), factors[row] * (width, height)
-    return Placed(padded, borders, factors, sizes)

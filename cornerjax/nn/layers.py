@@ -13,7 +13,8 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cornerjax.config import Compute
-from cornerjax.ops.convolution import conv_transpose, depthwise_conv
+from cornerjax.ops.convolution import conv_transpose, depthwise_conv, depthwise_conv_transpose
+from cornerjax.ops.deformable import deformable_conv
 from cornerjax.ops.precision import precise
 
 Rng = np.random.Generator | None
@@ -25,6 +26,13 @@ def initial(rng: Rng, shape: tuple[int, ...], fan_in: int) -> nnx.Param:
     if rng is None:
         return nnx.Param(np.zeros(shape, np.float32))
     return nnx.Param((rng.random(shape, np.float32) * 2 - 1) / np.float32(np.sqrt(fan_in)))
+
+
+def normal(rng: Rng, shape: tuple[int, ...], std: float) -> nnx.Param:
+    """Normally distributed round 0."""
+    if rng is None:
+        return nnx.Param(np.zeros(shape, np.float32))
+    return nnx.Param(rng.standard_normal(shape, np.float32) * np.float32(std))
 
 
 def kernel_from_torch(value: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -75,16 +83,65 @@ class DepthwiseConv(nnx.Module):
 
 
 class ConvTranspose(nnx.Module):
-    """Learned up-sampling by 2: transposed 4x4 convolution with a bias."""
+    """Learned up-sampling by 2: transposed 4x4 convolution.
+
+    Args:
+        cin: channels of the input.
+        cout: of the output; None: as many.
+    """
 
     compute = Compute()
 
-    def __init__(self, dim: int, *, rng: Rng):
-        self.kernel = initial(rng, (4, 4, dim, dim), dim * 16)
-        self.bias = initial(rng, (dim,), dim * 16)
+    def __init__(self, cin: int, cout: int | None = None, *, bias: bool = True, rng: Rng):
+        cout = cout or cin
+        self.kernel = initial(rng, (4, 4, cout, cin), cout * 16)
+        self.bias = initial(rng, (cout,), cout * 16) if bias else None
 
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c2"]:
         y = conv_transpose(x, self.kernel[...].astype(x.dtype), precision=PRECISIONS[self.compute.precision])
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class DepthwiseConvTranspose(nnx.Module):
+    """Learned up-sampling of each channel by itself, which starts as a bilinear one; no bias.
+
+    Args:
+        factor: even; the kernel has twice this side.
+    """
+
+    def __init__(self, dim: int, factor: int):
+        ramp = 1 - np.abs((np.arange(2 * factor) + 0.5) / factor - 1)
+        self.kernel = nnx.Param(np.tile((ramp[:, None] * ramp)[..., None, None], dim).astype(np.float32))
+        self.factor = factor
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+        return depthwise_conv_transpose(x, self.kernel[...].astype(x.dtype), factor=self.factor)
+
+
+class DeformableConv(nnx.Module):
+    """Modulated deformable 3x3 convolution with a bias, whose offsets and masks come from an ordinary one.
+
+    It starts as half of an ordinary convolution: offsets are 0 and masks 0.5.
+
+    Source: Deformable ConvNets v2 (Zhu et al. 2019), section 3.2.
+    """
+
+    compute = Compute()
+
+    def __init__(self, cin: int, cout: int, *, rng: Rng):
+        self.kernel = initial(rng, (3, 3, cin, cout), cin * 9)
+        self.bias = nnx.Param(np.zeros(cout, np.float32))
+        self.offset = Conv(cin, 27, 3, bias=True, rng=None)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c2"]:
+        offsets, mask = jnp.split(self.offset(x), [18], axis=-1)
+        y = deformable_conv(
+            x,
+            offsets,
+            jax.nn.sigmoid(mask),
+            self.kernel[...],
+            precision=PRECISIONS[self.compute.precision],
+        )
         return y + self.bias[...].astype(x.dtype)
 
 
@@ -156,6 +213,24 @@ class ConvBNReLU(ConvBN):
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h2 w2 c2"]:
         return nnx.relu(super().__call__(x, train=train))
+
+
+class DeformableConvBNReLU(nnx.Module):
+    """Deformable convolution, batch normalisation and ReLU."""
+
+    def __init__(self, cin: int, cout: int, *, rng: Rng):
+        self.conv = DeformableConv(cin, cout, rng=rng)
+        self.bn = BatchNorm(cout)
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c2"]:
+        return nnx.relu(self.bn(self.conv(x), train=train))
+
+
+def max_pool(x: Float[Array, "b h w c"], window: int, *, stride: int, padding: int = 0) -> Float[Array, "b h2 w2 c"]:
+    """The maximum of a square of cells, every stride cells."""
+    pad = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    least = np.array(-np.inf, x.dtype)  # as a JAX array, its value would be unknown in a compiled function
+    return lax.reduce_window(x, least, lax.max, (1, window, window, 1), (1, stride, stride, 1), pad)
 
 
 class ResidualBlock(nnx.Module):

@@ -1,4 +1,4 @@
-"""Two convolutions that XLA runs slowly on CPUs, each in two forms: one for CPUs, one for everything else."""
+"""Convolutions that XLA runs slowly on CPUs; most in two forms: one for CPUs, one for everything else."""
 
 from collections.abc import Callable
 from functools import cache, partial, reduce
@@ -36,6 +36,34 @@ def conv_transpose(
         kernel: that of the convolution from the output to the input, as PyTorch keeps it too, in HWIO order.
     """
     return _transpose(precision)(x, kernel)
+
+
+def depthwise_conv_transpose(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "side side 1 c"], *, factor: int
+) -> Float[Array, "b h2 w2 c"]:
+    """Transposed convolution of each channel with a kernel of its own: factor times as many rows and columns.
+
+    An output cell sees two rows and two columns of the input, so every phase of the output is four multiply-adds, which
+    need no convolution on any platform.
+
+    Args:
+        kernel: as PyTorch keeps it, in HWIO order, with a side of 2 * factor; stride factor, padding factor / 2.
+        factor: even.
+    """
+    b, h, w, c = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def taps(phase):  # (first row of the padded input, row of the kernel)
+        at = phase + factor // 2
+        return [(1 + at // factor, at % factor), (at // factor, at % factor + factor)]
+
+    def cells(i, j):
+        return reduce(
+            add, (padded[:, y : y + h, x : x + w] * kernel[ky, kx, 0] for y, ky in taps(i) for x, kx in taps(j))
+        )
+
+    rows = [jnp.stack([cells(i, j) for j in range(factor)], axis=3) for i in range(factor)]
+    return jnp.stack(rows, axis=2).reshape(b, factor * h, factor * w, c)
 
 
 def depthwise_by_shifts(

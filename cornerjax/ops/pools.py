@@ -1,6 +1,7 @@
-"""Corner pooling: running maxima over a feature map, in four directions, and the sum of two of them."""
+"""Corner and centre pooling: running maxima over a feature map, sums of two of them, and maxima of whole lines."""
 
-from jax import Array
+import jax.numpy as jnp
+from jax import Array, lax
 from jaxtyping import Float
 
 from cornerjax.ops.running_max import corner_max, running_max
@@ -57,3 +58,16 @@ def corner_pool(
             f"two maps of one shape and type are pooled, not {x1.dtype}{x1.shape} and {x2.dtype}{x2.shape}"
         )
     return corner_max(x1, x2, corner == "tl", implementation)
+
+
+def line_max(x: Float[Array, "b h w c"], axis: int) -> Float[Array, "_ _ _ c"]:
+    """The maximum of every column (axis 1) or row (axis 2), in an axis of length 1.
+
+    The gradient goes to the last of equal maxima, undivided, where the pools of two opposite directions, one after the
+    other, send it.
+
+    Source: CenterNet (Duan et al. 2019), section 3.2.
+    """
+    last = x.shape[axis] - 1 - jnp.argmax(jnp.flip(x, axis), axis, keepdims=True)
+    here = lax.broadcasted_iota(last.dtype, x.shape, axis) == lax.stop_gradient(last)
+    return jnp.where(here, x, jnp.zeros_like(x)).sum(axis, keepdims=True)

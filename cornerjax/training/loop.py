@@ -22,7 +22,7 @@ from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
 from cornerjax.nn.functional import Tree
-from cornerjax.training.finetune import init_weights, record_of
+from cornerjax.training.finetune import Init, init_weights, record_of
 from cornerjax.training.guard import Guard
 from cornerjax.training.log import TrainLog
 from cornerjax.training.mesh import data_mesh, to_devices
@@ -36,7 +36,7 @@ PICTURES = 8  # validation images that TensorBoard gets at each evaluation
 
 
 def train(
-    config: Config, workdir: str | Path, *, recipe: str = "", profile: bool = False, init: str | Path = ""
+    config: Config, workdir: str | Path, *, recipe: str = "", profile: bool = False, init: Init | None = None
 ) -> Workdir:
     """Train a detector, or go on where the run in `workdir` stopped.
 
@@ -45,7 +45,7 @@ def train(
         workdir: made if missing; `checkpoint.py` says what is in it.
         recipe: name of the recipe, for the record.
         profile: write a trace of ten steps to `workdir/profile`.
-        init: a work directory whose weights a new run starts from, see finetune.py; a run that resumes has its own.
+        init: weights that a new run starts from; a run that resumes has its own.
     Raises: InputError: the data, the configuration or the work directory cannot be used.
         RunError: a loss is not finite, or the work directory can no longer be written or read.
         Stopped: by a signal, after saving.
@@ -65,7 +65,7 @@ def train(
     evaluator = Evaluator(detector, apply, config, val_source)
     workdir = Path(workdir)
     with locked(workdir):
-        params, model_state = _start(workdir, config, source, params, model_state, recipe, str(init))
+        params, model_state = _start(workdir, config, source, params, model_state, recipe, init)
         state = start_state(params, model_state, tx, mesh, ema=config.optim.ema_decay > 0)
         train_step = make_train_step(detector, apply, tx, config, mesh)
         with StopSignals() as signals, Checkpoints(workdir, keep=config.keep) as checkpoints:
@@ -103,17 +103,15 @@ def _start(
     params: Tree,
     model_state: Tree,
     recipe: str,
-    init: str,
+    init: Init | None,
 ) -> tuple[Tree, Tree]:
     """Describe a new run in its directory, or check what is described there; the weights that it starts from."""
-    began_with = None
+    said = []
     if init and has_checkpoint(workdir):
-        said = [f"{workdir} has checkpoints of its own; {init} is not used"]
+        said = [f"{workdir} has checkpoints of its own; {init.checkpoint} is not used"]
+        init = None
     elif init:
-        params, model_state, said = init_weights(params, model_state, config, source.class_names, Path(init))
-        began_with = Path(init)
-    else:
-        said = []
+        params, model_state, said = init_weights(params, model_state, config, source.class_names, init)
     if jax.process_index() == 0:
         print("\n".join(said), end="\n" if said else "")
     create_workdir(
@@ -122,11 +120,11 @@ def _start(
         source.class_names,
         tuple(id_ for id_ in source.category_ids if id_ is not None),  # it has all, as its classes are the run's
         recipe=recipe,
-        init=record_of(began_with) if began_with else None,
+        init=record_of(init) if init else None,
         trained_on=sha256(source),
     )
     if jax.process_index() == 0:
-        record(workdir, source, began_with)
+        record(workdir, source, init.checkpoint if init else None)
     barrier("work directory")
     open_workdir(workdir)  # what the first process wrote, all of them must see
     return params, model_state

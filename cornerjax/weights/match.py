@@ -10,7 +10,8 @@ import numpy as np
 
 from cornerjax.config import Model
 from cornerjax.detectors import DETECTORS
-from cornerjax.detectors.base import Detector, TorchLayout, variable_shapes
+from cornerjax.detectors.base import Detector, variable_shapes
+from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.errors import InputError
 from cornerjax.nn.layers import kernel_from_torch
 from cornerjax.validation import replaced
@@ -57,18 +58,43 @@ def match(detector: Detector, values: Mapping[str, np.ndarray], *, source: str) 
     name = detector.defaults.model.detector
     if not detector.torch_layouts:
         raise InputError(f"no released checkpoints of {name} are known; {source} cannot be read as one")
-    tried = [_try(detector, layout, values) for layout in detector.torch_layouts]
+    published = detector.defaults.model
+    tried = [_try(detector, layout, replaced(published, layout.model), values) for layout in detector.torch_layouts]
     found, problems = min(tried, key=lambda one: sum(map(len, one[1].values())))
     if any(problems.values()):
-        listed = "; ".join(f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in problems.items() if keys)
-        hint = _other_detector({plain_name(key) for key in values}, besides=name)
-        raise InputError(f"{source} does not fit {name} in the layout of {found.layout.name}{hint}; keys {listed}")
+        hint = _hint({plain_name(key) for key in values}, besides=found.layout)
+        said = _said(problems)
+        raise InputError(f"{source} does not fit {name} in the layout of {found.layout.name}{hint}; keys {said}")
     return found
 
 
-def _try(detector: Detector, layout: TorchLayout, values: Mapping[str, np.ndarray]) -> tuple[Match, Problems]:
+def match_backbone(detector: Detector, model: Model, values: Mapping[str, np.ndarray], *, source: str) -> Match:
+    """Find the place of every tensor of a file that holds a backbone alone, as trained on ImageNet.
+
+    Args:
+        detector: whose network is to have it.
+        model: of that network.
+        values, source: as of match.
+    Raises: InputError: as of match, or no such files are known of this backbone.
+    """
+    kind = type(vars(model)["backbone"])
+    for layout in detector.backbone_layouts:
+        if type(layout.model["backbone"]) is kind:
+            break
+    else:
+        known = ", ".join(layout.name for layout in detector.backbone_layouts) or "none"
+        raise InputError(f"of {model.detector} no files of a {kind.__name__} backbone alone are known; known: {known}")
+    found, problems = _try(detector, layout, model, values)
+    if any(problems.values()):
+        hint = _hint({plain_name(key) for key in values}, besides=None)
+        raise InputError(f"{source} does not fit the backbone of this network{hint}; keys {_said(problems)}")
+    return found
+
+
+def _try(
+    detector: Detector, layout: TorchLayout, model: Model, values: Mapping[str, np.ndarray]
+) -> tuple[Match, Problems]:
     """What a checkpoint is in one layout, and what keeps it from being that."""
-    model = replaced(detector.defaults.model, layout.model)
     one, two = (variable_shapes(detector, dataclasses.replace(model, num_classes=classes)) for classes in (1, 2))
     places = detector.torch_names(dataclasses.replace(model, num_classes=1), layout)
     given = {plain_name(key): key for key in values}
@@ -76,7 +102,7 @@ def _try(detector: Detector, layout: TorchLayout, values: Mapping[str, np.ndarra
     keys = {path: given[name] for name, path in places.items() if name in given}
     ours = {path: kernel_from_torch(values[key]) for path, key in keys.items()}
     classes = _num_classes(ours, one, two)
-    expected = {path: _with_classes(classes, one[path], two[path]) for path in one}
+    expected = {path: _with_classes(classes, one[path], two[path]) for path in ours}
     problems = {
         "missing": sorted(places.keys() - given.keys()),
         "unknown": sorted(given[name] for name in given.keys() - places.keys() - unused),
@@ -120,14 +146,28 @@ def _is_unused(name: str, layout: TorchLayout) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in layout.unused)
 
 
-def _other_detector(names: set[str], *, besides: str) -> str:
-    """That these are the names of another detector, if they are."""
+def _hint(names: set[str], *, besides: TorchLayout | None) -> str:
+    """Whose names these are, if they are those of another layout or detector, or of a backbone alone."""
+
+    def are_of(detector: Detector, layout: TorchLayout) -> bool:
+        model = dataclasses.replace(replaced(detector.defaults.model, layout.model), num_classes=1)
+        return {name for name in names if not _is_unused(name, layout)} == detector.torch_names(model, layout).keys()
+
     for other, detector in DETECTORS.items():
-        for layout in detector.torch_layouts if other != besides else ():
-            model = dataclasses.replace(replaced(detector.defaults.model, layout.model), num_classes=1)
-            if {name for name in names if not _is_unused(name, layout)} == detector.torch_names(model, layout).keys():
+        for layout in detector.torch_layouts:
+            if layout is not besides and are_of(detector, layout):
                 return f"; its names are those of {other} in the layout of {layout.name}"
+        for layout in detector.backbone_layouts:
+            if are_of(detector, layout):
+                return (
+                    f"; its names are those of the backbone alone, {layout.name}, from which "
+                    f"cornerjax train --init FILE --init-part backbone starts a run of {other}"
+                )
     return ""
+
+
+def _said(problems: Problems) -> str:
+    return "; ".join(f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in problems.items() if keys)
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The GPU kernels, compiled by XLA and ptxas for a GPU that is not there (make cuda-aot)."""
+"""The GPU kernels and the deformable convolution, compiled by XLA and ptxas for a GPU that is not there."""
 
 import functools
 import importlib
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, SingleDeviceSharding
+
+from cornerjax.ops import deformable_conv
 
 pytestmark = [
     pytest.mark.cuda_aot,
@@ -82,3 +84,16 @@ def test_each_kernel_is_one_call_of_machine_code_without_spills(here, capfd, fil
         report = capfd.readouterr().out
         assert "for 'sm_90a'" in report
         assert set(re.findall(r"(\d+) bytes spill", report)) == {"0"}
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_a_deformable_convolution_compiles_and_keeps_no_map_of_all_samples(here, dtype):
+    x, kernel = jax.ShapeDtypeStruct(SHAPE, dtype), jax.ShapeDtypeStruct((3, 3, 128, 128), dtype)
+    offsets, mask = (jax.ShapeDtypeStruct((*SHAPE[:3], taps), jnp.float32) for taps in (18, 9))
+
+    def loss(*arrays):
+        return deformable_conv(*arrays).astype(jnp.float32).sum()
+
+    for function in (deformable_conv, jax.grad(loss, argnums=(0, 1, 2, 3))):
+        executable = compiled(function, here, (x, offsets, mask, kernel))
+        assert executable.memory_analysis().temp_size_in_bytes < 9 * 4 * x.size * x.dtype.itemsize  # 4 cells a sample

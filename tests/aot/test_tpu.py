@@ -1,4 +1,4 @@
-"""The TPU kernels, compiled by the real compiler for TPUs that are not there (make tpu-aot)."""
+"""The TPU kernels and the deformable convolution, compiled by the real compiler for TPUs that are not there."""
 
 import functools
 import os
@@ -12,6 +12,7 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from cornerjax.ops import deformable_conv
 from cornerjax.ops.running_max import pallas_tpu
 
 pytestmark = pytest.mark.tpu_aot
@@ -96,3 +97,18 @@ def test_the_last_axis_compiles():
 def test_float16_compiles_by_way_of_float32():
     for function, given in zip(kernels(None), arguments(None, (1, 64, 64, 128), jnp.float16), strict=True):
         compiled(function, "v5e", *given)
+
+
+def loss_of_deformable(*arrays):
+    return deformable_conv(*arrays).astype(jnp.float32).sum()
+
+
+@pytest.mark.parametrize("generation", ["v5e", "v6e"])
+@DTYPE
+def test_a_deformable_convolution_compiles_and_keeps_no_map_of_all_samples(generation, dtype):
+    shape = (4, 64, 64, 128)
+    x, kernel = jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct((3, 3, 128, 128), dtype)
+    offsets, mask = (jax.ShapeDtypeStruct((*shape[:3], taps), jnp.float32) for taps in (18, 9))
+    for function in (deformable_conv, jax.grad(loss_of_deformable, argnums=(0, 1, 2, 3))):
+        executable = compiled(function, generation, x, offsets, mask, kernel)
+        assert executable.memory_analysis().temp_size_in_bytes < 9 * 4 * nbytes(x)  # four cells a sample

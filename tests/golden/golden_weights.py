@@ -18,16 +18,27 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     n = draws(name).standard_normal(shape)
     if name.endswith(("running_mean", "bias")):
         value = 0.1 * n
+        if name.endswith("conv_offset_mask.bias"):
+            value[2 * len(value) // 3 :] += 2  # the masks
     elif name.endswith("running_var"):
         value = 1 + 0.1 * np.abs(n)
     elif len(shape) == 1:
         value = 1 + 0.1 * n
+    elif ".up_" in name and shape[1] == 1:
+        value = 0.3 + 0.2 * n
     else:
         fan_in = prod(shape[1:])
         if fan_in >= 64:
             n -= n.mean(axis=tuple(range(1, len(shape))), keepdims=True)
-        value = 0.85 * n * np.sqrt(2 / fan_in)
+        value = 0.85 * n * np.sqrt(2 / fan_in) * scale_of(name)
     return value.astype(np.float32)
+
+
+def scale_of(name: str) -> float:
+    """Of kernels in networks whose signal would otherwise fade away, or be scattered by large offsets."""
+    if "conv_offset_mask" in name:
+        return 0.3
+    return 2 if any(part in name for part in ("deconv_layers", ".proj_", ".node_")) else 1
 
 
 def image(shape: tuple[int, int, int, int], seed: int = 0) -> np.ndarray:

@@ -17,7 +17,8 @@ from cornerjax.detectors.rows import Candidates, Extra
 from cornerjax.detectors.selection import select
 from cornerjax.errors import InputError
 from cornerjax.inference.batching import BatchPredictor, batch_rows
-from cornerjax.inference.whole_image import WholeImage, place_images
+from cornerjax.inference.placing import pad_images
+from cornerjax.inference.whole_image import WholeImage
 from cornerjax.legacy import Legacy
 
 CONFIG = Config(test=Test(batch=4))
@@ -108,7 +109,7 @@ def test_of_large_images_fewer_are_taken(bucket, flip, rows):
 def test_the_image_stands_in_the_middle_of_black():
     """An odd side is placed whole; border as in the original, whose crop starts at 127 // 2 - 100 // 2."""
     image = np.full((100, 127, 3), 9, np.uint8)
-    padded, borders, factors, sizes = place_images([image], [(201, 127)], (127, 127), 2, scale=0.5, legacy=Legacy())
+    padded, borders, factors, sizes = pad_images([image], [(201, 127)], (127, 127), 2, scale=0.5, legacy=Legacy())
     np.testing.assert_array_equal(borders, [[0, 13], [0, 0]])
     np.testing.assert_allclose(factors, np.array([[1, 2.01], [0, 0]]))
     np.testing.assert_array_equal(sizes, [[127, 201], [0, 0]])
@@ -119,7 +120,7 @@ def test_the_image_stands_in_the_middle_of_black():
 def test_the_original_cuts_an_image_that_fills_its_place_and_scales_by_the_nominal_factor():
     image = np.full((100, 127, 3), 9, np.uint8)
     legacy = Legacy(cut_last=True, nominal_scale=True)
-    padded, borders, factors, sizes = place_images([image], [(201, 127)], (127, 127), 1, scale=0.5, legacy=legacy)
+    padded, borders, factors, sizes = pad_images([image], [(201, 127)], (127, 127), 1, scale=0.5, legacy=legacy)
     np.testing.assert_array_equal(borders, [[0, 13]])
     np.testing.assert_array_equal(factors, [[2, 2]])
     np.testing.assert_array_equal(sizes, [[254, 200]])

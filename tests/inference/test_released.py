@@ -29,8 +29,58 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cornernet_saccade_two_iter": (
         "cornernet_saccade", "CornerNet_Saccade", {"saccade": {"attention": (0.3, 0.3), "max_crops": 14}}
     ),
+    "centernet_triplet": ("centernet_triplets", "CenterNet_104", {}),
+    "centernet_triplet_52": ("centernet_triplets", "CenterNet_52", {}),
+    "centernet_triplet_multi_scale": (
+        "centernet_triplets", "CenterNet_104", {"scales": (0.6, 1.0, 1.2, 1.5, 1.8), "merge": True, "merge_exp": 10}
+    ),
+}  # fmt: skip
+POINTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {  # recording: backbone, modes with their test options
+    "centernet_z_res_18": (
+        "res_18",
+        {
+            "single": {},
+            "flip": {"flip": True},
+            "multi": {"flip": True, "scales": (0.75, 1.0, 1.25)},
+            "fixres": {"fixed_px": (256, 256)},
+        },
+    ),
+    "centernet_z_res_18_more": (
+        "res_18",
+        {
+            "nms": {"nms": "gaussian"},
+            "nms_flip": {"nms": "gaussian", "flip": True},
+            "fixres_1.25": {"fixed_px": (256, 256), "scales": (1.25,)},
+            "fixres_0.75": {"fixed_px": (192, 256), "scales": (0.75,)},
+            "fixres_multi": {"fixed_px": (224, 224), "scales": (0.75, 1.25), "flip": True},
+        },
+    ),
+    "centernet_z_resdcn_18": (
+        "resdcn_18", {"single": {}, "flip": {"flip": True}, "nms": {"nms": "gaussian"}}
+    ),
+    "centernet_z_dla_34": (
+        "dla_34", {"single": {}, "flip": {"flip": True}, "fixres": {"fixed_px": (256, 256)}}
+    ),
+    "centernet_z_dla_34_multi": (
+        "dla_34",
+        {
+            "multi5": {"flip": True, "scales": (0.5, 0.75, 1.0, 1.25, 1.5)},
+            "nms_flip": {"nms": "gaussian", "flip": True},
+        },
+    ),
+    "centernet_z_hourglass": (
+        "hourglass", {"single": {}, "flip": {"flip": True}, "fixres": {"fixed_px": (256, 256)}}
+    ),
 }  # fmt: skip
 THROUGH_THE_DISK = ("cornernet_squeeze", "cornernet_eccv18")  # one for each layout of checkpoints
+
+
+# What is said in these words there: "final hm bias (hm.*.1.bias of hourglass, hm.2.bias otherwise): entries [0, 5, 17]
+# += 3.0 ; final wh weight *= 3 and final wh bias += 12"; * stands for what only hourglasses have.
+POINTS_TWEAK = (
+    "every hm.*1.bias and hm.2.bias: entries [0, 5, 17] += 3.0 ; every wh.*1.weight and wh.2.weight *= 3 ; "
+    "every wh.*1.bias and wh.2.bias += 12"
+)
 
 
 def tweaked(weights: dict[str, np.ndarray], tweak: str) -> dict[str, np.ndarray]:
@@ -95,6 +145,22 @@ def test_a_released_checkpoint_finds_the_boxes_of_the_original(case, golden, tmp
     assert len(found) == len(top)
     assert len(missing) <= SHARE_THAT_MAY_DIFFER * len(top), missing
     assert len(besides) <= SHARE_THAT_MAY_DIFFER * len(top), besides
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", POINTS)
+def test_released_points_find_the_boxes_of_the_original(case, golden):
+    """Their recordings have several test procedures each."""
+    backbone, modes = POINTS[case]
+    recorded = golden(f"e2e/{case}.npz")
+    weights = released(f"CenterNetZ_{backbone}", POINTS_TWEAK)
+    for mode, test in modes.items():
+        found = cornerjax.from_torch("centernet_points", weights, test=test)(recorded["image"][..., ::-1])
+        top = recorded[f"{mode}_top"]
+        missing, besides = unmatched(found, top)
+        assert len(found) == len(top), mode
+        assert len(missing) <= SHARE_THAT_MAY_DIFFER * len(top), (mode, missing)
+        assert len(besides) <= SHARE_THAT_MAY_DIFFER * len(top), (mode, besides)
 
 
 def test_the_recordings_words_are_understood():

@@ -130,6 +130,7 @@ def test_up_sampling_matches_the_original(golden):
     up = ConvTranspose(4, rng=None)
     kernel, bias = kernel_from_torch(g["wt4"]), g["bt4"]  # recorded for 3 channels out of 4; the last again as a fourth
     up.kernel.set_value(jnp.asarray(np.concatenate([kernel, kernel[:, :, 2:]], axis=2)))
+    assert up.bias is not None
     up.bias.set_value(jnp.asarray(np.append(bias, bias[2])))
     np.testing.assert_allclose(jax.jit(up)(x)[..., :3], nhwc(g["convT_k4_s2_p1"]), rtol=1e-5, atol=1e-5)
 

@@ -8,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from cornerjax.config import Compute
+from cornerjax.detectors.centernet_triplets import CenterNetTriplets
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.nn.functional import by_path, functional, nested
 from cornerjax.nn.layers import configure, kernel_from_torch
-from cornerjax.nn.pooling import CornerPool, find_pool
-from cornerjax.ops import runnable
+from cornerjax.nn.pooling import CascadeCornerPool, CenterPool, CornerPool, find_pool
+from cornerjax.ops import bottom_pool, left_pool, line_max, right_pool, runnable, top_pool
 
 pytestmark = pytest.mark.usefixtures("few_rows")
 
-LITE = CornerNet.torch_layouts[0]
+LITE, TRIPLETS = CornerNet.torch_layouts[0], CenterNetTriplets.torch_layouts[0]
 GOLDEN = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "golden_weights.py"))
 
 
@@ -71,6 +73,55 @@ def test_module_matches_the_original(golden, corner, train, implementation):
             near(np.linalg.norm(torch_order), norm)
             checked += 1
     assert checked == 4
+
+
+@pytest.mark.parametrize("point", ["tl", "br", "ct"])
+@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+def test_cascade_and_centre_pooling_match_the_original(golden, point, train):
+    recorded = golden("ops/cascade_and_center_pool.npz")
+    case = f"{point}_{'train' if train else 'eval'}"
+    module: nnx.Module
+    if point == "ct":
+        module = CenterPool(32, 128, pooling="corner", rng=None)
+    else:
+        module = CascadeCornerPool(32, 128, corner=point, pooling="corner", rng=None)
+    apply, *trees = functional(module)
+
+    def original_name(path):
+        return TRIPLETS.key_of(f"{point}.0.pool.{path}").removeprefix(f"{point}_cnvs.0.")
+
+    def values(tree):
+        def value(path, here):
+            shape = np.transpose(here, (3, 2, 0, 1)).shape if here.ndim == 4 else here.shape
+            return kernel_from_torch(GOLDEN["weight"](f"ops_cascade_{point}.{original_name(path)}", shape))
+
+        return nested({path: value(path, here) for path, here in by_path(tree).items()})
+
+    params, model_state = map(values, trees)
+
+    @jax.jit
+    def with_gradients(params, x, upstream):
+        y, vjp, _ = jax.vjp(lambda params, x: apply(params, model_state, x, train=train), params, x, has_aux=True)
+        return y, *vjp(upstream)
+
+    x = nhwc(GOLDEN["image"](recorded["x_shape"], int(recorded["x_seed"])))
+    y, dparams, dx = with_gradients(params, x, nhwc(recorded[f"{case}_g"]))
+    near = partial(np.testing.assert_allclose, rtol=1e-4)
+    near(y, nhwc(recorded[f"{case}_y"]), atol=1e-4)
+    near(dx, nhwc(recorded[f"{case}_gx"]), atol=2e-4)
+    norms = {original_name(path): np.linalg.norm(slope) for path, slope in by_path(dparams).items()}
+    assert {key.partition(":")[2] for key in recorded if key.startswith(f"{case}_gradnorm:")} == norms.keys()
+    for name, norm in norms.items():
+        near(norm, recorded[f"{case}_gradnorm:{name}"], err_msg=name)
+
+
+def test_of_equal_maxima_of_a_line_the_last_gets_the_gradient():
+    x = jnp.array([[1.0, 3, 0], [3, 3, 0], [3, 1, 0]])[None, :, :, None]
+    top_and_bottom = lambda x: bottom_pool(top_pool(x))  # noqa: E731
+    for axis, pooled in ((1, top_and_bottom), (2, lambda x: right_pool(left_pool(x)))):
+        slope = jax.grad(lambda x, axis=axis: jnp.broadcast_to(line_max(x, axis), x.shape).sum())(x)
+        np.testing.assert_array_equal(slope, jax.grad(lambda x, pooled=pooled: pooled(x).sum())(x))
+        np.testing.assert_array_equal(jnp.broadcast_to(line_max(x, axis), x.shape), pooled(x))
 
 
 def mean_pool(x, direction):

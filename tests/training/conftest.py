@@ -1,5 +1,6 @@
 """The tiny run that the tests of training share."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Data, Optim
 from cornerjax.data.shapes import write_shapes
+from cornerjax.detectors.centernet_points.options import PointConfig, PointModel, PointTest
 from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel, CornerTest
 from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.nn.backbones.resnet import ResNet
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +41,20 @@ def config(tmp_path_factory) -> CornerConfig:
         steps=6,
         log_steps=2,
         save_steps=3,
+    )
+
+
+@pytest.fixture(scope="session")
+def points(config) -> PointConfig:
+    """The same run of a network with one keypoint and deformable convolutions."""
+    return PointConfig(
+        model=PointModel(backbone=ResNet(width=4, up_dims=(8, 8, 8), deformable=True), head_dim=8),
+        data=dataclasses.replace(config.data, crop_px=(128, 128), gaussian_radius="legacy", random_crop=True),
+        optim=config.optim,
+        test=PointTest(batch=1, top_k=10),
+        steps=config.steps,
+        log_steps=config.log_steps,
+        save_steps=config.save_steps,
     )
 
 

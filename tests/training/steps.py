@@ -1,6 +1,8 @@
 """Five training steps on so many devices: writes image ids, losses, gradients and statistics; test_devices.py compares.
 
 python tests/training/steps.py DATA OUT DEVICES,DEVICES,... DTYPE [COORDINATOR COUNT INDEX] [--option VALUE ...]
+
+With DTYPE-points in place of DTYPE the network has one keypoint and deformable convolutions.
 """
 
 import sys
@@ -11,12 +13,14 @@ import numpy as np
 import optax
 import tyro
 
-from cornerjax.config import Data, Optim
+from cornerjax.config import Config, Data, Optim
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.detectors.centernet_points.options import PointConfig, PointModel
 from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel
 from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.nn.backbones.resnet import ResNet
 from cornerjax.nn.functional import by_path
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import make_optimiser
@@ -33,6 +37,11 @@ SMALL = CornerConfig(
     loss=CornerLoss(group=2.0),
     optim=Optim(peak_lr=1e-3),
 )
+POINTS = PointConfig(
+    model=PointModel(num_classes=3, backbone=ResNet(width=4, up_dims=(8, 8, 8), deformable=True), head_dim=8),
+    data=Data(batch=8, crop_px=(64, 64), random_crop=False, max_objects=8, workers=1, gaussian_radius="legacy"),
+    optim=Optim(peak_lr=1e-3),
+)
 
 
 def recording() -> optax.GradientTransformation:
@@ -42,7 +51,7 @@ def recording() -> optax.GradientTransformation:
     )
 
 
-def steps(config: CornerConfig, devices: int, dtype: str) -> dict[str, np.ndarray]:
+def steps(config: Config, devices: int, dtype: str) -> dict[str, np.ndarray]:
     """What five steps from the same start give, by name."""
 
     def wide(tree):
@@ -53,9 +62,16 @@ def steps(config: CornerConfig, devices: int, dtype: str) -> dict[str, np.ndarra
     apply, params, model_state = network_of(config, np.random.default_rng(0))
     state = start_state(wide(params), wide(model_state), tx, mesh, ema=config.optim.ema_decay > 0)
     step = make_train_step(detector, apply, tx, config, mesh)
-    hosts = {"host": jax.process_index(), "hosts": jax.process_count()}
     source = open_source(config.data, "train")
-    batches = make_batches(source, config, encode=detector.encode, render=detector.render, **hosts)
+    batches = make_batches(
+        source,
+        config,
+        encode=detector.encode,
+        render=detector.render,
+        crop=detector.crop,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
     found = {}
     for i, batch in zip(range(5), batches, strict=False):
         found[f"{i}.ids"] = batch.pop("image_id")
@@ -68,7 +84,9 @@ def steps(config: CornerConfig, devices: int, dtype: str) -> dict[str, np.ndarra
 def main() -> None:
     folder, out, devices, dtype, *rest = sys.argv[1:]
     several = rest[:3] if rest and not rest[0].startswith("--") else []
-    config = tyro.cli(CornerConfig, default=SMALL, args=[*rest[len(several) :], "--data.root", folder])
+    dtype, _, points = dtype.partition("-")
+    default: Config = POINTS if points else SMALL
+    config = tyro.cli(type(default), default=default, args=[*rest[len(several) :], "--data.root", folder])
     if several:
         coordinator, count, index = several
         jax.distributed.initialize(coordinator, int(count), int(index))

@@ -61,6 +61,17 @@ def test_devices_change_rounding_only(on_devices, devices):
         np.testing.assert_array_equal(on_devices[1][f"{i}.ids"], on_devices[devices][f"{i}.ids"])
 
 
+def test_devices_change_rounding_only_of_deformable_convolutions_too(data, tmp_path):
+    """Their gradient adds to places that the data chooses; that of their biases, which BatchNorm undoes, is noise."""
+    finish(start(data, tmp_path / "points", "1,2,8", "float64-points"))
+    one, *more = (recorded(tmp_path / "points", devices) for devices in (1, 2, 8))
+    for name in [name for name in one if name.endswith("dcn.conv.bias")]:
+        for found in (one, *more):
+            assert np.abs(found.pop(name)).max() < 1e-15
+    for several in more:
+        compare(one, several, rtol=1e-9)
+
+
 def test_processes_change_rounding_only(on_devices, data, tmp_path):
     """Two processes with a device each, which read four of the eight images each."""
     with socket.socket() as free:

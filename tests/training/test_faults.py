@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cornerjax.checkpoint import locked
+from cornerjax.config import to_json
 from cornerjax.errors import InputError, RunError
 from cornerjax.training.loop import train
 
@@ -17,11 +18,16 @@ pytestmark = pytest.mark.slow  # whole runs, in processes of their own
 ROOT = Path(__file__).parents[2]
 
 
-def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_bits(config, tmp_path):
+@pytest.mark.parametrize("network", ["config", "points"])
+def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_bits(request, tmp_path, network):
     """The show of benchmarks/resume.py, with a tiny network and one kill."""
+    config = request.getfixturevalue(network)
     recipe = tmp_path / "tiny.py"
-    imports = "from cornerjax.config import *\nfrom cornerjax.detectors.cornernet import *"
-    recipe.write_text(f"{imports}\n\n\ndef config():\n    return {config!r}\n")
+    (tmp_path / "config.json").write_text(to_json(config))
+    file = str(tmp_path / "config.json")
+    recipe.write_text(
+        f"from cornerjax.detectors import read_config\n\n\ndef config():\n    return read_config({file!r})\n"
+    )
     options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 1}
     options["folder"] = tmp_path / "runs"
     command = [sys.executable, str(ROOT / "benchmarks" / "resume.py"), *(f"--{k}={v}" for k, v in options.items())]

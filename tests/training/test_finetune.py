@@ -7,62 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_runs import NETWORK, PETS, assert_equal, drawn, write_run
 
 from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
 from cornerjax.config import Data, Optim, to_json
 from cornerjax.data.shapes import write_shapes
-from cornerjax.detectors import DETECTORS, get_detector
+from cornerjax.detectors import DETECTORS
 from cornerjax.detectors.base import make_network
-from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerNet, CornerTest
+from cornerjax.detectors.cornernet import CornerConfig, CornerNet, CornerTest
 from cornerjax.errors import InputError
-from cornerjax.nn.backbones.hourglass import Hourglass
-from cornerjax.nn.functional import Tree, by_path, nested
-from cornerjax.training.finetune import class_dependent, init_weights, record_of
+from cornerjax.nn.functional import by_path
+from cornerjax.training.finetune import Init, class_dependent, init_weights, record_of
 from cornerjax.validation import replaced
 from cornerjax.weights.convert import convert
 
 ROOT = Path(__file__).parents[2]
-NETWORK = CornerModel(
-    backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8),
-    head_kernel=1,
-    pool_dim=4,
-)
 MAPS_OF_CLASSES = {f"{corner}.0.heat.out.{kind}" for corner in ("tl", "br") for kind in ("kernel", "bias")}
-PETS, MORE_PETS = ("cat", "dog"), ("cat", "dog", "hamster")
-
-
-def drawn(names, seed, changes=None) -> tuple[CornerConfig, Tree, Tree]:
-    """config, params and model_state of a network for these classes, as initialised; with some options changed."""
-    config = replaced(CornerConfig(model=NETWORK), {"model.num_classes": len(names)} | (changes or {}))
-    _, params, model_state = make_network(get_detector(config.model.detector), config, np.random.default_rng(seed))
-    return config, params, model_state
-
-
-def write_run(folder, names, changes=None, *, change=lambda weights: None):
-    """A run of train.py as far as --init reads it, with every array random; returns the arrays by path."""
-    config, *trees = drawn(names, 1, changes)
-    rng = np.random.default_rng(0)
-    weights = {
-        part: {path: rng.random(value.shape, np.float32) for path, value in by_path(tree).items()}
-        for part, tree in zip(("params", "model_state"), trees, strict=True)
-    }
-    change(weights)
-    create_workdir(folder, config, names, tuple(range(1, len(names) + 1)), recipe="pets")
-    with Checkpoints(folder) as checkpoints:
-        checkpoints.save(5, {part: nested(flat) for part, flat in weights.items()}, {"step": np.int32(5)})
-    return weights["params"] | weights["model_state"]
+MORE_PETS = ("cat", "dog", "hamster")
 
 
 def taken_over(folder, names, changes=None):
     """The arrays that a new run starts from, by path, its own initial ones, and what is said."""
     config, params, model_state = drawn(names, 2, changes)
-    *made, said = init_weights(params, model_state, config, names, folder)
+    *made, said = init_weights(params, model_state, config, names, Init(folder))
     return *(by_path(a) | by_path(b) for a, b in (made, (params, model_state))), "\n".join(said)
-
-
-def assert_equal(paths, here, there):
-    for path in paths:
-        np.testing.assert_array_equal(here[path], there[path], err_msg=path)
 
 
 def test_the_same_classes_take_over_everything(tmp_path):
@@ -88,9 +56,14 @@ def test_other_classes_keep_fresh_maps_of_classes(tmp_path, names):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_only_the_last_layer_of_heat_maps_depends_on_the_classes(name):
-    model = replaced(NETWORK, {"detector": name, "backbone.stacks": 2, "num_classes": 3})
-    second = {path.replace(".0.", ".1.") for path in MAPS_OF_CLASSES}
-    assert class_dependent(model) == MAPS_OF_CLASSES | second
+    detector = DETECTORS[name]
+    model = replaced(detector.defaults.model, {"num_classes": 3})
+    assert class_dependent(model) == {
+        f"{keypoint.name}.{stack}.heat.out.{kind}"
+        for keypoint in detector.keypoints
+        for stack in range(model.backbone.stacks)
+        for kind in ("kernel", "bias")
+    }
 
 
 def test_the_best_checkpoint_is_taken(tmp_path):
@@ -100,7 +73,7 @@ def test_the_best_checkpoint_is_taken(tmp_path):
         for step, ap, seed in ((6, 0.5, 4), (7, 0.1, 5)):
             weights = dict(zip(("params", "model_state"), drawn(PETS, seed)[1:], strict=True))
             checkpoints.save(step, weights, {"step": np.int32(step)}, ap=ap)
-    taken, _, _ = init_weights(params, model_state, config, PETS, tmp_path)
+    taken, _, _ = init_weights(params, model_state, config, PETS, Init(tmp_path))
     best = by_path(drawn(PETS, 4)[1])
     assert_equal(best, by_path(taken), best)
     assert not np.array_equal(best["tl.0.tag.out.kernel"], theirs["tl.0.tag.out.kernel"])
@@ -197,11 +170,11 @@ def test_the_record_says_where_the_weights_that_are_kept_came_from(tmp_path):
 
 
 def test_a_damaged_certificate(tmp_path):
-    assert record_of(tmp_path) == {"workdir": str(tmp_path)}
+    assert record_of(Init(tmp_path)) == {"workdir": str(tmp_path)}
     for text in ("{", "{}", "[]"):
         (tmp_path / "certificate.json").write_text(text)
         with pytest.raises(InputError, match=r"certificate\.json is damaged"):
-            record_of(tmp_path)
+            record_of(Init(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +266,11 @@ def test_no_run_goes_on_from_converted_weights(train, released, capsys, init):
     )
     assert {path: path.read_bytes() for path in released.glob("*.json")} == before
     assert len(before) == 3
+
+
+@pytest.mark.parametrize("options", [("--init-part", "backbone"), ("--init-rgb",)])
+def test_how_to_take_what_is_not_given(train, capsys, options):
+    with pytest.raises(SystemExit) as end:
+        train(*options)
+    assert end.value.code == 2
+    assert "--init-part and --init-rgb say how --init is taken; give --init too" in capsys.readouterr().err

@@ -13,11 +13,12 @@ from cornerjax.validation import replaced
 
 # What is left of each part of the loss at most. Pull and push count together: at first all tags are alike, which is
 # what pull wants, and they need more steps than these to lie apart.
-PARTS = {("focal",): 0.5, ("offset",): 0.5, ("pull", "push"): 0.8, ("attention",): 0.5}
+PARTS = {("focal",): 0.5, ("offset",): 0.5, ("size",): 0.5, ("pull", "push"): 0.8, ("attention",): 0.5}
+RECIPES = ("squeeze_small", "cornernet_small", "saccade_small", "triplets_small", "points_small")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["squeeze_small", "cornernet_small", "saccade_small"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_narrow_recipe_learns_two_pictures_by_heart(tmp_path, recipe):
     """Whole, always the same: if every part of the training step does its work, the maps must come to fit them."""
     config = load_recipe(Path(__file__).parents[2] / "configs" / f"{recipe}.py")

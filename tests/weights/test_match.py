@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cornerjax.detectors import DETECTORS
-from cornerjax.detectors.base import TorchLayout
 from cornerjax.detectors.cornernet import LITE_RULES
+from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.errors import InputError
 from cornerjax.validation import replaced
 from cornerjax.weights.match import match

@@ -12,13 +12,14 @@ from jax import Array
 from jaxtyping import Float
 
 from cornerjax.detectors.base import Array as Either
-from cornerjax.detectors.base import Maps, Outputs, Targets, TestProcedure, TorchLayout
+from cornerjax.detectors.base import Maps, Outputs, Targets, TestProcedure
 from cornerjax.detectors.cornernet import LITE_RULES, CornerDetector, CornerModel, CornerNetwork
 from cornerjax.detectors.cornernet_saccade.crop import crop_around_reference
 from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
 from cornerjax.detectors.cornernet_saccade.overlays import OVERLAYS
 from cornerjax.detectors.cornernet_saccade.procedure import SaccadeProcedure
 from cornerjax.detectors.cornernet_saccade.targets import encode_saccade, render_saccade
+from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.detectors.truth import replaced, true_heat
 from cornerjax.errors import InputError
 from cornerjax.keypoints import Objects

@@ -1,0 +1,34 @@
+"""CenterNet points, ResNet-18 with deformable convolutions, COCO. Here: not trained yet.
+
+    python train.py --config configs/centernet_points_resdcn18.py --data.root data/coco --workdir runs/points
+
+Hyper-parameters of its repository: 140 epochs, learning rate / 10 after 90 and 120; 114 (18 + 3 x 32) images a step
+there, 112 here. 14 million parameters. There, the backbone starts from ImageNet, as here with `--init
+resnet18-5c106cde.pth --init-part backbone`. AP there: 28.1 on val2017, 30.0 with mirrored images, 33.2 at several
+scales.
+"""
+
+from cornerjax.config import Data, Optim
+from cornerjax.detectors.centernet_points.options import PointConfig, PointModel, PointTest
+from cornerjax.nn.backbones.resnet import ResNet
+
+
+def config() -> PointConfig:
+    return PointConfig(
+        model=PointModel(backbone=ResNet(up_dims=(256, 128, 64), deformable=True), head_dim=64),
+        data=Data(
+            root="data/coco",
+            train="train2017",
+            val="val2017",
+            batch=112,
+            crop_px=(512, 512),
+            gaussian_radius="legacy",
+            gaussian_iou=0.7,
+            render="device",
+            workers=8,
+        ),
+        optim=Optim(peak_lr=0.0005, decay_steps=(95_040, 126_720)),
+        test=PointTest(flip=True),
+        steps=147_840,
+        eval_steps=10_560,
+    )

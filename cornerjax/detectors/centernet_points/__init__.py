@@ -1,0 +1,1 @@
+"""CenterNet points: objects as the centres of their boxes, with their sizes (Zhou et al. 2019)."""
