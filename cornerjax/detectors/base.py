@@ -255,7 +255,7 @@ class Detector(abc.ABC, Generic[C]):
         return [{name: module_of(ours) for name, ours in stack.items()} for stack in self.heads(model)]
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)  # more than there are layouts
 def variable_shapes(detector: Detector, model: Any) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter and statistic of a network, by dotted path."""
     _, params, model_state = functional(detector.build(model, None))

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,7 @@ def match(detector: Detector, values: Mapping[str, np.ndarray], *, source: str) 
     tried = [_try(detector, layout, replaced(published, layout.model), values) for layout in detector.torch_layouts]
     found, problems = min(tried, key=lambda one: sum(map(len, one[1].values())))
     if any(problems.values()):
-        hint = _hint({plain_name(key) for key in values}, besides=found.layout)
+        hint = _hint(values, problems, besides=found.layout)
         said = _said(problems)
         raise InputError(f"{source} does not fit {name} in the layout of {found.layout.name}{hint}; keys {said}")
     return found
@@ -86,7 +86,7 @@ def match_backbone(detector: Detector, model: Model, values: Mapping[str, np.nda
         raise InputError(f"of {model.detector} no files of a {kind.__name__} backbone alone are known; known: {known}")
     found, problems = _try(detector, layout, model, values)
     if any(problems.values()):
-        hint = _hint({plain_name(key) for key in values}, besides=None)
+        hint = _hint(values, problems, besides=None)
         raise InputError(f"{source} does not fit the backbone of this network{hint}; keys {_said(problems)}")
     return found
 
@@ -146,8 +146,11 @@ def _is_unused(name: str, layout: TorchLayout) -> bool:
     return any(re.fullmatch(pattern, name) for pattern in layout.unused)
 
 
-def _hint(names: set[str], *, besides: TorchLayout | None) -> str:
+def _hint(values: Collection[str], problems: Problems, *, besides: TorchLayout | None) -> str:
     """Whose names these are, if they are those of another layout or detector, or of a backbone alone."""
+    if len(problems["missing"]) + len(problems["unknown"]) <= LISTED:
+        return ""  # no two layouts have so much in common; to try all of them takes seconds
+    names = {plain_name(key) for key in values}
 
     def are_of(detector: Detector, layout: TorchLayout) -> bool:
         model = dataclasses.replace(replaced(detector.defaults.model, layout.model), num_classes=1)
