@@ -90,5 +90,28 @@ def sample(
     )
     (y, x) = jnp.unstack((places - first).reshape(h * w, 2), axis=1)
     corners = jnp.stack([(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x], -1) * weight.reshape(h * w, 1)
-    weighed = precise(patches) * corners.reshape(h * w, 2, 2, 1)
-    return weighed.sum((1, 2)).reshape(h, w, -1)
+    return blend(precise(patches).reshape(h * w, 4, -1), corners).reshape(h, w, -1)
+
+
+@jax.custom_vjp
+def blend(values: Float[Array, "n 4 c"], weights: Float[Array, "n 4"]) -> Float[Array, "n c"]:
+    """The weighted sum of four rows, many times over."""
+    one, two, three, four = (values[:, i] * weights[:, i, None] for i in range(4))
+    return one + two + three + four
+
+
+def _blend_forward(values: Array, weights: Array) -> tuple[Array, tuple[Array, Array]]:
+    return blend(values, weights), (values, weights)
+
+
+def _blend_backward(kept: tuple[Array, Array], slope: Float[Array, "n c"]) -> tuple[Array, Array]:
+    """As derived by JAX, but with the sum over channels as a product of matrices.
+
+    XLA on CPUs reads the cells anew for every addend of such a sum: four times the time of the whole convolution.
+    """
+    values, weights = kept
+    of_weights = jnp.einsum("nkc,nc->nk", values, slope, precision=lax.Precision.HIGHEST)
+    return slope[:, None] * weights[..., None], of_weights
+
+
+blend.defvjp(_blend_forward, _blend_backward)
