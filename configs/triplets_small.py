@@ -19,10 +19,10 @@ def config() -> TripletConfig:
                 stem_kernel=3,
                 dims=(32, 32, 48, 64, 96),
                 blocks=(1, 1, 1, 1, 2),
-                dim=48,
+                dim=32,
             ),
             head_kernel=1,
-            pool_dim=32,
+            pool_dim=16,
         ),
         data=Data(
             root="data/mine",
