@@ -52,7 +52,8 @@ def main(root: tyro.conf.Positional[str], split: str = "val", top_k: tuple[int, 
         detector = DETECTORS[name]
         for k in top_k:
             # Each corner is in the true place once: other scales and mirrored images would find the same again.
-            test = {"top_k": k, "flip": False, "max_pairs": 1000, "batch": 2}
+            test = {"top_k": k, "flip": False, "batch": 2}
+            test |= {"max_pairs": 1000} if hasattr(detector.defaults.test, "max_pairs") else {}
             config = replaced(detector.defaults, {"model.num_classes": len(source.class_names), "test": test})
             evaluator = Evaluator(detector, nothing(detector, config), config, source)
             results = evaluator.results(evaluator.find({}, {}, true=detector.parts))

@@ -1,4 +1,4 @@
-"""Check a data set before training on it: `cornerjax check --root PATH/TO/FOLDER --config configs/squeeze_small.py`.
+"""Check a data set before training on it: `cornerjax check --root PATH/TO/FOLDER --config configs/points_small.py`.
 
 Reads every annotation and every image, prints everything that is wrong with them, and draws training examples with
 their targets. Exit code 0: training can start; 1: there are errors to be corrected first; 2: the set cannot be opened.
