@@ -3,8 +3,8 @@
     python train.py --config configs/triplets_small.py --data.root PATH/TO/FOLDER --workdir runs/mine
     python eval.py --workdir runs/mine
 
-1.1 million parameters, about 15 minutes on one core. On the blood cells of BCCD (292 training images), seed 0, after 540
-steps: AP 0.530, AP50 0.79 for red cells, of which many are not marked, 0.98 for white cells and 0.84 for platelets;
+1.1 million parameters, about 15 minutes on one core. On the blood cells of BCCD (292 training images), seed 0, after
+540 steps: AP 0.530, AP50 0.79 for red cells, of which many are not marked, 0.98 for white cells and 0.84 for platelets;
 after 1,650 steps, 41 minutes, AP 0.580, AP50 0.81, 0.98 and 0.89.
 """
 
