@@ -4,8 +4,8 @@
     python eval.py --workdir runs/mine
 
 1.0 million parameters, about 15 minutes on one core. On the blood cells of BCCD (292 training images), seed 0, after
-1,150 steps: AP 0.555, AP50 0.80 for red cells, of which many are not marked, 0.99 for white cells and 0.88 for platelets;
-after 3,000 steps, 45 minutes, AP 0.582, AP50 0.82, 0.98 and 0.90.
+1,150 steps: AP 0.555, AP50 0.80 for red cells, of which many are not marked, 0.99 for white cells and 0.88 for
+platelets; after 3,000 steps, 45 minutes, AP 0.582, AP50 0.82, 0.98 and 0.90.
 """
 
 from cornerjax.config import Data, Optim
