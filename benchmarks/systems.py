@@ -2,8 +2,8 @@
 
 The hourglass is that of configs/shapes.py for all that have one; the residual networks are narrow, too. How many steps
 fit into the time is measured first, with everything that a step needs but without compiling; the learning rate comes
-down to zero over them. A run has a core of its own, and as many run at a time as
-there are cores. Run again, it goes on where it stopped.
+down to zero over them. A run has a core of its own, and as many run at a time as there are cores. Runs that are there
+already, of as many minutes, are read.
 
 python benchmarks/systems.py [--names points triplets ...] [--seeds 0 1 2] [--minutes 4]
 """
@@ -12,18 +12,21 @@ import contextlib
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import jax
+import numpy as np
 import tyro
 
 from cornerjax.commands.cli import run
 from cornerjax.config import Config, load_recipe
+from cornerjax.data.pipeline import make_batches
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
@@ -33,12 +36,17 @@ from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.of_run import evaluate_run
 from cornerjax.evaluation.options import Options
 from cornerjax.nn.backbones.resnet import ResNet
-from cornerjax.training.loop import train
+from cornerjax.training.loop import resolve, train
+from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.setup import network_of, start_state
+from cornerjax.training.step import make_train_step
 from cornerjax.validation import replaced
 
 HOUSE = Path(__file__).parents[1]
-PROBES = 40, 120  # steps of the two runs whose difference is the time of a step
+STEPS = 10  # that are timed together
 COLUMNS = ("AP", "AP50", "AP75")
+R = TypeVar("R")
 
 
 def systems() -> dict[str, Config]:
@@ -71,53 +79,75 @@ def systems() -> dict[str, Config]:
     }
 
 
-def cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
 def alone(core: int) -> None:
     os.sched_setaffinity(0, {core})
 
 
 def trained(name: str, steps: int, seed: int, workdir: Path) -> dict[str, float]:
-    """Train and evaluate in this process; what is there already is read.
-
-    Returns: AP and the like, false discovery, and the CPU seconds of all of it.
-    """
+    """Train and evaluate in this process, or read what is there already: AP and the like, and false discovery."""
     kept = workdir / "study.json"
     if not kept.exists():
         changes = {"seed": seed, "steps": steps, "eval_steps": 0, "data.root": f"shapes:{seed}", "data.workers": 1}
         config = replaced(systems()[name], changes | {"optim.warmup_steps": min(400, steps // 8)})
-        before = cpu_seconds()
         train(config, workdir)
-        used = cpu_seconds() - before
         evaluate_run(Options(workdir=str(workdir), report_images=0, test=config.test))
         numbers = json.loads((workdir / "eval" / "metrics.json").read_text())
-        chosen = {key: numbers[key] for key in COLUMNS} | {"FD": numbers["false_discovery"]["FD"], "cpu": used}
+        chosen = {key: numbers[key] for key in COLUMNS} | {"FD": numbers["false_discovery"]["FD"]}
         kept.write_text(json.dumps(chosen))
     return json.loads(kept.read_text())
 
 
-def _by(results: list[dict[str, float]], count: int) -> list[list[dict[str, float]]]:
-    return [results[i : i + count] for i in range(0, len(results), count)]
-
-
-def on_cores(tasks: Sequence[tuple]) -> list[dict[str, float]]:
-    """What `trained` returns for each of the tasks, as many at a time as there are cores, each in a fresh process."""
-    spawn, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
+def on_cores(task: Callable[..., R], arguments: Sequence[tuple]) -> list[R]:
+    """What a task returns for each of its arguments: as many at a time as there are cores, each in a fresh process."""
+    spawn, count = multiprocessing.get_context("spawn"), min(os.cpu_count() or 1, len(arguments))
     with contextlib.ExitStack() as stack:
         pools = [
             stack.enter_context(ProcessPoolExecutor(1, spawn, alone, (core,), max_tasks_per_child=1))
             for core in range(count)
         ]
-        waiting = [pools[i % count].submit(trained, *task) for i, task in enumerate(tasks)]
+        waiting = [pools[i % count].submit(task, *given) for i, given in enumerate(arguments)]
         return [one.result() for one in waiting]
+
+
+def stepper(config: Config) -> Callable[[int], None]:
+    """Does so many training steps, with all that they need; what is compiled is compiled here."""
+    detector, mesh = get_detector(config.model.detector), data_mesh()
+    source = open_source(config.data, config.data.train)
+    config = resolve(config, source)
+    tx = make_optimiser(config)
+    apply, params, model_state = network_of(config, np.random.default_rng(0))
+    state = start_state(params, model_state, tx, mesh, ema=False)
+    functions = {"encode": detector.encode, "render": detector.render, "crop": detector.crop}
+    batches = make_batches(source, config, **functions)
+
+    def inputs() -> dict[str, jax.Array]:
+        return to_devices({name: rows for name, rows in next(batches).items() if name != "image_id"}, mesh)
+
+    compiled = make_train_step(detector, apply, tx, config, mesh).lower(state, inputs()).compile()
+
+    def go(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state, losses = compiled(state, inputs())
+            jax.block_until_ready(losses)
+
+    return go
+
+
+def seconds_a_step(names: tuple[str, ...], rounds: int) -> dict[str, float]:
+    """CPU time of a training step of each, timed in turn."""
+    steppers = {name: stepper(replaced(systems()[name], {"data.workers": 1})) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds + 1):
+        for name, go in steppers.items():
+            begun = time.process_time()
+            go(STEPS)
+            taken[name].append((time.process_time() - begun) / STEPS)
+    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
 
 
 def predicted(names: tuple[str, ...], rounds: int) -> dict[str, float]:
     """Images that each finds boxes in per second of CPU time, timed in turn."""
-    alone(0)
     finders = {}
     for name in names:
         config = replaced(systems()[name], {"data.root": "shapes:0", "model.num_classes": 3})
@@ -150,18 +180,12 @@ def main(
         rounds: times that prediction is timed.
         runs: where the runs are kept.
     """
-    probes = on_cores([(name, steps, 0, runs / f"{name}-{steps}") for name in names for steps in PROBES])
-    per_step = {
-        name: (long["cpu"] - short["cpu"]) / (PROBES[1] - PROBES[0])
-        for name, (short, long) in zip(names, _by(probes, 2), strict=True)
-    }
+    (per_step,), (speeds,) = (on_cores(task, [(names, rounds)]) for task in (seconds_a_step, predicted))
     steps = {name: round(60 * minutes / seconds / 10) * 10 for name, seconds in per_step.items()}
     print(json.dumps(steps), flush=True)
-    of_all = on_cores(
-        [(name, steps[name], seed, runs / f"{name}-{minutes}-{seed}") for name in names for seed in seeds]
-    )
-    results = dict(zip(names, _by(of_all, len(seeds)), strict=True))
-    speeds = predicted(names, rounds)
+    runs_of = [(name, steps[name], seed, runs / f"{name}-{minutes}-{seed}") for name in names for seed in seeds]
+    of_all = on_cores(trained, runs_of)
+    results = {name: of_all[i * len(seeds) : (i + 1) * len(seeds)] for i, name in enumerate(names)}
     print(f"{'':18s} {'steps':>6s} {'training':>9s} {'predicting':>11s}  AP of each seed")
     for name, of_seeds in results.items():
         batch = systems()[name].data.batch

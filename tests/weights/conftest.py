@@ -1,6 +1,7 @@
 """A narrow detector under the name of each published one, and made-up checkpoints of it."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cornerjax.nn.functional import by_path, functional
 from cornerjax.validation import replaced
 
 CLASSES = 3
-NARROW = {
+NARROW: dict[str, Any] = {
     "model": {
         "backbone": {"stacks": 2, "stem_dim": 4, "dims": (8, 8, 8), "blocks": (1, 1, 1), "dim": 8},
         "pool_dim": 4,
@@ -21,7 +22,7 @@ NARROW = {
     "data": {"crop_px": (63, 63)},
 }
 POINTS = {"model": {"backbone": {"width": 2}, "head_dim": 4}, "data": {"crop_px": (64, 64)}}
-WIDTHS = {  # of the networks that some layouts name
+WIDTHS: dict[type, dict[str, Any]] = {  # of the networks that some layouts name
     Hourglass: NARROW["model"]["backbone"],
     ResNet: {"width": 2, "up_dims": (4, 6, 8)},
     DLA: {"width": 2},
