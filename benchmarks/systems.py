@@ -152,7 +152,7 @@ def predicted(names: tuple[str, ...], rounds: int) -> dict[str, float]:
     for name in names:
         config = replaced(systems()[name], {"data.root": "shapes:0", "model.num_classes": 3})
         detector = get_detector(config.model.detector)
-        apply, *weights = make_network(detector, config, 0)
+        apply, *weights = make_network(detector, config, np.random.default_rng(0))
         source = open_source(config.data, "val")
         finders[name] = partial(Evaluator(detector, apply, config, source).find, *weights)
     taken: dict[str, list[float]] = {name: [] for name in names}
