@@ -3,6 +3,7 @@
 What a detector has besides keypoints, the maps inside its network and its training targets, its own test file adds.
 """
 
+import dataclasses
 import json
 import runpy
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from cornerjax.detectors.base import make_network
 from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.inference.placing import resized
 from cornerjax.inference.whole_image import WholeImage, combine_and_select, decode
+from cornerjax.legacy import switched
 from cornerjax.nn.functional import by_path, functional, nested
 from cornerjax.nn.layers import kernel_from_torch
 from cornerjax.validation import replaced
@@ -31,6 +33,7 @@ RECORDINGS = {
     "cornernet": ("CornerNet", "CornerNet_ECCV18"),
     "cornernet_squeeze": ("CornerNet_Squeeze",),
     "cornernet_saccade": ("CornerNet_Saccade",),
+    "extremenet": ("ExtremeNet",),
     "centernet_triplets": ("CenterNet_104", "CenterNet_52"),
     "centernet_points": tuple(
         f"CenterNetZ_{backbone}" for backbone in ("dla_34", "hourglass", "res_18", "res_101", "resdcn_18", "resdcn_101")
@@ -100,7 +103,8 @@ def opened(name, inside, *, layout=0):
     Args:
         inside: (network, images, train=) -> {name: map}.
     """
-    detector, config = get_detector(name), published(name, layout, legacy={"non_peaks": True})
+    config, detector = published(name, layout), get_detector(name)
+    config = dataclasses.replace(config, legacy=switched(config.legacy, True))
     apply, _, _ = functional(Opened(detector.build(config.model, None), inside))
 
     @partial(jax.jit, compiler_options=FAST_COMPILE)
@@ -174,59 +178,64 @@ def keypoint_targets(name, step):
     return made
 
 
-def compare_training_step(name, config, targets, maps, step, *, layout=0, rtol=0.02):
+def compare_training_step(name, config, targets, maps, step, *, layout=0):
     """The maps of every stack, the running statistics, the loss, and the gradient of every parameter.
+
+    The gradient is compared in float64. In float32 it is a matter of luck: half a unit in the last place of some pixels
+    moved the norms of CornerNet's by a median of 0.08 to 0.5 % and by up to 2 %.
 
     Args:
         config: of published, with the options of the loss.
         targets: of the recorded step.
         maps, step: the recordings in models/ and train_step/.
-        rtol: of the norms of gradients.
     """
     detector, paths = get_detector(name), torch_names(name, layout)
     apply, _, _ = make_network(detector, config, None)
-    params, model_state = weights(name, layout)
+    variables = weights(name, layout)
 
-    @partial(jax.jit, compiler_options=FAST_COMPILE)
-    def gradient(params, model_state, images, targets):
-        def objective(params):
-            outputs, after = apply(params, model_state, images, train=True)
-            return detector.loss(outputs, targets, config)["total"], (outputs, after)
+    def loss_of(params, model_state, images, targets):
+        outputs, after = apply(params, model_state, images, train=True)
+        return detector.loss(outputs, targets, config)["total"], (outputs, after)
 
-        (loss, (outputs, after)), grads = jax.value_and_grad(objective, has_aux=True)(params)
-        return loss, outputs, after, jax.tree.map(lambda g: jnp.stack([jnp.sqrt((g**2).sum()), g.sum()]), grads)
+    @jax.jit
+    def gradient(*given):
+        (loss, _), grads = jax.value_and_grad(loss_of, has_aux=True)(*given)
+        return loss, jax.tree.map(lambda g: jnp.stack([jnp.sqrt((g**2).sum()), g.sum()]), grads)
 
-    loss, outputs, after, grads = gradient(params, model_state, image(step), targets)
+    loss, (outputs, after) = jax.jit(loss_of, compiler_options=FAST_COMPILE)(*variables, image(step), targets)
+    near(loss, step["loss_f64run_f64"], rtol=1e-5)
     if tuple(step["in_shape"]) != tuple(maps["in_shape"]):  # the maps were recorded of another input
-        forward = jax.jit(partial(apply, train=True), compiler_options=FAST_COMPILE)
-        outputs, after = forward(params, model_state, image(maps))
+        outputs, after = jax.jit(partial(apply, train=True), compiler_options=FAST_COMPILE)(*variables, image(maps))
     compare_maps(by_torch_name(name, outputs, layout=layout), maps, NOISE[f"{RECORDINGS[name][layout]}_train"])
-    after, grads = by_path(after), by_path(grads)
+    after = by_path(after)
     for key in (key for key in maps if key.startswith("bn:")):
         near(after[paths[key[3:]]], maps[key], rtol=5e-5, atol=5e-5, err_msg=key)
-    near(loss, step["loss_f64run_f64"], rtol=1e-5)
-    compare_gradients({key: grads[path] for key, path in paths.items() if path in grads}, step, rtol=rtol)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):  # what counts objects is float32
+        loss, grads = gradient(*in_float64((*variables, image(step), targets)))
+    near(loss, step["loss_f64run_f64"], rtol=1e-7)
+    grads = by_path(grads)
+    compare_gradients({key: grads[path] for key, path in paths.items() if path in grads}, step)
 
 
-def compare_gradients(grads, step, *, rtol=0.02):
-    """Norm and sum of the gradient of every parameter, by its PyTorch name; those that are 0 there are 0 here.
+def in_float64(tree):
+    return jax.tree.map(lambda x: np.asarray(x, np.float64) if np.asarray(x).dtype == np.float32 else x, tree)
 
-    0 is also what is left of the gradient of a bias that BatchNorm undoes: there in float64, here in float32.
 
-    Parameters that have no gradient there, because nothing reads what they make, may be missing here.
+def compare_gradients(grads, step):
+    """Norm and sum of the gradient of every parameter in float64, by its PyTorch name.
+
+    Parameters that have no gradient there, because nothing reads what they make, may be missing here. What BatchNorm
+    undoes, like a bias before it, has a gradient of 0 but for rounding.
     """
     unread = set(step["grad_names"][step["grad_none"] == 1]) if "grad_none" in step else set()
     assert set(step["grad_names"]) - unread <= set(grads) <= set(step["grad_names"])
     there = [key in grads for key in step["grad_names"]]
     norms, sums = np.array([grads[key] for key in step["grad_names"][there]]).T
-    step = {key: values[there] for key, values in step.items() if key.startswith("grad_")}
-    expected = step["grad_norms_f64run"]
+    expected = step["grad_norms_f64run"][there]
     moved = expected > 1e-12 * expected.max()
-    near(norms[moved], expected[moved], rtol=rtol)
-    near(norms[~moved], 0, atol=1e-8 * expected.max())
-    near(np.median(np.abs(norms[moved] / expected[moved] - 1)), 0, atol=0.1 * rtol)
-    # What is left of a sum when its terms cancel is noise in some parameters; a wrong sign would make this 1.
-    near(np.median(np.abs(sums - step["grad_sums_f64run"])[moved] / expected[moved]), 0, atol=0.1)
+    near(norms[moved], expected[moved], rtol=1e-6)
+    near(norms[~moved], 0, atol=1e-12 * expected.max())
+    near((sums - step["grad_sums_f64run"][there])[moved] / expected[moved], 0, atol=1e-4)
 
 
 def boxes_of(answers, config, picture):

@@ -67,10 +67,7 @@ def test_a_training_step_of_the_published_networks_is_the_originals(golden, layo
     recording = RECORDINGS[NAME][layout]
     maps, step = golden(f"models/{recording}_train.npz"), golden(f"train_step/{recording}_grads.npz")
     config = published(NAME, layout, **ORIGINAL_LOSS)
-    # At 127x255 px the innermost level of the 52 has four values a channel: float32's own error of the original is 3 to
-    # 12 %. In float64 the norms here are the recorded ones within 1e-7.
-    rtol = 0.02 if layout == 0 else 0.12
-    compare_training_step(NAME, config, targets_of(step), maps, step, layout=layout, rtol=rtol)
+    compare_training_step(NAME, config, targets_of(step), maps, step, layout=layout)
 
 
 def targets_of(step):
