@@ -9,7 +9,7 @@ import dataclasses
 import json
 import runpy
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cornerjax import validation
 from cornerjax.errors import InputError
@@ -49,6 +49,7 @@ class Compute:
 class Data:
     """The data set and what is done to an example before the network sees it."""
 
+    needs: ClassVar[tuple[str, ...]] = ()  # what a detector needs to know of objects besides boxes and classes
     # a folder with a COCO-format set; tfds:NAME, a prepared TFDS set, or tfds:DIR, such a set or what `cornerjax pack`
     # wrote; shapes:SEED or scenes:SEED, which are generated
     root: str = "shapes:0"
@@ -76,6 +77,10 @@ class Data:
     workers: Count = 2  # examples made at the same time
     # an image that cannot be read stops the run, or the next one takes its place, which is counted and logged
     on_bad_image: Literal["error", "skip"] = "error"
+
+    def for_evaluation(self) -> "Data":
+        """The same set as evaluations see it, of which every image counts."""
+        return dataclasses.replace(self, empty_images=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ GREY = 96  # of the space between the images of a sheet
 LAYERS = (("blue", (255, 160, 0)), ("green", (0, 220, 0)), ("red", (0, 0, 255)))  # of maps without a class; BGR
 DIM = 0.5  # brightness of an image under its heat maps
 OPACITY = 0.9  # of a heat map where it is 1
+TINT = 0.4  # opacity of masks
 
 
 def draw_boxes(
@@ -122,6 +123,39 @@ def draw_keypoints(
                 cv2.line(canvas, (x, y), (x + dx * length, y + dy * length), colour, width)
         text, dark = f"{scores[i]:.2f}", (40, 40, 40)
         _write(canvas, text, x - line if inwards > 0 else x + line, y + 5 * line, dark, scale=0.7, left=inwards > 0)
+    return canvas
+
+
+def draw_polygons(
+    image: UInt8[np.ndarray, "H W 3"], polygons: Float[np.ndarray, "n p 2"], classes: Int[np.ndarray, "n"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Fill polygons on a copy of an image, half transparent, in the colours of their classes; the first ones on top.
+
+    Args:
+        polygons: x, y in pixels.
+    """
+    canvas = image.copy()
+    for polygon, label in list(zip(np.round(polygons).astype(np.int32), classes.tolist(), strict=True))[::-1]:
+        filled = canvas.copy()
+        cv2.fillPoly(filled, [polygon], class_colour(label), cv2.LINE_AA)
+        canvas = cv2.addWeighted(canvas, 1 - TINT, filled, TINT, 0)
+        cv2.polylines(canvas, [polygon], True, class_colour(label), _line(image), cv2.LINE_AA)
+    return np.asarray(canvas)
+
+
+def draw_points(
+    image: UInt8[np.ndarray, "H W 3"], points: Float[np.ndarray, "n p 2"], classes: Int[np.ndarray, "n"]
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw the points of objects as dots on a copy of an image, in the colours of their classes.
+
+    Args:
+        points: x, y in pixels, several of each object.
+    """
+    canvas, line = image.copy(), _line(image)
+    for of_object, label in zip(np.round(points).astype(int).tolist(), classes.tolist(), strict=True):
+        for point in of_object:
+            cv2.circle(canvas, point, 2 * line + 1, (0, 0, 0), cv2.FILLED, cv2.LINE_AA)
+            cv2.circle(canvas, point, 2 * line - 1, class_colour(label), cv2.FILLED, cv2.LINE_AA)
     return canvas
 
 

@@ -4,10 +4,13 @@ import dataclasses
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+
 from cornerjax.check.findings import Findings
 from cornerjax.config import Data
-from cornerjax.data import coco
+from cornerjax.data import coco, extreme_points
 from cornerjax.data.coco import ImageEntry, Json, ObjectEntry, Place
+from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
 
@@ -45,7 +48,7 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     """Read a split and note everything that is wrong with its entries.
 
     Args:
-        data: root, images and crowd are used.
+        data: root, images, crowd and needs are used.
         split: as for `data.source.open_source`.
     Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
@@ -56,9 +59,10 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     if not images:
         raise InputError(f"{file} has no image with an id, a file_name, a height and a width; expected at least one")
     folder = file.parent if place else _folder(Path(data.root), split, data.images, file, images)
-    reader = _Objects(name, images, categories, findings, crowd=data.crowd)
+    reader = _Objects(name, images, categories, findings, data)
     reader.read(content["annotations"])
-    records = coco.make_records(images.values(), reader.objects, categories, place or coco.in_folder(folder))
+    place = place or coco.in_folder(folder)
+    records = coco.make_records(images.values(), reader.objects, categories, place, needs=data.needs)
     return Split(name, file, folder, records, categories, reader.crowds)
 
 
@@ -155,12 +159,12 @@ class _Objects:
         images: dict[int, ImageEntry],
         categories: dict[int, str],
         findings: Findings,
-        *,
-        crowd: bool,
+        data: Data,
     ):
         self.objects: dict[int, list[ObjectEntry]] = defaultdict(list)
         self.crowds = 0
-        self._split, self._images, self._categories, self._crowd = split, images, categories, crowd
+        self._split, self._images, self._categories, self._crowd = split, images, categories, data.crowd
+        self._extremes = Finder(data) if extreme_points.NAME in data.needs else None
         self._findings = findings
         self._noted: dict[str, list[str]] = defaultdict(list)
 
@@ -177,7 +181,16 @@ class _Objects:
                 self._note("twice", entry, f"{self._categories[category_id]} {box}")
                 # Training uses both, and so does all that is counted here.
             boxes.add(key)
-            self.objects[image_id].append(ObjectEntry([float(v) for v in box], category_id))
+            points: dict[str, np.ndarray] = {}
+            if self._extremes:
+                before = self._extremes.missing
+                found = self._extremes(entry, self._images[image_id].height, self._images[image_id].width)
+                if self._extremes.missing > before:
+                    self._note("no extremes", entry, "")
+                if found is None:
+                    continue
+                points[extreme_points.NAME] = found
+            self.objects[image_id].append(ObjectEntry([float(v) for v in box], category_id, points))
         self._add_findings(len(entries))
 
     def _is_sound(self, entry: Json) -> bool:
@@ -222,6 +235,10 @@ class _Objects:
         add("warning", "box", "of width or height 0, left out of training", noted["flat"])
         add("warning", "box", "with the same class and position as another in its image", noted["twice"])
         add("warning", "annotation", "with the same id as another", noted["id taken"])
+        if self._extremes:
+            what = "left out of training" if self._extremes.otherwise == "segmentation" else "which get substitutes"
+            text = f"without {extreme_points.NAME} or a segmentation to make them from, {what}"
+            add("warning", "object", text, noted["no extremes"])
         largest = [max(entry.bbox) for of_image in self.objects.values() for entry in of_image]
         if largest and max(largest) <= 1:
             text = "of at most 1 px, as all in the split; bbox must be in pixels, not in fractions of the image's size"

@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt8
 
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, ignored, in_one_cell
 from cornerjax.data.records import Record, read_image
-from cornerjax.drawing import class_colour, draw_boxes, draw_heat, layer_colour, sheet
+from cornerjax.drawing import class_colour, draw_boxes, draw_heat, draw_points, layer_colour, sheet
 from cornerjax.ops.pixels import MEAN, STD
 
 PANEL_PX = 512  # longer side, about
@@ -46,10 +46,12 @@ def draw_samples(
 
 
 def image_panel(record: Record, image: Picture, class_names: Sequence[str]) -> Picture:
-    """The image with the boxes of the file."""
+    """The image with the boxes of the file, and with the points that the detector needs besides."""
     ratio = min(1.0, PANEL_PX / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
     title = f"{record.path.name}, id {record.image_id}, {record.width}x{record.height}"
+    for points in record.points.values():
+        small = draw_points(small, points * np.float32(ratio), record.classes)
     return draw_boxes(small, record.boxes * np.float32(ratio), record.classes, class_names=class_names, title=title)
 
 

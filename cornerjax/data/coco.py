@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cornerjax.config import Data
+from cornerjax.data import extreme_points
+from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record, Source, Stored
 from cornerjax.errors import InputError
+from cornerjax.progress import progress
 
 log = logging.getLogger("cornerjax")
 TOO_FAR = 1e30  # numbers of a box must be smaller: float32 must hold sums and multiples of them
@@ -34,6 +37,7 @@ class ObjectEntry(NamedTuple):
 
     bbox: list[float]  # x, y, width, height in pixels
     category_id: int
+    points: dict[str, np.ndarray]  # see Record; all of a file have the same
 
 
 Place = Callable[[ImageEntry], tuple[Path, Stored | None]]  # an image -> its path and how it is stored, see Record
@@ -52,18 +56,18 @@ def make_source(content: Json, file: Path, data: Data, find: Callable[[list[Imag
     Args:
         content: of the JSON.
         file: its path.
-        data: crowd and empty_images are used.
+        data: crowd, empty_images and needs are used.
         find: given the images that are used, says where they are.
     Raises: InputError: something is missing or wrong; the message names the file and the value.
     """
     categories = _categories(content["categories"], file)
     images = _images(content["images"], file)
-    objects = _objects(content["annotations"], file, images=images, categories=categories, crowd=data.crowd)
+    objects = _objects(content["annotations"], file, images=images, categories=categories, data=data)
     if not data.empty_images:
         images = {image_id: image for image_id, image in images.items() if objects[image_id]}
     if not images:
         raise InputError(f"{file} has no images{'' if data.empty_images else ' with boxes'}; expected at least one")
-    records = make_records(images.values(), objects, categories, find(list(images.values())))
+    records = make_records(images.values(), objects, categories, find(list(images.values())), needs=data.needs)
     return Source(records, tuple(categories.values()), tuple(categories), file)
 
 
@@ -72,6 +76,8 @@ def make_records(
     objects: Mapping[int, Iterable[ObjectEntry]],
     category_ids: Iterable[int],
     place: Place,
+    *,
+    needs: Sequence[str] = (),
 ) -> list[Record]:
     """One record an image, in the order given.
 
@@ -79,6 +85,7 @@ def make_records(
         objects: of each image id; every category_id is one of category_ids.
         category_ids: of the classes, in their order.
         place: says where an image is.
+        needs: names of the points that all objects have.
     """
     classes = {category_id: i for i, category_id in enumerate(category_ids)}
     records = []
@@ -88,7 +95,11 @@ def make_records(
         boxes[:, 2:] += boxes[:, :2]
         labels = np.array([classes[entry.category_id] for entry in entries], np.int32)
         path, stored = place(image)
-        records.append(Record(image.image_id, path, image.height, image.width, boxes, labels, stored))
+        points = {
+            name: np.array([entry.points[name] for entry in entries], np.float32).reshape(-1, extreme_points.NUMBER, 2)
+            for name in needs
+        }
+        records.append(Record(image.image_id, path, image.height, image.width, boxes, labels, stored, points))
     return records
 
 
@@ -163,12 +174,15 @@ def _objects(
     *,
     images: dict[int, ImageEntry],
     categories: dict[int, str],
-    crowd: bool,
+    data: Data,
 ) -> dict[int, list[ObjectEntry]]:
     """Image id -> its objects."""
     objects: dict[int, list[ObjectEntry]] = defaultdict(list)
-    flat = 0
-    for entry in in_order(entries):
+    flat, extremes = 0, Finder(data) if extreme_points.NAME in data.needs else None
+    ordered: Iterable[Json] = in_order(entries)
+    if extremes:
+        ordered = progress(ordered, total=len(entries), what=f"extreme points, {file.name}")
+    for entry in ordered:
         name = f"{file}: annotation id {entry.get('id')}"
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
         box: Any = entry.get("bbox")
@@ -182,16 +196,23 @@ def _objects(
                 f"{name} has bbox {box} in an image of {width}x{height} pixels; "
                 "expected four finite numbers x, y, width, height that float32 can hold, no negative size"
             )
-        if entry.get("iscrowd") and not crowd:
+        if entry.get("iscrowd") and not data.crowd:
             continue
         if box[2] == 0 or box[3] == 0:
             flat += 1
             continue
         if is_outside(box, height, width):
             raise InputError(f"{name} has bbox {box}, all of it outside its image of {width}x{height} pixels")
-        objects[image_id].append(ObjectEntry([float(v) for v in box], category_id))
+        points: dict[str, np.ndarray] = {}
+        if extremes:
+            if (found := extremes(entry, height, width)) is None:
+                continue
+            points[extreme_points.NAME] = found
+        objects[image_id].append(ObjectEntry([float(v) for v in box], category_id, points))
     if flat:
         log.warning("%s: dropped %d boxes of width or height 0", file, flat)
+    if extremes and (said := extremes.warning()):
+        log.warning("%s: %s", file, said)
     return objects
 
 

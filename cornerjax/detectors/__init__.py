@@ -12,6 +12,7 @@ from cornerjax.detectors.centernet_triplets import CenterNetTriplets
 from cornerjax.detectors.cornernet import CornerNet
 from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
 from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
+from cornerjax.detectors.extremenet import ExtremeNet
 from cornerjax.errors import InputError
 from cornerjax.legacy import switched
 
@@ -19,6 +20,7 @@ DETECTORS: dict[str, Detector] = {
     "cornernet": CornerNet(),
     "cornernet_squeeze": CornerNetSqueeze(),
     "cornernet_saccade": CornerNetSaccade(),
+    "extremenet": ExtremeNet(),
     "centernet_triplets": CenterNetTriplets(),
     "centernet_points": CenterNetPoints(),
 }

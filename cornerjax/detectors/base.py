@@ -136,7 +136,8 @@ class Detector(abc.ABC, Generic[C]):
     average_mirrored: Callable[[Outputs, Outputs, C], Outputs] | None = None
     # (candidates of each view in pixels of the images, views, config) -> candidates of all; None: inference.whole_image
     combine: Callable[[Sequence[Candidates], Sequence[View], C], Candidates] | None = None
-    # (boxes after non-maximum suppression, config) -> boxes; None: as they are
+    # (the test.max_detections best boxes after non-maximum suppression, config) -> boxes, which are sorted again; None:
+    # as they are
     finish: Callable[[Found, C], Found] | None = None
     # (apply, config) -> a whole test procedure of its own; None: inference.whole_image
     procedure: Callable[[Callable, C], TestProcedure] | None = None

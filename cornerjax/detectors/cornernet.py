@@ -35,8 +35,6 @@ from cornerjax.nn.pooling import CornerPool, find_pool
 from cornerjax.ops.precision import precise
 from cornerjax.validation import CODE, Annotated, Count, NotNegative, Odd, Positive
 
-LEAST_BUCKET_PX = 128  # test images are padded to a multiple of this, minus 1
-
 
 @dataclasses.dataclass(frozen=True)
 class CornerModel(Model):
@@ -204,19 +202,10 @@ class CornerDetector(Detector[C]):
             raise InputError(f"model.num_classes is {config.model.num_classes}; a network needs at least 1")
         config.model.backbone.check()
         check_pooling(config.model, config.compute)
-        unit = config.model.backbone.unit_px
-        for side in config.data.crop_px:
-            below = (side + 1) // unit * unit - 1
-            if side != below or side <= 0:
-                legal = [str(px) for px in (below, below + unit) if px > 0]
-                raise InputError(
-                    f"data.crop_px has the side {side}; sides that fit this network are multiples of {unit}, minus 1: "
-                    f"nearest {' and '.join(legal)}"
-                )
+        config.model.backbone.check_sides("data.crop_px", config.data.crop_px)
 
     def input_size(self, height: int, width: int, model: CornerModel) -> tuple[int, int]:
-        unit = max(LEAST_BUCKET_PX, model.backbone.unit_px)  # both powers of 2: the result is size | (unit - 1)
-        return -(-(height + 1) // unit) * unit - 1, -(-(width + 1) // unit) * unit - 1
+        return model.backbone.padded(height), model.backbone.padded(width)
 
     def stack_losses(self, maps: Maps, targets: Mapping[str, Array], config: C, counts: Losses) -> Losses:
         shared = super().stack_losses(maps, targets, config, counts)

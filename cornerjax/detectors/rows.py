@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cornerjax.data.geometry import is_points
+from cornerjax.detectors.octagons import filled, octagons
 from cornerjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Detections:
         class_names: name of each class.
         extra: what else the detector says of each box, (n, ...) by name, such as "extreme_points" (n, 4, 2), x, y in
             pixels of the image.
+        size: height and width of the image; None: not known.
     """
 
     boxes: Float[np.ndarray, "n 4"]
@@ -63,6 +65,7 @@ class Detections:
     classes: Int[np.ndarray, "n"]
     class_names: tuple[str, ...]
     extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -76,14 +79,26 @@ class Detections:
         """Those of the classes with these names."""
         return self._rows(np.isin(self.classes, [i for i, name in enumerate(self.class_names) if name in names]))
 
+    @property
+    def polygons(self) -> Float[np.ndarray, "n p 2"] | None:
+        """A rough outline of each object, x, y in pixels of the image: the octagon of its extreme points.
+
+        None: the detector finds no such points.
+        """
+        points = self.extra.get("extreme_points")
+        return None if points is None else octagons(points)
+
     def scaled(self, x: float, y: float) -> "Detections":
         """The same in an image whose width is x times as large, and whose height y times."""
         by = np.array([x, y], np.float32)
+        size = self.size and (round(self.size[0] * y), round(self.size[1] * x))
         extra = {name: values * by if is_points(name) else values for name, values in self.extra.items()}
-        return dataclasses.replace(self, boxes=self.boxes * np.tile(by, 2), extra=extra)
+        return dataclasses.replace(self, boxes=self.boxes * np.tile(by, 2), extra=extra, size=size)
 
     def to_supervision(self) -> "supervision.Detections":
         """The same as `supervision.Detections`, with the names of the classes under data["class_name"].
+
+        Where the detector finds extreme points, the masks are their octagons.
 
         Raises: ImportError: supervision is not installed.
         """
@@ -92,8 +107,13 @@ class Detections:
         except ImportError:
             raise ImportError("to_supervision needs the package supervision; pip install supervision") from None
         names = np.array([self.class_names[label] for label in self.classes], np.str_)
+        polygons = self.polygons if self.size else None
         return supervision.Detections(
-            xyxy=self.boxes, confidence=self.scores, class_id=self.classes.astype(int), data={"class_name": names}
+            xyxy=self.boxes,
+            mask=None if polygons is None or self.size is None else filled(polygons, *self.size),
+            confidence=self.scores,
+            class_id=self.classes.astype(int),
+            data={"class_name": names},
         )
 
     @classmethod
@@ -120,4 +140,5 @@ class Detections:
 
     def _rows(self, rows: np.ndarray) -> "Detections":
         extra = {name: values[rows] for name, values in self.extra.items()}
-        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows], self.class_names, extra)
+        boxes, scores, classes = self.boxes[rows], self.scores[rows], self.classes[rows]
+        return dataclasses.replace(self, boxes=boxes, scores=scores, classes=classes, extra=extra)

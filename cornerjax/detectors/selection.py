@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cornerjax.config import Config
 from cornerjax.data.geometry import is_points
@@ -41,14 +41,16 @@ def select(found: Candidates, config: Config, *, finish: Callable[[Found, Config
 
     Args:
         config: test and legacy are used.
-        finish: of a detector: what is done to the boxes that are left.
+        finish: of a detector: what is done to the boxes that are left; they are sorted again.
     Source: CornerNet-Lite, test/cornernet.py.
     """
     rows = found.scores.shape[1]
-    # `finish` may lower the scores of the best, and weigh them against all others: none is left out before it.
-    num = rows if finish or config.legacy.ties else min(config.test.max_detections, rows)
-    suppressed = jax.vmap(partial(_suppress, config=config, num=num))(found)
-    return _best(finish(suppressed, config) if finish else suppressed, config)
+    num = rows if config.legacy.ties else min(config.test.max_detections, rows)
+    best = _best(jax.vmap(partial(_suppress, config=config, num=num))(found), config)
+    if finish is None:
+        return best
+    finished = finish(best, config)
+    return _taken(finished, *lax.top_k(finished.scores, finished.scores.shape[1]))
 
 
 def _best(found: Found, config: Config) -> Found:
@@ -58,7 +60,12 @@ def _best(found: Found, config: Config) -> Found:
     scores, best = lax.top_k(found.scores, found.scores.shape[1] if ties else num)
     if ties:
         scores = jnp.where(scores >= scores[:, num - 1 : num], scores, -1)
-    taken = jax.tree.map(lambda values: jax.vmap(jnp.take, (0, 0, None))(values, best, 0), found)
+    return _taken(found, scores, best)
+
+
+def _taken(found: Found, scores: Float[Array, "b n"], rows: Int[Array, "b n"]) -> Found:
+    """Some rows of each image, with these scores."""
+    taken = jax.tree.map(lambda values: jax.vmap(jnp.take, (0, 0, None))(values, rows, 0), found)
     return taken._replace(scores=scores)
 
 

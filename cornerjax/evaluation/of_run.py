@@ -90,7 +90,7 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     """Images without boxes count, also for a run that was not trained on them."""
     data = run.config.data
     root, images = asked.root or data.root, asked.images or data.images
-    source = open_source(dataclasses.replace(data, root=root, images=images, empty_images=True), split)
+    source = open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)
     return align_classes(source, run.class_names, run.path)
 
 

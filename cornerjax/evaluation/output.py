@@ -164,6 +164,8 @@ def as_dict(analysis: Analysis) -> dict[str, object]:
         "errors_from_score": analysis.curve.best_threshold,
         "per_class": analysis.per_class,
     }
+    if analysis.masks is not None:
+        numbers["masks"] = analysis.masks
     if analysis.voc is not None:
         per_class = {name: dataclasses.asdict(ap) for name, ap in analysis.voc.items()}
         numbers["voc"] = {**dataclasses.asdict(mean_voc(analysis.voc)), "per_class": per_class}

@@ -78,25 +78,29 @@ class BatchPredictor:
             truth: index -> what takes the place of predictions.
         """
 
-        def preprocess(index: int) -> Any:
-            return self.procedure.preprocess(load(index), truth(index) if truth else None)
+        def preprocess(index: int) -> tuple[tuple[int, int], Any]:
+            image = load(index)
+            return image.shape[:2], self.procedure.preprocess(image, truth(index) if truth else None)
 
         waiting = None  # the device works on one batch while the next is assembled
-        for batch, images in _load_ahead(batches, preprocess):
+        for batch, loaded in _load_ahead(batches, preprocess):
+            sizes, images = zip(*loaded, strict=True)
             found = self.procedure(params, model_state, images, batch.bucket, batch.rows)
             if waiting:
                 yield from self._collect(*waiting)
-            waiting = batch, found
+            waiting = batch, sizes, found
         if waiting:
             yield from self._collect(*waiting)
 
-    def _collect(self, batch: Batch, found: Found) -> Iterator[tuple[int, Detections]]:
+    def _collect(
+        self, batch: Batch, sizes: Sequence[tuple[int, int]], found: Found
+    ) -> Iterator[tuple[int, Detections]]:
         found = jax.device_get(found)
-        for row, index in enumerate(batch.indices):
+        for row, (index, size) in enumerate(zip(batch.indices, sizes, strict=True)):
             real = found.scores[row] >= 0
             boxes, scores, classes, extra = jax.tree.map(lambda part, row=row, real=real: part[row][real], found)
             extra = {name: extra[name] for name in self._extras}
-            yield index, Detections(boxes, scores, classes, self._class_names, extra)
+            yield index, Detections(boxes, scores, classes, self._class_names, extra, size)
 
 
 def batch_rows(count: int, largest: int) -> int:

@@ -57,6 +57,7 @@ def _as_json(entry: Entry, *, with_id: bool) -> dict[str, object]:
         "boxes": found.boxes.tolist(),
         "scores": found.scores.tolist(),
         "classes": [found.class_names[label] for label in found.classes],
+        **{name: values.tolist() for name, values in found.extra.items()},
     }
 
 
@@ -74,9 +75,12 @@ def _csv(entries: Iterable[Entry]) -> str:
 def _as_coco(entry: Entry, category_ids: Sequence[int]) -> list[dict[str, object]]:
     found = entry.found
     xywh = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in found.boxes.tolist()]
+    masks: list[dict[str, object]] = [{}] * len(found)
+    if found.polygons is not None:
+        masks = [{"segmentation": [polygon.reshape(-1).tolist()]} for polygon in found.polygons]
     return [
-        {"image_id": entry.image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for box, score, label in zip(xywh, found.scores.tolist(), found.classes, strict=True)
+        {"image_id": entry.image_id, "category_id": category_ids[label], "bbox": box, "score": score, **mask}
+        for box, score, label, mask in zip(xywh, found.scores.tolist(), found.classes, masks, strict=True)
     ]
 
 

@@ -1,6 +1,7 @@
 """Pure array functions; they know no network, no configuration and no detector."""
 
 from cornerjax.ops.deformable import deformable_conv
+from cornerjax.ops.edges import RISING_SUMS, aggregate_edges
 from cornerjax.ops.gather import gather_cells
 from cornerjax.ops.peaks import keep_peaks
 from cornerjax.ops.pools import bottom_pool, corner_pool, left_pool, line_max, right_pool, top_pool
@@ -11,6 +12,8 @@ from cornerjax.ops.top_k import top_cells
 
 __all__ = [
     "IMPLEMENTATIONS",
+    "RISING_SUMS",
+    "aggregate_edges",
     "bottom_pool",
     "check_implementation",
     "corner_pool",

@@ -56,7 +56,7 @@ def train(
     source = open_source(config.data, config.data.train)
     check_counts(source, config.data.max_objects)
     # Images without boxes count in every evaluation, whether or not they are trained on.
-    val_source = open_source(dataclasses.replace(config.data, empty_images=True), config.data.val)
+    val_source = open_source(config.data.for_evaluation(), config.data.val)
     val_source = align_classes(val_source, source.class_names, source.annotation_file)
     config = resolve(config, source)
     detector.check(config)

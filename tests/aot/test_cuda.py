@@ -11,7 +11,8 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, SingleDeviceSharding
 
-from cornerjax.ops import deformable_conv
+from cornerjax.ops import aggregate_edges, deformable_conv
+from cornerjax.ops.quadruples import Points, group_quadruples
 
 pytestmark = [
     pytest.mark.cuda_aot,
@@ -97,3 +98,23 @@ def test_a_deformable_convolution_compiles_and_keeps_no_map_of_all_samples(here,
     for function in (deformable_conv, jax.grad(loss, argnums=(0, 1, 2, 3))):
         executable = compiled(function, here, (x, offsets, mask, kernel))
         assert executable.memory_analysis().temp_size_in_bytes < 9 * 4 * x.size * x.dtype.itemsize  # 4 cells a sample
+
+
+def test_extreme_points_are_grouped_in_little_memory(here):
+    """Sixteen mirrored images with 40 points of each kind."""
+    kind = jax.eval_shape(
+        lambda: Points(jnp.zeros((32, 40, 2), jnp.int32), jnp.zeros((32, 40)), jnp.zeros((32, 40), jnp.int32))
+    )
+
+    def group(top, left, bottom, right, heat):
+        return group_quadruples((top, left, bottom, right), heat, num=1000, floor=0.1, centre_floor=0.1)
+
+    executable = compiled(group, here, (*[kind] * 4, jax.ShapeDtypeStruct((32, 128, 128, 80), jnp.float32)))
+    assert executable.memory_analysis().temp_size_in_bytes < 400e6
+
+
+def test_edge_aggregation_compiles(here):
+    for axis in (1, 2):
+        compiled(
+            functools.partial(aggregate_edges, axis=axis), here, (jax.ShapeDtypeStruct((2, 128, 128, 80), jnp.float32),)
+        )

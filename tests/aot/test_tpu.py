@@ -1,4 +1,4 @@
-"""The TPU kernels and the deformable convolution, compiled by the real compiler for TPUs that are not there."""
+"""The TPU kernels and the ops without kernels, compiled by the real compiler for TPUs that are not there."""
 
 import functools
 import os
@@ -12,7 +12,8 @@ import pytest
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from cornerjax.ops import deformable_conv
+from cornerjax.ops import RISING_SUMS, aggregate_edges, deformable_conv
+from cornerjax.ops.quadruples import Points, group_quadruples
 from cornerjax.ops.running_max import pallas_tpu
 
 pytestmark = pytest.mark.tpu_aot
@@ -35,7 +36,7 @@ def libtpu():
 def compiled(function, generation, *shapes):
     device = topologies.get_topology_desc(platform="tpu", topology_name=TOPOLOGIES[generation]).devices[0]
     here = SingleDeviceSharding(device)
-    arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here) for a in shapes]
+    arguments = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), shapes)
     return jax.jit(function).lower(*arguments).compile()
 
 
@@ -112,3 +113,25 @@ def test_a_deformable_convolution_compiles_and_keeps_no_map_of_all_samples(gener
     for function in (deformable_conv, jax.grad(loss_of_deformable, argnums=(0, 1, 2, 3))):
         executable = compiled(function, generation, x, offsets, mask, kernel)
         assert executable.memory_analysis().temp_size_in_bytes < 9 * 4 * nbytes(x)  # four cells a sample
+
+
+@pytest.mark.parametrize("generation", ["v5e", "v6e"])
+def test_extreme_points_are_grouped_in_little_memory(generation):
+    """Sixteen mirrored images with 40 points of each kind."""
+    kind = jax.eval_shape(
+        lambda: Points(jnp.zeros((32, 40, 2), jnp.int32), jnp.zeros((32, 40)), jnp.zeros((32, 40), jnp.int32))
+    )
+
+    def group(top, left, bottom, right, heat):
+        return group_quadruples((top, left, bottom, right), heat, num=1000, floor=0.1, centre_floor=0.1)
+
+    executable = compiled(group, generation, *[kind] * 4, jax.ShapeDtypeStruct((32, 128, 128, 80), jnp.float32))
+    assert executable.memory_analysis().temp_size_in_bytes < 400e6
+
+
+@pytest.mark.parametrize("generation", ["v5e", "v6e"])
+@pytest.mark.parametrize("implementation", RISING_SUMS)
+def test_edge_aggregation_compiles(generation, implementation):
+    x = jax.ShapeDtypeStruct((2, 128, 128, 80), jnp.float32)
+    for axis in (1, 2):
+        compiled(functools.partial(aggregate_edges, axis=axis, implementation=implementation), generation, x)

@@ -13,7 +13,8 @@ import pytest
 
 from cornerjax.commands.shapes import main
 from cornerjax.config import Data
-from cornerjax.data import shapes
+from cornerjax.data import shape_pictures, shapes
+from cornerjax.data.extreme_points import mask_of
 from cornerjax.data.records import read_image
 from cornerjax.data.shapes import STYLES
 from cornerjax.data.source import open_source
@@ -37,7 +38,7 @@ def test_the_folder_is_a_coco_data_set_and_a_pure_function_of_the_seed(style, tm
     for split, count in (("train", 6), ("val", 3)):
         source = open_source(Data(root=str(first)), split)
         assert len(source.records) == count
-        assert source.class_names == shapes.SHAPES
+        assert source.class_names == shape_pictures.SHAPES
         assert read_image(source.records[0]).shape == (style.side_px, style.side_px, 3)
         assert {(r.height, r.width) for r in source.records} == {(style.side_px, style.side_px)}
 
@@ -59,8 +60,8 @@ def test_the_folder_is_a_coco_data_set_and_a_pure_function_of_the_seed(style, tm
 )
 def test_the_shapes_are_those_that_the_recipe_was_measured_on(place, boxes, pixels):
     seed, split, index = place
-    image, _, found, _ = shapes.make_picture(seed, split, index, STYLES["shapes"])
-    assert found == boxes
+    image, found = shapes.make_picture(seed, split, index, STYLES["shapes"])
+    assert [shape.box for shape in found] == boxes
     np.testing.assert_allclose(image[60, ::25].astype(int), pixels, atol=1)  # libraries may round otherwise
 
 
@@ -70,19 +71,21 @@ def test_the_shapes_are_those_that_the_recipe_was_measured_on(place, boxes, pixe
     ids=STYLES,
 )
 def test_pictures_keep_their_promises(style, pictures, most, sides_px, touching):
-    sides: dict[str, list[float]] = {name: [] for name in shapes.SHAPES}
+    sides: dict[str, list[float]] = {name: [] for name in shape_pictures.SHAPES}
     touched = 0
     for i in range(pictures):
-        image, classes, boxes, areas = shapes.make_picture(0, "train", i, style)
+        image, found = shapes.make_picture(0, "train", i, style)
         assert image.std() > 5
-        assert 1 <= len(boxes) <= most
-        for c, (x, y, width, height), area in zip(classes, boxes, areas, strict=True):
+        assert 1 <= len(found) <= most
+        for label, (x, y, width, height), mask in found:
             assert sides_px[0] <= min(width, height) <= max(width, height) <= sides_px[1]
             assert 0 <= x <= x + width <= style.side_px
             assert 0 <= y <= y + height <= style.side_px
-            assert 0.4 < area / (width * height) <= 1
-            sides[shapes.SHAPES[c]] += [width, height]
-        pairs = [shapes._overlap(a, b) for j, a in enumerate(boxes) for b in boxes[:j]]
+            assert mask.shape == (height, width)
+            assert 0.4 < mask.mean() <= 1
+            sides[shape_pictures.SHAPES[label]] += [width, height]
+        boxes = [shape.box for shape in found]
+        pairs = [shape_pictures._overlap(a, b) for j, a in enumerate(boxes) for b in boxes[:j]]
         assert max(pairs, default=0) <= 0.25
         touched += max(pairs, default=0) > 0
     assert touched > touching
@@ -92,7 +95,7 @@ def test_pictures_keep_their_promises(style, pictures, most, sides_px, touching)
 
 def test_half_of_the_objects_of_scenes_are_small_and_a_few_are_large():
     rng = np.random.default_rng(0)
-    sides = np.array([shapes._sides(STYLES["scenes"], rng) for _ in range(20000)])
+    sides = np.array([shape_pictures._sides(STYLES["scenes"], rng) for _ in range(20000)])
     longer, shorter = sides.max(1), sides.min(1)
     limits = [10, 19.5, 39.5, 79.5, 160]
     log_uniform = np.diff(np.log(limits)) / np.log(16)
@@ -100,7 +103,8 @@ def test_half_of_the_objects_of_scenes_are_small_and_a_few_are_large():
     assert (longer.min(), longer.max()) == (10, 160)
     assert ((shorter >= 0.6 * longer - 0.5) | (shorter == 10)).all()
     assert 0.4 < (sides[:, 0] > sides[:, 1]).mean() < 0.5  # the rest: higher than wide, or square
-    areas = np.concatenate([shapes.make_picture(0, "val", i, STYLES["scenes"])[3] for i in range(60)])
+    pictures = [shapes.make_picture(0, "val", i, STYLES["scenes"])[1] for i in range(60)]
+    areas = np.array([shape.mask.sum() for found in pictures for shape in found])
     assert 0.45 < (areas < 32**2).mean() < 0.65
     assert 0.03 < (areas >= 96**2).mean() < 0.15
 
@@ -109,7 +113,7 @@ def test_clutter_is_seen_and_too_thin_for_an_object():
     style = STYLES["scenes"]
     for i in range(30):
         with_clutter, without = (
-            shapes._background(s, np.random.default_rng(i))
+            shape_pictures._background(s, np.random.default_rng(i))
             for s in (style, dataclasses.replace(style, lines=0, dots=0))
         )
         drawn = (with_clutter != without).any(-1).astype(np.uint8)
@@ -119,11 +123,11 @@ def test_clutter_is_seen_and_too_thin_for_an_object():
 
 
 @every_style
-@pytest.mark.parametrize("shape", shapes.SHAPES)
+@pytest.mark.parametrize("shape", shape_pictures.SHAPES)
 def test_shapes_touch_all_sides_of_their_box(shape, style):
     rng = np.random.default_rng(0)
     for _ in range(200):
-        mask = shapes._mask(shape, style, rng)
+        mask = shape_pictures._mask(shape, style, rng)
         assert mask[0].any()
         assert mask[-1].any()
         assert mask[:, 0].any()
@@ -135,18 +139,37 @@ def test_boxes_lie_where_the_shapes_were_painted(style, monkeypatch):
     def paint_white(canvas, mask, rng):
         canvas[mask] = 1e4
 
-    monkeypatch.setattr(shapes, "_paint", paint_white)
+    monkeypatch.setattr(shape_pictures, "_paint", paint_white)
     for i in range(30):
-        image, _, boxes, _ = shapes.make_picture(0, "val", i, style)
+        image, found = shapes.make_picture(0, "val", i, style)
         white = (image == 255).all(-1)
         covered = np.zeros_like(white)
-        for x, y, width, height in boxes:
+        for _, (x, y, width, height), _ in found:
             covered[y : y + height, x : x + width] = True
             assert white[y : y + height, x].any()
             assert white[y : y + height, x + width - 1].any()
             assert white[y, x : x + width].any()
             assert white[y + height - 1, x : x + width].any()
         assert (white & ~covered).mean() < 0.02  # but for grain on a background that is nearly white
+
+
+def test_annotations_have_exact_masks_and_extreme_points(tmp_path):
+    folder = shapes.write_shapes(tmp_path / "set", seed=0, train=8, val=1)
+    content = json.loads((folder / "annotations" / "instances_train.json").read_text())
+    drawn = [shape for i in range(8) for shape in shapes.make_picture(0, "train", i, STYLES["shapes"])[1]]
+    assert len(drawn) == len(content["annotations"])
+    for shape, entry in zip(drawn, content["annotations"], strict=True):
+        x, y, width, height = shape.box
+        mask = mask_of(entry["segmentation"], 127, 127)
+        assert mask is not None
+        np.testing.assert_array_equal(mask[y : y + height, x : x + width], shape.mask)
+        assert mask.sum() == shape.mask.sum() == entry["area"]
+        (tx, ty), (lx, ly), (bx, by), (rx, ry) = entry["extreme_points"]
+        assert (lx, ty, rx - lx, by - ty) == shape.box
+        assert mask[int(ty), int(tx - 0.5)]
+        assert mask[int(by) - 1, int(bx - 0.5)]
+        assert mask[int(ly - 0.5), int(lx)]
+        assert mask[int(ry - 0.5), int(rx) - 1]
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):

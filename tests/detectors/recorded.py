@@ -238,11 +238,12 @@ def compare_gradients(grads, step):
     near((sums - step["grad_sums_f64run"][there])[moved] / expected[moved], 0, atol=1e-4)
 
 
-def boxes_of(answers, config, picture):
-    """Rows of box, score and class from 1, of an image for which networks have found something at each scale.
+def boxes_of(answers, config, picture, *, extra=()):
+    """Rows of box, score, extras and class from 1, of an image for which networks have found something at each scale.
 
     Args:
         answers: for each scale a detector whose decode gives that, whatever its outputs.
+        extra: names of extras.
     """
     procedure = WholeImage(answers[0], lambda *_: None, config)
     original, candidates, placements = picture.shape[:2], [], []
@@ -253,4 +254,5 @@ def boxes_of(answers, config, picture):
         placements.append((borders, factors, sizes))
     found = combine_and_select(answers[0], config, candidates, placements)
     kept = np.asarray(found.scores[0]) >= 0
-    return np.column_stack([found.boxes[0], found.scores[0], found.classes[0] + 1])[kept]
+    more = [np.asarray(found.extra[name])[0].reshape(len(kept), -1) for name in extra]
+    return np.column_stack([found.boxes[0], found.scores[0], *more, found.classes[0] + 1])[kept]

@@ -20,6 +20,9 @@ from cornerjax.validation import replaced
 OBJECTS = {
     "boxes": np.array([[4.5, 8.25, 40, 50], [30, 20, 60, 61.5]], np.float32),
     "classes": np.array([2, 0], np.int32),
+    "extreme_points": np.array(
+        [[[20, 8.25], [4.5, 30], [10, 50], [40, 44]], [[50, 20], [30, 33], [41, 61.5], [60, 50]]], np.float32
+    ),
 }
 EVERY = pytest.mark.parametrize("name", DETECTORS)
 
@@ -41,6 +44,11 @@ NARROW = {
         **CORNERS,
         "data.attention_px": ((16, 256),),
         "test.saccade": {"view_px": (63,), "zooms": (1.0,)},
+    },
+    "extremenet": {
+        "model": {key: value for key, value in CORNERS["model"].items() if key != "pool_dim"},
+        "data.crop_px": (63, 63),
+        "test": {"top_k": 10, "quadruples": 20, "point_floor": 0.0, "centre_floor": 0.0},
     },
     "centernet_triplets": CORNERS | {"test": {**CORNERS["test"], "top_k": 40}},
     "centernet_points": {
@@ -279,6 +287,7 @@ def test_initial_values_are_pytorchs(ran, name):
         ("cornernet", 201_035_212),
         ("cornernet_squeeze", 31_771_852),
         ("cornernet_saccade", 116_969_339),
+        ("extremenet", 198_531_504),
         ("centernet_triplets", 210_062_960),
         ("centernet_points", 19_675_892),
     ],

@@ -14,7 +14,7 @@ from cornerjax.validation import replaced
 # What is left of each part of the loss at most. Pull and push count together: at first all tags are alike, which is
 # what pull wants, and they need more steps than these to lie apart.
 PARTS = {("focal",): 0.5, ("offset",): 0.5, ("size",): 0.5, ("pull", "push"): 0.8, ("attention",): 0.5}
-RECIPES = ("squeeze_small", "cornernet_small", "saccade_small", "triplets_small", "points_small")
+RECIPES = ("squeeze_small", "cornernet_small", "saccade_small", "triplets_small", "points_small", "extreme_small")
 
 
 @pytest.mark.slow

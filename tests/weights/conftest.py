@@ -21,6 +21,7 @@ NARROW: dict[str, Any] = {
     },
     "data": {"crop_px": (63, 63)},
 }
+EXTREMES = {**NARROW, "model": {"backbone": NARROW["model"]["backbone"]}}
 POINTS = {"model": {"backbone": {"width": 2}, "head_dim": 4}, "data": {"crop_px": (64, 64)}}
 WIDTHS: dict[type, dict[str, Any]] = {  # of the networks that some layouts name
     Hourglass: NARROW["model"]["backbone"],
@@ -39,7 +40,7 @@ OWN = {
 def narrow_detectors(monkeypatch):
     """The detectors of the package, with networks that take no time."""
     for name, published in list(DETECTORS.items()):
-        narrow = POINTS if name == "centernet_points" else NARROW
+        narrow = {"centernet_points": POINTS, "extremenet": EXTREMES}.get(name, NARROW)
         defaults = replaced(replaced(published.defaults, narrow), OWN.get(name, {}))
         layouts = tuple(layout._replace(model=thin(layout.model)) for layout in published.torch_layouts)
         changes = {"defaults": defaults, "torch_layouts": layouts}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cornerjax.evaluation.compare.average_precision import Metrics, average_precision
+from cornerjax.evaluation.compare.average_precision import Metrics, average_precision, have_masks
 from cornerjax.evaluation.compare.curves import Curve, curve, matched_precision
 from cornerjax.evaluation.compare.entries import Detected, GroundTruth
 from cornerjax.evaluation.compare.errors import Errors, count_errors, find_errors
@@ -31,6 +31,7 @@ class Analysis:
         precision: at 101 recalls, of every class, for the IoUs 0.5 and 0.75.
         curve: precision and recall over the score, of all boxes together, at IoU 0.5.
         voc: PASCAL VOC's AP of every class at IoU 0.5, if asked for.
+        masks: COCO's twelve numbers of the masks, where objects and detections have some.
     """
 
     boxes: Boxes
@@ -42,6 +43,7 @@ class Analysis:
     precision: dict[float, Float[np.ndarray, "c 101"]]
     curve: Curve
     voc: dict[str, VocAP] | None = None
+    masks: Metrics | None = None
 
 
 def analyse(
@@ -73,6 +75,9 @@ def analyse(
         {0.5: matched_precision(boxes, matches), 0.75: matched_precision(boxes, match(boxes, iou=0.75))},
         together,
         voc_average_precision(boxes) if voc else None,
+        average_precision(ground_truth, results, images, of="segm")[0]
+        if have_masks(ground_truth, results, images)
+        else None,
     )
 
 

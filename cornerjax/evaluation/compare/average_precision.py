@@ -3,12 +3,15 @@
 import contextlib
 import io
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cornerjax.evaluation.compare.entries import Annotation, Category, Detected, GroundTruth
+from cornerjax.data.extreme_points import mask_of, polygons_of
+from cornerjax.evaluation.compare.entries import Annotation, Detected, GroundTruth
 from cornerjax.evaluation.compare.matching import labels
 
 # In the order of COCOeval.stats.
@@ -17,10 +20,11 @@ NAMES = (
     *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
 )
 Metrics = dict[str, float]
+Kind = Literal["bbox", "segm"]
 
 
 def average_precision(
-    ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]
+    ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int], *, of: Kind = "bbox"
 ) -> tuple[Metrics, dict[str, Metrics]]:
     """Compare results with the ground truth.
 
@@ -28,14 +32,18 @@ def average_precision(
         ground_truth: crowd regions count as COCO counts them: boxes on them are neither right nor wrong.
         results: of each box found; may be empty.
         image_ids: images that count; what is said of others is left out on both sides.
+        of: what is compared, boxes or masks; for masks see have_masks.
     Returns: the twelve numbers by name, and {class name: {"AP", "AP50"}}; nan where there is nothing to find, as
         AP_large in a set without large objects (pycocotools says -1).
     """
     images = set(image_ids)
-    truth = _index(ground_truth["annotations"], images, ground_truth["categories"])
-    found = _index([_bare(box) for box in results], images, ground_truth["categories"])
+    truth = _index(ground_truth["annotations"], images, ground_truth)
+    found = _index([_bare(box, of) for box in results], images, ground_truth)
+    if of == "segm":
+        for entry in found.dataset["annotations"]:  # as pycocotools measures what it loads from a file
+            entry["area"] = float(coco_mask.area(found.annToRLE(entry)))
     with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
-        evaluation = COCOeval(truth, found, "bbox")
+        evaluation = COCOeval(truth, found, of)
         evaluation.params.imgIds = sorted(images)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -53,13 +61,32 @@ def average_precision(
     return metrics, per_class
 
 
-def _index(entries: Sequence[Annotation] | Sequence[Detected], images: set[int], categories: list[Category]) -> COCO:
+def have_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]) -> bool:
+    """Whether masks can be compared: in these images every object and every detection has one, polygons or run-length
+    encoded, of an image whose size is known; and there are detections."""
+    images = set(image_ids)
+    sizes = {image["id"]: (image.get("height"), image.get("width")) for image in ground_truth["images"]}
+
+    def sound(entry: Annotation | Detected) -> bool:
+        height, width = sizes[entry["image_id"]]
+        if type(height) is not int or type(width) is not int:
+            return False
+        segmentation = entry.get("segmentation")
+        return bool(polygons_of(segmentation)) or mask_of(segmentation, height, width) is not None
+
+    found = [entry for entry in results if entry["image_id"] in images]
+    true = (entry for entry in ground_truth["annotations"] if entry["image_id"] in images)
+    # Most programs give none at all, which is seen first.
+    return bool(found) and all(map(sound, found)) and all(map(sound, true))
+
+
+def _index(entries: Sequence[Annotation] | Sequence[Detected], images: set[int], ground_truth: GroundTruth) -> COCO:
     """A COCO object of the entries of some images; made in memory, as pycocotools cannot load an empty list."""
     kept = [entry for entry in entries if entry["image_id"] in images]
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image_id} for image_id in images],
-        "categories": categories,
+        "images": [image for image in ground_truth["images"] if image["id"] in images],
+        "categories": ground_truth["categories"],
         # Numbered anew: an annotation with the id 0 would never count as found.
         "annotations": [_complete(entry) | {"id": i} for i, entry in enumerate(kept, start=1)],
     }
@@ -68,9 +95,10 @@ def _index(entries: Sequence[Annotation] | Sequence[Detected], images: set[int],
     return coco
 
 
-def _bare(box: Detected) -> Detected:
+def _bare(box: Detected, of: Kind) -> Detected:
     """Without what else a file may say of a found box: its size, as in pycocotools, is that of the box."""
-    return Detected(image_id=box["image_id"], category_id=box["category_id"], bbox=box["bbox"], score=box["score"])
+    bare = Detected(image_id=box["image_id"], category_id=box["category_id"], bbox=box["bbox"], score=box["score"])
+    return bare if of == "bbox" else {**bare, "segmentation": box["segmentation"]}
 
 
 def _complete(entry: Annotation | Detected) -> dict[str, object]:

@@ -1,12 +1,14 @@
 """The entries of COCO's JSON files that a comparison uses; files may have more in them."""
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class ImageEntry(TypedDict):
     """An image."""
 
     id: int
+    height: NotRequired[int]
+    width: NotRequired[int]
 
 
 class Category(TypedDict):
@@ -25,6 +27,7 @@ class Annotation(TypedDict):
     area: NotRequired[float | None]  # of the object; width x height of the box if not given
     iscrowd: NotRequired[int | None]
     difficult: NotRequired[int | None]
+    segmentation: NotRequired[Any]  # polygons or a run-length encoded mask
 
 
 class GroundTruth(TypedDict):
@@ -42,3 +45,4 @@ class Detected(TypedDict):
     category_id: int
     bbox: list[float]  # x, y, width, height in pixels
     score: float
+    segmentation: NotRequired[Any]

@@ -137,6 +137,9 @@ def _headlines(analysis: Analysis) -> list[tuple[str, str, dict[str, float]]]:
         ("Average recall", "with 1, 10 and 100 boxes an image", {name: metrics[name] for name in NAMES[6:]}),
         ("False discovery rate", "1 - AP at low IoUs: how much is on nothing", analysis.false_discovery),
     ]
+    if analysis.masks is not None:
+        masks = {name: analysis.masks[name] for name in NAMES[:6]}
+        groups.insert(1, ("Average precision of masks", "", masks))
     if analysis.voc:
         mean = mean_voc(analysis.voc)
         groups.append(

@@ -22,6 +22,8 @@ def print_tables(analysis: Analysis) -> None:
     metrics = analysis.metrics
     columns = [("AP", "AP"), ("AP50", "AP50"), ("AP75", "AP75"), *((f"AP_{s}", f"AP {s}") for s in SIZES)]
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
+    if analysis.masks is not None:
+        console.print(_table({f"mask {heading}": [analysis.masks[name]] for name, heading in columns}))
     columns = [(f"AR_{s}", f"AR {s}") for s in ("1", "10", "100", *SIZES)]
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
     console.print(_table({name.replace("_", " "): [rate] for name, rate in analysis.false_discovery.items()}))

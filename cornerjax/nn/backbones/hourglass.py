@@ -18,6 +18,8 @@ from cornerjax.nn.functional import applied, recomputed
 from cornerjax.nn.layers import ConvBN, ConvBNReLU, ConvTranspose, ResidualBlock, Rng
 from cornerjax.validation import NOT_EMPTY, Count, Odd
 
+LEAST_BUCKET_PX = 128  # padded test images have sides of at least this, minus 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Hourglass:
@@ -52,6 +54,28 @@ class Hourglass:
             )
         if self.block == "fire" and (odd := [dim for dim in self.dims if dim % 2]):
             raise InputError(f"model.backbone.dims has {odd[0]}; fire blocks need even numbers of channels")
+
+    def check_sides(self, name: str, sides: Iterable[int]) -> None:
+        """Refuse sides of images that cannot be halved down to the innermost level.
+
+        Args:
+            name: of the option that has them.
+        Raises: InputError: naming the option, the side and the nearest ones that can.
+        """
+        unit = self.unit_px
+        for side in sides:
+            below = (side + 1) // unit * unit - 1
+            if side != below or side <= 0:
+                legal = [str(px) for px in (below, below + unit) if px > 0]
+                raise InputError(
+                    f"{name} has the side {side}; sides that fit this network are multiples of {unit}, minus 1: "
+                    f"nearest {' and '.join(legal)}"
+                )
+
+    def padded(self, side: int) -> int:
+        """The least legal side that an image with this one is padded to; few different ones, as each is compiled."""
+        unit = max(LEAST_BUCKET_PX, self.unit_px)  # both powers of 2: the result is side | (unit - 1)
+        return -(-(side + 1) // unit) * unit - 1
 
     def build(self, rng: Rng) -> "StackedHourglass":
         return StackedHourglass(self, rng=rng)

@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cornerjax.evaluation.compare.average_precision import NAMES, average_precision
+from cornerjax.evaluation.compare.average_precision import NAMES, average_precision, have_masks
 
 CASES = Path(__file__).parents[2] / "golden" / "metrics"
 PUBLISHED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -103,3 +103,68 @@ def test_boxes_on_a_crowd_are_not_wrong():
 def test_classes_of_the_same_name_are_told_apart():
     truth = TRUTH | {"categories": [{"id": 3, "name": "dog"}, {"id": 70, "name": "dog"}]}
     assert set(average_precision(truth, FOUND, [5, 9])[1]) == {"dog 3", "dog 70"}
+
+
+def square(x, y, side):
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+MASKS: Any = {
+    "images": [{"id": 5, "height": 80, "width": 100}],
+    "categories": TRUTH["categories"],
+    "annotations": [
+        {"id": 1, "image_id": 5, "category_id": 3, "bbox": [0, 0, 40, 40], "segmentation": square(0, 0, 40)},
+        {"id": 2, "image_id": 5, "category_id": 3, "bbox": [50, 0, 40, 40], "segmentation": square(50, 0, 40)},
+    ],
+}
+
+
+def test_masks_are_compared_by_their_pixels():
+    """Both boxes are right; of the second only half of the mask is, an IoU of 0.5."""
+    found: Any = [
+        {"image_id": 5, "category_id": 3, "bbox": entry["bbox"], "score": 1.0, "segmentation": entry["segmentation"]}
+        for entry in MASKS["annotations"]
+    ]
+    assert have_masks(MASKS, found, [5])
+    assert average_precision(MASKS, found, [5])[0]["AP"] == pytest.approx(1)
+    assert average_precision(MASKS, found, [5], of="segm")[0]["AP"] == pytest.approx(1)
+    found[1]["segmentation"] = [[50, 0, 90, 0, 90, 20, 50, 20]]
+    assert average_precision(MASKS, found, [5])[0]["AP"] == pytest.approx(1)
+    masks, _ = average_precision(MASKS, found, [5], of="segm")
+    assert masks["AP50"] == pytest.approx(1)
+    assert masks["AP75"] == pytest.approx(51 / 101)  # one of two: precision 1 up to a recall of a half
+
+
+@pytest.mark.parametrize("lacks", ["truth", "found", "sizes", "everything", "form"])
+def test_without_all_masks_and_sizes_there_is_no_mask_ap(lacks):
+    truth = copy.deepcopy(MASKS)
+    found: Any = [{**FOUND[0], "category_id": 3, "segmentation": square(0, 0, 40)}]
+    if lacks == "truth":
+        del truth["annotations"][1]["segmentation"]
+    elif lacks == "found":
+        found.append(FOUND[0])
+    elif lacks == "sizes":
+        del truth["images"][0]["width"]
+    elif lacks == "form":
+        found[0]["segmentation"] = [[0, 0, 40, 40]]
+    else:
+        found = []
+    assert not have_masks(truth, found, [5])
+
+
+def test_masks_on_crowds_and_of_other_images_do_not_count():
+    truth = copy.deepcopy(MASKS)
+    truth["images"].append({"id": 9, "height": 80, "width": 100})
+    truth["annotations"].append({"id": 3, "image_id": 9, "category_id": 3, "bbox": [0, 0, 9, 9]})
+    crowd = {"size": [80, 100], "counts": [0, 80 * 100]}
+    truth["annotations"].append(
+        {"id": 4, "image_id": 5, "category_id": 3, "bbox": [0, 0, 100, 80], "iscrowd": 1, "segmentation": crowd}
+    )
+    found: Any = [
+        {"image_id": 5, "category_id": 3, "bbox": [0, 0, 40, 40], "score": 0.9, "segmentation": square(0, 0, 40)},
+        {"image_id": 5, "category_id": 3, "bbox": [50, 0, 40, 40], "score": 0.8, "segmentation": square(50, 0, 40)},
+        {"image_id": 5, "category_id": 3, "bbox": [20, 45, 20, 20], "score": 1.0, "segmentation": square(20, 45, 20)},
+    ]
+    assert have_masks(truth, found, [5])
+    assert not have_masks(truth, found, [5, 9])
+    assert average_precision(truth, found, [5], of="segm")[0]["AP"] == pytest.approx(1)

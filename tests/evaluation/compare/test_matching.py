@@ -44,7 +44,7 @@ def random_case(seed) -> tuple[Any, Any, list[int]]:
 
 def coco_precision(truth, results, images, *, ious):
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(*(_index(e, set(images), truth["categories"]) for e in (truth["annotations"], results)))
+        evaluation = COCOeval(*(_index(e, set(images), truth) for e in (truth["annotations"], results)))
         evaluation.params.iouType = "bbox"
         evaluation.params.imgIds, evaluation.params.iouThrs = sorted(images), np.array(ious)
         evaluation.evaluate()
