@@ -1,7 +1,5 @@
 """CenterNet triplets against recordings of the original, and what its rule of centres does by itself."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +19,10 @@ from recorded import (
     weights,
 )
 from recorded_corners import ORIGINAL_LOSS
+from recorded_targets import case_of, cropped, gathered_loss
 
 from cornerjax.data.crop import random_crop, stretch
-from cornerjax.data.geometry import clipped, mirrored, moved
+from cornerjax.data.geometry import clipped, moved
 from cornerjax.detectors import apply_preset
 from cornerjax.detectors.base import View
 from cornerjax.detectors.centernet_triplets import CENTRE, CenterNetTriplets, TripletConfig, confirmed, drop_outside
@@ -268,65 +267,14 @@ def test_targets_of_whole_images_match_the_original(golden, i):
 @pytest.mark.parametrize("i", [0, 1, 2])
 def test_targets_of_random_crops_match_the_original(golden, i):
     recorded = golden("targets/centernet_triplet_crop.npz")
-    picture, boxes = recorded[f"image{i}"], recorded[f"boxes{i}_f64"]
-    scale, x, y, flip = recorded["draws_value_f64"][4 * i : 4 * i + 4].tolist()
-    size = tuple(recorded["cfg_input_size"].tolist())
-    picture, cut = random_crop(picture, scale=scale, centre=(int(x), int(y)), crop_px=size, lost_odd_side=True)
-    _, stretched = stretch(picture, size)
-    objects = {"boxes": boxes[:, :4].astype(np.float32), "classes": boxes[:, 4].astype(np.int32) - 1}
-    objects = clipped(moved(moved(objects, cut), stretched), size, to_last_pixel=True)
-    if flip > 0.5:
-        objects = mirrored(objects, size[1], minus_one=True)
+    objects, size = cropped(recorded, i, recorded[f"boxes{i}_f64"])
     same_targets(objects, recorded, i, replaced(CONFIG, {"data.crop_px": size}))
 
 
 @pytest.mark.parametrize("case", ["normal", "one_object", "no_object", "one_image_empty"])
 def test_losses_and_their_gradients_match_the_original(golden, case):
-    """Tags and offsets were recorded as they are gathered; maps are made here that have them in their cells."""
-    recorded = {
-        key.removeprefix(f"{case}_"): value
-        for key, value in golden("losses/centernet_triplet.npz").items()
-        if re.match(rf"{case}_(gt|out|grad|total|focal|pull|push|off|stacks)", key)
-    }
-    stacks, mask = int(recorded["stacks"]), recorded["gt_tag_mask"].astype(bool)
-    b, n = mask.shape
-    h, w = recorded["gt_tl_heat"].shape[2:]
-    cells = np.stack(np.meshgrid(np.arange(n), np.arange(1)), -1).reshape(1, n, 2).repeat(b, 0).astype(np.int32)
-    targets = {"valid": mask}
-    for point in ("tl", "br", "ct"):
-        targets |= {f"{point}_heat": nhwc(recorded[f"gt_{point}_heat"]), f"{point}_cells": cells}
-        targets[f"{point}_off"] = recorded[f"gt_{point}_off"]
-
-    def spread(values):  # one object a cell, in the first row
-        return jnp.zeros((b, h, w, values.shape[2])).at[:, 0, :n].set(values)
-
-    gathered = [
-        {
-            key.rpartition(".")[0].removeprefix("out_"): value
-            for key, value in recorded.items()
-            if key.startswith("out_") and key.endswith(f".{i}")
-        }
-        for i in range(stacks)
-    ]
-    targets = jax.tree.map(jnp.asarray, targets)
-    config = replaced(CONFIG, {"loss.group": float(b), "legacy.push_itself": True})
-
-    @jax.jit
-    def losses(gathered):
-        outputs = [
-            {
-                name: jnp.moveaxis(value, 1, 3) if name.endswith("heat") else spread(value)
-                for name, value in maps.items()
-            }
-            for maps in gathered
-        ]
-        parts = TRIPLETS.loss(outputs, targets, config)
-        return parts["total"], parts
-
-    (total, parts), slopes = jax.value_and_grad(losses, has_aux=True)(jax.tree.map(jnp.asarray, gathered))
-    np.testing.assert_allclose(total, recorded["total"][0], rtol=1e-5)
+    recorded = case_of(golden("losses/centernet_triplet.npz"), case, "focal|pull|push|off")
+    config = replaced(CONFIG, {"loss.group": float(len(recorded["gt_tag_mask"])), "legacy.push_itself": True})
+    parts = gathered_loss(TRIPLETS, config, recorded)
     for ours, theirs in (("focal", "focal"), ("pull", "pull"), ("push", "push"), ("offset", "off")):
         np.testing.assert_allclose(parts[ours], recorded[f"{theirs}_term"][0], rtol=1e-5, atol=1e-7)
-    for i, maps in enumerate(slopes):
-        for name, slope in maps.items():
-            np.testing.assert_allclose(slope, recorded[f"grad_{name}.{i}"], rtol=1e-5, atol=1e-7, err_msg=f"{name} {i}")

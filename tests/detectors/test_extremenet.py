@@ -25,9 +25,8 @@ from recorded import (
     torch_names,
     weights,
 )
+from recorded_targets import case_of, cropped, gathered_loss
 
-from cornerjax.data.crop import random_crop, stretch
-from cornerjax.data.geometry import clipped, mirrored, moved
 from cornerjax.detectors import apply_preset, get_detector
 from cornerjax.detectors.base import make_network, variable_shapes
 from cornerjax.detectors.extremenet import ExtremeConfig, ExtremeNet
@@ -243,74 +242,20 @@ def same_targets(objects, recorded, i, config):
 def test_targets_match_the_original(golden, file, i):
     """Whatever crop and mirror were drawn; an object without extreme points has four at 0, 0 there."""
     recorded = golden(f"targets/{file}.npz")
-    picture = recorded[f"image{i}"]
+    points = recorded[f"extreme_pts{i}"].reshape(-1, 4, 2).astype(np.float32)
     boxes = recorded.get(f"boxes{i}_f64", recorded[f"boxes{i}"])
-    scale, x, y, flip = recorded["draws_value_f64"][4 * i : 4 * i + 4].tolist()
-    size = tuple(recorded["cfg_input_size"].tolist()) if "cfg_input_size" in recorded else (511, 511)
-    picture, cut = random_crop(picture, scale=scale, centre=(int(x), int(y)), crop_px=size, lost_odd_side=True)
-    _, stretched = stretch(picture, size)
-    objects = {
-        "boxes": boxes[:, :4].astype(np.float32),
-        "classes": boxes[:, 4].astype(np.int32) - 1,
-        "extreme_points": recorded[f"extreme_pts{i}"].reshape(-1, 4, 2).astype(np.float32),
-    }
-    objects = clipped(moved(moved(objects, cut), stretched), size, to_last_pixel=True)
-    if flip > 0.5:
-        objects = mirrored(objects, size[1], minus_one=True)
+    objects, size = cropped(recorded, i, boxes, extreme_points=points)
     same_targets(objects, recorded, i, replaced(CONFIG, {"data.crop_px": size}))
 
 
 @pytest.mark.parametrize("case", ["normal", "one_object", "no_object", "one_image_empty"])
 def test_losses_and_their_gradients_match_the_original(golden, case):
-    """Offsets were recorded as they are gathered; maps are made here that have them in their cells."""
-    recorded = {
-        key.removeprefix(f"{case}_"): value
-        for key, value in golden("losses/extremenet.npz").items()
-        if re.match(rf"{case}_(gt|out|grad|total|focal|off|stacks)", key)
-    }
-    stacks, mask = int(recorded["stacks"]), recorded["gt_tag_mask"].astype(bool)
-    b, n = mask.shape
-    h, w = recorded["gt_t_heat"].shape[2:]
-    cells = np.stack(np.meshgrid(np.arange(n), np.arange(1)), -1).reshape(1, n, 2).repeat(b, 0).astype(np.int32)
-    targets = {"valid": mask, "ct_heat": nhwc(recorded["gt_ct_heat"])}
-    for point in POINTS:
-        targets |= {f"{point}_heat": nhwc(recorded[f"gt_{point}_heat"]), f"{point}_cells": cells}
-        targets[f"{point}_off"] = recorded[f"gt_{point}_off"]
-
-    def spread(values):  # one object a cell, in the first row
-        return jnp.zeros((b, h, w, values.shape[2])).at[:, 0, :n].set(values)
-
-    gathered = [
-        {
-            key.rpartition(".")[0].removeprefix("out_"): value
-            for key, value in recorded.items()
-            if key.startswith("out_") and key.endswith(f".{i}")
-        }
-        for i in range(stacks)
-    ]
-    targets = jax.tree.map(jnp.asarray, targets)
-
-    @jax.jit
-    def losses(gathered):
-        outputs = [
-            {
-                name: jnp.moveaxis(value, 1, 3) if name.endswith("heat") else spread(value)
-                for name, value in maps.items()
-            }
-            for maps in gathered
-        ]
-        parts = EXTREMENET.loss(outputs, targets, CONFIG)
-        return parts["total"], parts
-
-    (total, parts), slopes = jax.value_and_grad(losses, has_aux=True)(jax.tree.map(jnp.asarray, gathered))
-    np.testing.assert_allclose(total, recorded["total"][0], rtol=1e-5)
+    recorded = case_of(golden("losses/extremenet.npz"), case, "focal|off")
+    parts = gathered_loss(EXTREMENET, CONFIG, recorded)
     for ours, names in (("focal", (*POINTS, "ct")), ("offset", POINTS)):
         kind = "off" if ours == "offset" else ours
-        expected = sum(float(recorded[f"{kind}_{point}"]) for point in names) / stacks
+        expected = sum(float(recorded[f"{kind}_{point}"]) for point in names) / int(recorded["stacks"])
         np.testing.assert_allclose(parts[ours], expected, rtol=1e-5, atol=1e-7)
-    for i, maps in enumerate(slopes):
-        for name, slope in maps.items():
-            np.testing.assert_allclose(slope, recorded[f"grad_{name}.{i}"], rtol=1e-5, atol=1e-7, err_msg=f"{name} {i}")
 
 
 def test_it_starts_as_the_original():
