@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from cornerjax.commands.cli import parse, run
+from cornerjax.config import load_recipe
 
 HOUSE = Path(__file__).parents[1]
 METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium")
@@ -32,7 +33,9 @@ def trained(ablation: Ablation, pooling: str, seed: int) -> dict[str, float]:
     """COCO's numbers at the last step of a run, trained first unless it is there."""
     workdir = Path(ablation.runs) / f"{pooling.replace(':', '.')}-{ablation.steps}-{seed}"
     command = [sys.executable, HOUSE / "train.py", "--config", ablation.config, "--workdir", workdir]
-    command += ["--seed", seed, "--data.root", f"shapes:{seed}", "--steps", ablation.steps, "--model.pooling", pooling]
+    warmup = min(load_recipe(ablation.config).optim.warmup_steps, ablation.steps // 2)
+    command += ["--seed", seed, "--data.root", f"shapes:{seed}", "--model.pooling", pooling]
+    command += ["--steps", ablation.steps, "--optim.warmup-steps", warmup]
     if failed := subprocess.run([str(word) for word in command], check=False).returncode:
         sys.exit(failed)  # it has said why
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
