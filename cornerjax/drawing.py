@@ -136,11 +136,15 @@ def draw_polygons(
     """
     canvas = image.copy()
     for polygon, label in list(zip(np.round(polygons).astype(np.int32), classes.tolist(), strict=True))[::-1]:
-        filled = canvas.copy()
-        cv2.fillPoly(filled, [polygon], class_colour(label), cv2.LINE_AA)
-        canvas = cv2.addWeighted(canvas, 1 - TINT, filled, TINT, 0)
+        x, y, width, height = cv2.boundingRect(polygon)
+        part = canvas[max(y, 0) : max(y + height, 0), max(x, 0) : max(x + width, 0)]  # what there is of it
+        if not part.size:
+            continue
+        filled = part.copy()
+        cv2.fillPoly(filled, [polygon], class_colour(label), cv2.LINE_AA, offset=(-max(x, 0), -max(y, 0)))
+        part[:] = cv2.addWeighted(part, 1 - TINT, filled, TINT, 0)
         cv2.polylines(canvas, [polygon], True, class_colour(label), _line(image), cv2.LINE_AA)
-    return np.asarray(canvas)
+    return canvas
 
 
 def draw_points(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cornerjax.drawing import (
+    TINT,
     class_colour,
     draw_boxes,
     draw_crops,
@@ -11,6 +12,7 @@ from cornerjax.drawing import (
     draw_heat,
     draw_keypoints,
     draw_layers,
+    draw_polygons,
     sheet,
 )
 
@@ -146,3 +148,18 @@ def test_similar_values_have_similar_colours_and_groups_lines():
     assert not picture[220, 70].any()  # the other two are none
     assert draw_groups(image, points, values, [(1, 0, 3)])[110, 20].any()  # from the first of a group to all others
     assert not draw_groups(image, np.zeros((0, 2), np.float32), np.zeros(0, np.float32), []).any()
+
+
+def test_polygons_are_tinted_inside_wherever_they_lie():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    outlines = np.array([[[5, 5], [25, 5], [25, 25], [5, 25]], [[50, -9], [70, -9], [70, 9], [50, 9]]], np.float32)
+    beyond = outlines[:1] + 100
+    picture = draw_polygons(image, np.concatenate([outlines, beyond]), np.array([0, 1, 2]))
+    for label, (rows, columns) in enumerate(((slice(10, 20), slice(10, 20)), (slice(0, 6), slice(54, 60)))):
+        tinted = (1 - TINT) * 100 + TINT * np.array(class_colour(label))
+        np.testing.assert_allclose(
+            picture[rows, columns], np.broadcast_to(tinted, picture[rows, columns].shape), atol=1
+        )
+    assert (picture[30:] == 100).all()
+    assert (picture[:, 30:45] == 100).all()
+    assert (image == 100).all()
