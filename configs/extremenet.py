@@ -5,8 +5,8 @@
 
 198.5 million parameters, 250,000 steps of 24 images. Extreme points are made from the segmentations of
 instances_train2017.json whenever the data set is opened, 0.1 ms an object, a minute and a half. CORNERNET is what
-`cornerjax weights` made of the authors' CornerNet_500000.pkl; without --init, AP is about 2 points lower. The octagons of
-its extreme points have a mask AP of 18.9 in the paper.
+`cornerjax weights` made of the authors' CornerNet_500000.pkl; without --init, AP is about 2 points lower. The octagons
+of its extreme points have a mask AP of 18.9 in the paper.
 """
 
 from cornerjax.config import Optim
