@@ -10,7 +10,8 @@ WORKERS ?= 2
 .PHONY: demo test test-slow test-kernels tpu-aot cuda-aot lint torch bench clean
 
 demo: $(VENV)/installed  ## data set, training, COCO AP, pictures; STEPS=200: a short run that learns little
-	$(RUN) train.py --config configs/shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) --data.root shapes:$(SEED) \
+	$(RUN) train.py --config configs/points_shapes.py --workdir runs/shapes-$(SEED) --seed $(SEED) \
+	  --data.root shapes:$(SEED) \
 	  $(if $(STEPS),--steps $(STEPS) --optim.warmup-steps $(shell expr $(STEPS) / 10))
 	$(RUN) eval.py --workdir runs/shapes-$(SEED)
 

@@ -1,7 +1,7 @@
-"""A small CornerNet on the generated shapes: 127x127 px, three classes. The default of train.py.
+"""A small CornerNet on the generated shapes: 127x127 px, three classes.
 
-    python train.py --config configs/shapes.py --workdir runs/shapes
-    python eval.py --workdir runs/shapes
+    python train.py --config configs/shapes.py --workdir runs/corners
+    python eval.py --workdir runs/corners
 
 0.5 million parameters, 6 to 8 minutes on 2 cores: AP 0.86 to 0.87, AP50 0.96 to 0.98 on 200 validation images.
 """

@@ -1,4 +1,4 @@
-"""Train a detector: `cornerjax train --config configs/shapes.py --workdir runs/shapes`.
+"""Train a detector: `cornerjax train --config configs/points_shapes.py --workdir runs/shapes`.
 
 The same command again goes on where the run stopped. Every field of the recipe is an option: see --help.
 On several machines, each runs the same command; under srun and on TPU pods that is all, elsewhere see --hosts.*.
@@ -20,7 +20,7 @@ from cornerjax.hosts import Hosts, joined
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    config: str = "configs/shapes.py"  # the recipe
+    config: str = "configs/points_shapes.py"  # the recipe
     workdir: str = ""  # where the run is kept; runs/<recipe> if not given
     init: str = ""  # a work directory, of cornerjax train or weights, whose weights a new run starts from
     # backbone: only what lies below the heads, of any detector with an equal one; --init may also be a PyTorch file of
