@@ -1,7 +1,7 @@
 """A small CenterNet with points on the generated shapes: 128x128 px, three classes. The default of train.py.
 
-    python train.py --config configs/points_shapes.py --workdir runs/shapes
-    python eval.py --workdir runs/shapes
+python train.py --config configs/points_shapes.py --workdir runs/shapes
+python eval.py --workdir runs/shapes
 """
 
 from cornerjax.config import Data, Optim

@@ -17,7 +17,7 @@ import pytest
 import cornerjax
 from cornerjax.commands.weights import main
 from cornerjax.inference.placing import resized
-from cornerjax.inference.whole_image import combine_and_select, decode
+from cornerjax.inference.whole_image import WholeImage, combine_and_select, decode
 from cornerjax.ops.pixels import normalise
 
 torch = pytest.importorskip("torch")
@@ -174,6 +174,7 @@ def test_the_released_extremenet_finds_the_boxes_and_points_of_the_original(case
     recorded = golden(f"e2e/{case}.npz")
     predictor = cornerjax.from_torch("extremenet", released("ExtremeNet", str(recorded["tweak"])), test=EXTREMES[case])
     detector, config, procedure = predictor.detector, predictor.config, predictor.procedure
+    assert isinstance(procedure, WholeImage)
     picture, candidates, placements = recorded["image"], [], []
     for scale, size in zip(config.test.scales, procedure.bucket(*picture.shape[:2]), strict=True):
         placed = procedure.place([resized(picture, scale)], [picture.shape[:2]], size, 1, scale=scale)

@@ -25,9 +25,8 @@ def test_a_narrow_recipe_learns_two_pictures_by_heart(tmp_path, recipe):
     folder = write_shapes(tmp_path / "scenes", seed=0, train=2, val=2, style=STYLES["scenes"])
     still = {"batch": 2, "random_crop": False, "flip": False, "colour_jitter": 0.0, "lighting": 0.0}
     side = {"points_small": 128, "saccade_small": 255}.get(recipe, 127)
-    still["crop_px"] = (side, side)
     steps = {"steps": 150, "log_steps": 10, "eval_steps": 0, "optim.warmup_steps": 20}
-    config = replaced(config, {"data": {"root": str(folder), **still}, **steps})
+    config = replaced(config, {"data": {"root": str(folder), "crop_px": (side, side), **still}, **steps})
     weights = get_detector(config.model.detector).loss_weights(config)
     parts = [names for names in PARTS if set(names) <= set(weights)]
     assert {name for names in parts for name in names} == set(weights)
