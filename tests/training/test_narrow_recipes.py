@@ -1,4 +1,4 @@
-"""The narrow recipes learn: shapes.py has a test of its own."""
+"""The narrow recipes learn; the default one has a test of its own."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,8 @@ from cornerjax.validation import replaced
 # What is left of each part of the loss at most. Pull and push count together: at first all tags are alike, which is
 # what pull wants, and they need more steps than these to lie apart.
 PARTS = {("focal",): 0.5, ("offset",): 0.5, ("size",): 0.5, ("pull", "push"): 0.8, ("attention",): 0.5}
-RECIPES = ("squeeze_small", "cornernet_small", "saccade_small", "triplets_small", "points_small", "extreme_small")
+SMALL = ("squeeze", "cornernet", "saccade", "triplets", "points", "extreme")
+RECIPES = ("shapes", *(f"{name}_small" for name in SMALL))
 
 
 @pytest.mark.slow
