@@ -48,7 +48,7 @@ NARROW = {
     "extremenet": {
         "model": {key: value for key, value in CORNERS["model"].items() if key != "pool_dim"},
         "data.crop_px": (63, 63),
-        "test": {"top_k": 10, "quadruples": 20, "point_floor": 0.0, "centre_floor": 0.0},
+        "test": {"top_k": 10, "quadruples": 20, "point_floor": 1e-6, "centre_floor": 1e-6},
     },
     "centernet_triplets": CORNERS | {"test": {**CORNERS["test"], "top_k": 40}},
     "centernet_points": {

@@ -155,8 +155,8 @@ def test_a_detector_may_combine_the_views_itself(chosen, mirrored):
 
 @pytest.mark.parametrize("nms", ["none", "gaussian"])
 @pytest.mark.parametrize("max_detections", [1, 2])
-def test_a_detector_may_finish_the_boxes_and_the_best_are_chosen_after_that(nms, max_detections):
-    """Blue, the best before, is put back behind green."""
+def test_a_detector_may_finish_the_boxes_that_are_left_and_they_are_sorted_again(nms, max_detections):
+    """Blue, the best before, is put back behind green, which is there if two boxes are wanted."""
 
     class Finishing(WithExtras):
         def finish(self, found, config):
@@ -165,6 +165,6 @@ def test_a_detector_may_finish_the_boxes_and_the_best_are_chosen_after_that(nms,
             return found._replace(scores=jnp.where(found.scores < 0, -1, halved))
 
     found = predict(Finishing(), draw(40, 60, BLUE, GREEN), nms=nms, max_detections=max_detections)
-    np.testing.assert_allclose(found.boxes, [GREEN, BLUE][:max_detections], atol=1e-3)
-    np.testing.assert_allclose(found.scores, [0.8, 0.45][:max_detections], rtol=1e-5)
-    assert found.extra["number"].tolist() == [11, 10][:max_detections]
+    np.testing.assert_allclose(found.boxes, [GREEN, BLUE][-max_detections:], atol=1e-3)
+    np.testing.assert_allclose(found.scores, [0.8, 0.45][-max_detections:], rtol=1e-5)
+    assert found.extra["number"].tolist() == [11, 10][-max_detections:]

@@ -55,6 +55,7 @@ def source(tmp_path_factory):
 
 def analysis_of(found):
     truth: Any = {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES, start=1)]}
+    truth["images"] = [{"id": image} for image in TRUE]
     truth["annotations"] = [
         {"image_id": image, "category_id": label + 1, "bbox": [x, 0, 20, 20], "iscrowd": crowd}
         for image, objects in TRUE.items()
@@ -249,7 +250,7 @@ def test_scores_of_images_by_hand(analysis):
 
 
 def test_thresholds_hold_every_score(analysis):
-    truth: Any = {"categories": [{"id": 1, "name": "cat"}]}
+    truth: Any = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}]}
     truth["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}]
     found: Any = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9]}
     wide = analyse(truth, [found | {"score": 37.23}, found | {"score": -4.5}], [1])
