@@ -82,7 +82,14 @@ def _suppress(found: Candidates, config: Config, num: int) -> Found:
     if legacy.stale_rows or (legacy.misplaced_weights and test.merge):
         merge_exp = test.merge_exp if test.merge else None
         kept = soft_nms_in_place(
-            boxes, scores, classes, weights, merge_exp=merge_exp, misplaced_weights=legacy.misplaced_weights, **options
+            boxes,
+            scores,
+            classes,
+            weights,
+            merge_exp=merge_exp,
+            misplaced_weights=legacy.misplaced_weights,
+            num=test.max_detections,
+            **options,
         )
         # Differs from CornerNet: there, rows beyond those kept are reported too.
         kept = kept._replace(scores=jnp.where(kept.kept | legacy.stale_rows, kept.scores, -1))

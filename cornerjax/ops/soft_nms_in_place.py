@@ -40,8 +40,9 @@ def soft_nms_in_place(
     inclusive: bool = True,
     merge_exp: int | None = None,
     misplaced_weights: bool = True,
+    num: int | None = None,
 ) -> Buffer:
-    """Rescore and reorder boxes, class by class; every row matches the original's, also those not kept.
+    """Rescore and reorder boxes of each class; every row matches the original's, also those not kept.
 
     In the original the best row is swapped to the front and the others are compared with it one by one. A dropped row
     is overwritten by the last one, which is compared next and also stays where it was. All systems but
@@ -51,6 +52,8 @@ def soft_nms_in_place(
         corner_scores: for merging, weights of the first and the second corner of each box.
         merge_exp: merge boxes as soft_nms_merge does, with this exponent; None: do not merge.
         misplaced_weights: corner scores stay at their places when boxes are moved, as in the original.
+        num: rows, kept or not, that are wanted of all classes together: as soon as the best so many and all that tie
+            with the last of them are known, the others, whose scores are lower, stay as they are; None: all.
     The other arguments are those of soft_nms.
     Raises: ValueError: unknown method.
     Source: CornerNet-Lite, core/external/nms.pyx, soft_nms and soft_nms_merge.
@@ -61,15 +64,23 @@ def soft_nms_in_place(
     order = jnp.argsort(by_class, stable=True).astype(jnp.int32)
     boxes, scores, classes, corner_scores = (x[order] for x in (boxes, scores, classes, corner_scores))
     total = (scores >= 0).sum(dtype=jnp.int32)
-    stops = jnp.searchsorted(by_class[order], by_class[order], side="right").astype(jnp.int32)  # end of each class
+    # A class is known by the place where its rows begin; that is where its entries in front and end are.
+    starts, stops = (
+        jnp.searchsorted(by_class[order], by_class[order], side=side).astype(jnp.int32) for side in ("left", "right")
+    )
+
+    def best_of(scores, front, end):
+        left = (place >= front[starts]) & (place < end[starts]) & (place < total)
+        best = jnp.argmax(jnp.where(left, scores, -jnp.inf)).astype(jnp.int32)
+        return best, jnp.where(left[best], scores[best], -jnp.inf)
 
     def one_round(state):
-        i, end, boxes, scores, corners, source, kept = state
-        in_use = (place >= i) & (place < end)
-        best = jnp.argmax(jnp.where(in_use, scores, -jnp.inf)).astype(jnp.int32)
-        swap = place.at[i].set(best).at[best].set(i)
-        boxes, scores, source = boxes[swap], scores[swap], source[swap]
-        corners = corners if misplaced_weights else corners[swap]
+        (best, score), count, _, front, end, boxes, scores, corners, source, kept = state
+        start = starts[best]
+        i, stop = front[start], end[start]
+        in_use = (place >= i) & (place < stop)
+        boxes, scores, source = (_swapped(x, i, best) for x in (boxes, scores, source))
+        corners = corners if misplaced_weights else _swapped(corners, i, best)
 
         factor, touches = weigh(boxes[i], boxes)
         touches &= in_use & (place != i)
@@ -77,7 +88,7 @@ def soft_nms_in_place(
         dropped = touches & (lowered < floor)
         rest = in_use & (place != i) & ~dropped
         new_end = i + 1 + rest.sum(dtype=jnp.int32)
-        places = _compaction(dropped, rest, new_end, end)
+        places = _compaction(dropped, rest, new_end, stop)
 
         box = boxes[i]
         if merge_exp is not None:
@@ -90,16 +101,24 @@ def soft_nms_in_place(
         source = source[places.source]
         corners = corners if misplaced_weights else corners[places.source]
 
-        class_done = i + 1 >= new_end
-        after = jnp.where(class_done, stops[i], i + 1)
-        end = jnp.where(class_done, stops[jnp.minimum(after, len(stops) - 1)], new_end)
-        return after, end, boxes, scores, corners, source, kept.at[i].set(True)
+        front, end, kept = front.at[start].set(i + 1), end.at[start].set(new_end), kept.at[i].set(True)
+        return best_of(scores, front, end), count + 1, score, front, end, boxes, scores, corners, source, kept
+
+    def goes_on(state):
+        (_, score), count, last, *_ = state
+        # No box that is left gets a better score than it has: after num rounds, only ties with the last one matter.
+        return (score > -jnp.inf) & ((count < num) | (score >= last) if num is not None else True)
 
     kept = jnp.zeros(len(scores), bool)
     if len(scores):
-        state = (jnp.int32(0), stops[0], boxes, scores, corner_scores, order, kept)
-        _, _, boxes, scores, _, order, kept = lax.while_loop(lambda state: state[0] < total, one_round, state)
+        state = (best_of(scores, place, stops), 0, scores[0], place, stops, boxes, scores, corner_scores, order, kept)
+        *_, boxes, scores, _, order, kept = lax.while_loop(goes_on, one_round, state)
     return Buffer(boxes, jnp.where(place < total, scores, -1), classes, kept, order)
+
+
+def _swapped(x: Array, i: Array, j: Array) -> Array:
+    """With the rows i and j in each other's place."""
+    return x.at[i].set(x[j]).at[j].set(x[i])
 
 
 def _compaction(dropped, rest, new_end, end) -> _Places:

@@ -114,6 +114,26 @@ def test_in_place_merging_can_keep_each_box_its_own_weights(golden):
     np.testing.assert_allclose(buffer.scores[buffer.kept], expected[:, 4], rtol=1e-4)
 
 
+@EVERY_METHOD
+@pytest.mark.parametrize("merge_exp", [None, 4])
+def test_in_place_the_best_rows_are_known_long_before_all_are(golden, method, merge_exp):
+    """Left-overs among them, and every row that ties with the last."""
+    rows = np.concatenate([golden("post/soft_nms.npz")[f"in{i}"] for i in (0, 1, 4)])
+    rows[:, 4] = np.round(rows[:, 4], 1)
+    classes = jnp.asarray(np.random.default_rng(0).integers(0, 3, len(rows)))
+    run = compiled(soft_nms_in_place, method=METHODS[method], merge_exp=merge_exp, floor=0.05)
+    some = compiled(soft_nms_in_place, method=METHODS[method], merge_exp=merge_exp, floor=0.05, num=20)
+    given = (*columns(rows)[:2], classes, corner_scores(rows))
+    every, few = (
+        np.column_stack([buffer.scores, buffer.boxes, buffer.classes]) for buffer in (run(*given), some(*given))
+    )
+    last = np.sort(every[:, 0])[-20]
+    best = every[every[:, 0] >= last]
+    assert 20 <= len(best) < len(rows) / 2
+    np.testing.assert_array_equal(few[few[:, 0] >= last], best)
+    assert int(some(*given).kept.sum()) < int(run(*given).kept.sum()) or method == "m0"
+
+
 def test_no_boxes_at_all():
     nothing = jnp.zeros((0, 7))
     assert soft_nms(*columns(nothing)).boxes.shape == (0, 4)
