@@ -1,30 +1,43 @@
-"""What does a training example cost the host? Images/s per core of data.render "host" and "device", side by side.
+"""What does a training example cost the host? Images/s of one and of several workers, both ways of rendering, in turn.
 
-python benchmarks/pipeline.py [--root a/coco/folder]
+python benchmarks/pipeline.py [--root a/coco/folder] [--worker-kind thread] [--beside-training]
 """
 
+import contextlib
 import dataclasses
 import json
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
+import jax
 import numpy as np
 import tyro
 
-from cornerjax.config import Data
+from cornerjax.config import Data, load_recipe
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
+from cornerjax.training.mesh import data_mesh
+from cornerjax.training.setup import abstract_step
 from cornerjax.validation import replaced
 
-MODES = ("host", "device")
+MODES = ("device", "host")
 BATCH = 16
+AHEAD = 4  # batches that may have been made before the clock starts
+
+
+class Rate(NamedTuple):
+    """Of one round."""
+
+    images_s: float
+    parent_ms: float  # CPU time of the training process, all its threads, an image
 
 
 def main(
@@ -33,9 +46,13 @@ def main(
     crop_px: int = 511,
     detector: Literal["cornernet", "cornernet_squeeze"] = "cornernet",
     classes: int = 80,
-    rounds: int = 7,
+    workers: tuple[int, ...] = (1, 2),
+    worker_kind: Literal["process", "thread"] = "process",
+    beside_training: bool = False,
+    rounds: int = 5,
+    batches: int = 8,
 ) -> None:
-    """Time both modes in turns, with one worker; the CPU time of all threads counts.
+    """Time every number of workers in turn, in both modes; medians are printed.
 
     Args:
         root: a COCO-format folder; empty: 640x480 JPEGs made for the purpose.
@@ -43,25 +60,40 @@ def main(
         crop_px: side of a training example.
         detector: whose targets are made; the maps of CornerNet-Squeeze have a quarter of the cells.
         classes: heat maps a corner.
-        rounds: rounds of 4 batches of each mode; medians are printed.
+        workers: numbers to compare; the first is what the others are divided by.
+        worker_kind: see data.worker_kind.
+        beside_training: the step of the demo's recipe runs all the time in the training process.
+        rounds: of each number and mode.
+        batches: of 16 images, a round.
     """
-    with tempfile.TemporaryDirectory() as made:
-        data = Data(root=root or write_photos(Path(made)), batch=BATCH, crop_px=(crop_px, crop_px), workers=1)
+    with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
+        folder = root or write_photos(Path(made))
+        data = Data(root=folder, batch=BATCH, crop_px=(crop_px, crop_px), worker_kind=worker_kind)
         source = open_source(data, split)
-        batches = {mode: batches_of(source, replaced(data, {"render": mode}), detector, classes) for mode in MODES}
-        megabytes = {mode: sum(v.nbytes for v in next(batches[mode]).values()) / BATCH / 1e6 for mode in MODES}
-        seconds: dict[str, list[float]] = {mode: [] for mode in MODES}
-        for _ in range(rounds):
-            for mode in MODES:
-                seconds[mode].append(cpu_seconds(batches[mode], 4) / (4 * BATCH))
-        for iterator in batches.values():
-            iterator.close()
-    rates = {mode: 1 / statistics.median(seconds[mode]) for mode in MODES}
-    for mode in MODES:
-        low, high = 1 / max(seconds[mode]), 1 / min(seconds[mode])
-        speed = f"{rates[mode]:5.0f} images/s per core ({low:.0f} to {high:.0f})"
-        print(f"{mode:6} {speed}, {megabytes[mode]:5.2f} MB an image")
-    print(f"device / host {rates['device'] / rates['host']:.2f}")
+        if beside_training:
+            stack.enter_context(training())
+        for mode in MODES:
+            rates: dict[int, list[Rate]] = {count: [] for count in workers}
+            for _ in range(rounds):
+                for count in workers:
+                    options = replaced(data, {"render": mode, "workers": count})
+                    with contextlib.closing(batches_of(source, options, detector, classes)) as made_by_count:
+                        rates[count].append(rate(made_by_count, batches))
+            report(mode, rates)
+
+
+def report(mode: str, rates: dict[int, list[Rate]]) -> None:
+    """One line for each number of workers."""
+    first: float | None = None
+    for count, every in rates.items():
+        images_s, parent_ms = (statistics.median(values) for values in zip(*every, strict=True))
+        low, high = min(every).images_s, max(every).images_s
+        first = first or images_s
+        print(
+            f"{mode:6} {count} workers {images_s:6.0f} images/s ({low:.0f} to {high:.0f}), ratio {images_s / first:.2f}; "
+            f"the training process {parent_ms:.3f} ms an image",
+            flush=True,
+        )
 
 
 def batches_of(source: Source, data: Data, name: str, classes: int) -> Generator[dict[str, np.ndarray], None, None]:
@@ -72,22 +104,41 @@ def batches_of(source: Source, data: Data, name: str, classes: int) -> Generator
     return make_batches(source, config, encode=detector.encode, render=detector.render)
 
 
-def cpu_seconds(batches: Iterator, count: int) -> float:
-    """CPU time of making `count` batches: the buffer of batches made ahead is full before and after."""
-    wait_for_quiet()
-    start = time.process_time()
+def rate(batches: Iterator[dict[str, np.ndarray]], count: int) -> Rate:
+    """Images/s and this process's CPU time of `count` batches, after those that were made ahead."""
+    for _ in range(AHEAD):
+        next(batches)
+    start, cpu = time.perf_counter(), time.process_time()
     for _ in range(count):
         next(batches)
-    wait_for_quiet()
-    return time.process_time() - start
+    images = count * BATCH
+    return Rate(images / (time.perf_counter() - start), 1000 * (time.process_time() - cpu) / images)
 
 
-def wait_for_quiet() -> None:
-    """Until no thread of this process works any more."""
-    last = -1.0
-    while time.process_time() - last > 0.01:
-        last = time.process_time()
-        time.sleep(0.2)
+@contextlib.contextmanager
+def training() -> Iterator[None]:
+    """The demo's training step, over and over, in a thread; its CPU time counts as this process's."""
+    config = replaced(load_recipe("configs/points_shapes.py"), {"model.num_classes": 3})
+    step, state, batch = abstract_step(config, data_mesh())
+    state, batch = jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), (state, batch))
+    compiled, stop = step.lower(state, batch).compile(), threading.Event()
+
+    def run() -> None:
+        nonlocal state
+        steps, start = 0, time.perf_counter()
+        while not stop.is_set():
+            state, losses = compiled(state, batch)
+            jax.block_until_ready(losses)
+            steps += 1
+        print(f"beside it {steps / (time.perf_counter() - start):.2f} training steps/s")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def write_photos(folder: Path, count: int = 64) -> str:

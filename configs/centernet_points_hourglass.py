@@ -24,7 +24,6 @@ def config() -> PointConfig:
             gaussian_radius="legacy",
             gaussian_iou=0.7,
             render="device",
-            workers=8,
         ),
         optim=Optim(peak_lr=0.00025, decay_steps=(197_120,)),
         test=PointTest(flip=True),

@@ -24,7 +24,6 @@ def config() -> PointConfig:
             gaussian_radius="legacy",
             gaussian_iou=0.7,
             render="device",
-            workers=8,
         ),
         optim=Optim(peak_lr=0.000375, decay_steps=(110_880, 147_840)),
         test=PointTest(flip=True),

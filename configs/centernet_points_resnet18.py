@@ -24,7 +24,6 @@ def config() -> PointConfig:
             gaussian_radius="legacy",
             gaussian_iou=0.7,
             render="device",
-            workers=8,
         ),
         optim=Optim(peak_lr=0.0005, decay_steps=(95_040, 126_720)),
         test=PointTest(flip=True),

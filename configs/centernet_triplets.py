@@ -23,7 +23,6 @@ def config() -> TripletConfig:
             gaussian_radius="legacy",
             gaussian_iou=0.7,
             render="device",
-            workers=8,
         ),
         loss=CornerLoss(group=6.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),

@@ -14,7 +14,7 @@ from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerNet
 def config() -> CornerConfig:
     return CornerConfig(
         model=CornerNet.defaults.model,
-        data=Data(root="data/coco", train="train2017", val="val2017", batch=48, render="device", workers=8),
+        data=Data(root="data/coco", train="train2017", val="val2017", batch=48, render="device"),
         loss=CornerLoss(group=5.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
         test=CornerNet.defaults.test,

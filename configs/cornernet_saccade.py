@@ -23,7 +23,6 @@ def config() -> SaccadeConfig:
             lighting=0.0,
             gaussian_iou=0.5,
             render="device",
-            workers=8,
         ),
         loss=SaccadeLoss(group=12.0, attention=1 / 3),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),

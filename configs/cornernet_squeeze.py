@@ -14,7 +14,7 @@ from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
 def config() -> CornerConfig:
     return CornerConfig(
         model=CornerNetSqueeze.defaults.model,
-        data=Data(root="data/coco", train="train2017", val="val2017", batch=56, render="device", workers=8),
+        data=Data(root="data/coco", train="train2017", val="val2017", batch=56, render="device"),
         loss=CornerLoss(group=14.0),
         optim=Optim(peak_lr=2.5e-4, decay_steps=(450_000,)),
         test=CornerNetSqueeze.defaults.test,

@@ -22,7 +22,16 @@ from cornerjax.workdir import Workdir, not_written, open_workdir, reason, unusab
 from cornerjax.workdir import locked as locked
 
 # What may change between two starts of the same run: no update of the weights depends on it.
-_FREE = ("log_steps", "save_steps", "save_minutes", "eval_steps", "keep", "data.workers", "data.on_bad_image")
+_FREE = (
+    "log_steps",
+    "save_steps",
+    "save_minutes",
+    "eval_steps",
+    "keep",
+    "data.workers",
+    "data.worker_kind",
+    "data.on_bad_image",
+)
 _FREE_PARTS = ("test.", "compute.")
 _LOG = logging.getLogger("cornerjax")
 

@@ -74,7 +74,10 @@ class Data:
     )
     gaussian_radius: Literal["exact", "legacy"] = "exact"  # legacy: the formula of the first repositories
     render: Literal["host", "device"] = "host"  # where pixels are jittered and heat maps drawn
-    workers: Count = 2  # examples made at the same time
+    workers: Natural = 0  # that make examples, at the same time; 0: one a core but one, at most 32
+    # process: each worker is a process of its own; thread: of the training process, which starts at once but has one
+    # interpreter for all; the examples are the same
+    worker_kind: Literal["process", "thread"] = "process"
     # an image that cannot be read stops the run, or the next one takes its place, which is counted and logged
     on_bad_image: Literal["error", "skip"] = "error"
 

@@ -34,7 +34,14 @@ def config(tmp_path_factory):
             head_kernel=1,
         ),
         data=ExtremeData(
-            root=str(root), batch=4, crop_px=(127, 127), random_crop=False, max_objects=8, colour_jitter=0.0, workers=1
+            root=str(root),
+            batch=4,
+            crop_px=(127, 127),
+            random_crop=False,
+            max_objects=8,
+            colour_jitter=0.0,
+            workers=1,
+            worker_kind="thread",
         ),
         optim=Optim(peak_lr=1e-2),
         test=ExtremeTest(batch=4, top_k=12, quadruples=40, flip=True, point_floor=0.02, centre_floor=0.02),

@@ -44,7 +44,7 @@ TINY = CornerConfig(
         head_kernel=1,
         pool_dim=4,
     ),
-    data=Data(batch=4, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+    data=Data(batch=4, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1, worker_kind="thread"),
     loss=CornerLoss(group=2.0),
     optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),
     test=CornerTest(batch=2, top_k=300, max_pairs=30, nms_floor=0.0, tag_distance=1e3),  # many boxes, untrained

@@ -39,7 +39,14 @@ def config(tmp_path_factory):
     return PostConfig(
         model=PostModel(backbone=Plain(dim=12)),
         data=Data(
-            root=str(root), batch=4, crop_px=(128, 128), random_crop=False, max_objects=8, colour_jitter=0.0, workers=1
+            root=str(root),
+            batch=4,
+            crop_px=(128, 128),
+            random_crop=False,
+            max_objects=8,
+            colour_jitter=0.0,
+            workers=1,
+            worker_kind="thread",
         ),
         optim=Optim(peak_lr=1e-2),
         test=PostTest(batch=4, top_k=12, flip=True, trust=0.25),

@@ -72,7 +72,7 @@ class Examples:
         self._positions = {record.image_id: position for position, record in enumerate(self.order)}
 
     def make(self, record: Record, image: UInt8[np.ndarray, "h0 w0 3"]) -> TrainingExample:
-        """The example of a record, of the image of the record's size; the same as `data.pipeline.make_example`'s."""
+        """The example of a record, of the image of the record's size; the same as `data.examples.make_example`'s."""
         draws, image, objects = self._crop(record, image)
         encoded = self.detector.encode(objects, self.config)
         maps = {name: np.asarray(value) for name, value in self.detector.render(encoded, self.config, np).items()}

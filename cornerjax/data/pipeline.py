@@ -1,7 +1,7 @@
-"""Training batches: a tf.data pipeline around the functions that make one example.
+"""Training batches: a tf.data pipeline around the workers that make examples.
 
-The only module that imports TensorFlow, which here reads nothing and computes nothing: it runs the workers, keeps
-their order and makes batches ahead of time.
+The only module that imports TensorFlow, which here reads nothing and computes nothing: it groups the positions of
+examples into batches, keeps the order of the batches and has them made ahead of time.
 """
 
 import os
@@ -13,79 +13,32 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it ann
 import contextlib
 import logging
 import threading
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
-from jaxtyping import UInt8
+from jaxtyping import Int64
 
 from cornerjax.config import Config
 from cornerjax.data import order
-from cornerjax.data.crop import Crop, as_arrays, crop_at
-from cornerjax.data.records import Record, Source, is_gone, read_image
+from cornerjax.data.batch_memory import BatchMemory, Layout, layout_of
+from cornerjax.data.crop import Crop
+from cornerjax.data.examples import Example, Make, Row, make_example
+from cornerjax.data.records import Record, Source, is_gone
+from cornerjax.data.workers import Processes, Threads, open_pool, worker_count
 from cornerjax.errors import InputError
-from cornerjax.ops.pixels import finish_image
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
     tf.config.set_visible_devices([], "GPU")
 
 log = logging.getLogger("cornerjax")
 IN_A_ROW = 20  # so many images that cannot be read, one after the other: it is not the images
+MAKING = 2  # batches at the same time: while the last examples of one are made, no worker waits
+AT_ONCE = (
+    8  # examples that a worker is asked for at a time, at most: asking costs this process a tenth of a millisecond
+)
 
-Example = dict[str, np.ndarray]
-
-
-def make_example(
-    source: Source,
-    config: Config,
-    position: int,
-    *,
-    encode: Callable,
-    render: Callable,
-    crop: Crop | None = None,
-    skip: Callable[[InputError], None] | None = None,
-) -> Example:
-    """The example at a global position: a pure function of (source, config, position); arguments as in make_batches.
-
-    Args:
-        skip: called with why an image cannot be read; the example is then made of the next one of the source, with the
-            random draws of the position all the same. None: that is an error.
-    Raises: InputError: the image cannot be read, nor, with `skip`, any of the next ones.
-    """
-    index = order.image_index(position, seed=config.seed, num_images=len(source.records))
-    if skip:
-        record, picture = _readable(source, index, skip)
-    else:
-        record = source.records[index]
-        picture = read_image(record)
-    draws, image, objects = crop_at(position, record, picture, config, crop)
-    example = {"image_id": np.array(record.image_id, np.int64)} | encode(objects, config)
-    if config.data.render == "device":
-        return example | as_arrays(draws) | {"image": image}
-    finished = finish_image(image, draws.flip, draws.jitter_order, draws.jitter, draws.lighting, np)
-    return example | render(example, config, np) | {"image": finished}
-
-
-def _readable(
-    source: Source, index: int, skip: Callable[[InputError], None]
-) -> tuple[Record, UInt8[np.ndarray, "H W 3"]]:
-    """The first image from an index on that can be read."""
-    bad: list[InputError] = []
-    for i in range(index, index + min(IN_A_ROW, len(source.records))):
-        record = source.records[i % len(source.records)]
-        try:
-            image = read_image(record)
-        except InputError as e:
-            if is_gone(record.folder):
-                raise
-            bad.append(e)
-            continue
-        for reason in bad:
-            skip(reason)
-        return record, image
-    raise InputError(
-        f"none of {len(bad)} images in a row could be read, the first of them: {bad[0]}; "
-        f"is the data directory {source.records[index].folder} still there?"
-    )
+Skip = Callable[[InputError], None]  # called with why an image cannot be read, when the next one takes its place
 
 
 def make_batches(
@@ -102,55 +55,146 @@ def make_batches(
 ) -> Generator[Example, None, None]:
     """Endless training batches, this host's rows of them, from the one of step first_step on.
 
+    Close it when no more are needed: then its workers end.
+
     Args:
         source: what to train on.
         config: data and seed are used. With data.on_bad_image="skip", the next image of the source takes the place of
-            one that cannot be read, which is logged once.
-        encode, render: the detector's functions, see its contract.
+            one that cannot be read, which is logged once; the random draws are those of the position all the same.
+        encode, render: the detector's functions, see its contract. With data.worker_kind="process" they and `crop` are
+            pickled; functions of a notebook or a script can be.
         crop: the detector's own; None: the shared one.
         first_step: 0, or where a resumed run goes on.
         host, hosts: number of this process and of all of them.
         skipped: gets the reasons, each naming its file, as images are met that cannot be read and are skipped.
     Yields: "image" (b, H, W, 3) float32, normalised BGR, "image_id" (b,) int64 and all that encode and render give;
-        with data.render="device" what cornerjax.data.device.finish_batch makes the same of. Arrays are read-only.
+        with data.render="device" what cornerjax.data.device.finish_batch makes the same of. Arrays are read-only; the
+        memory of a batch is used again when none of its arrays is alive.
     Raises: InputError: the batch cannot be split over the hosts; while iterating: an image cannot be read, or with
-        data.on_bad_image="skip" no image of many in a row.
+        data.on_bad_image="skip" no image of many in a row. RunError: a worker process has ended.
     """
-    data = config.data
-    rows = order.host_rows(data.batch, host=host, hosts=hosts)
-    first = first_step * len(rows)  # this host's examples are numbered; i is such a number
+    rows = order.host_rows(config.data.batch, host=host, hosts=hosts)
+    skip = _skipping(set() if skipped is None else skipped) if config.data.on_bad_image == "skip" else None
+    make: Make = partial(make_example, config=config, encode=encode, render=render, crop=crop)
+    batches = _Batches(source, config, rows, skip)
+    first = first_step * len(rows)  # this host's examples are numbered from 0 on
+    return _iterate(batches, make, layout_of(batches.example(first, make), len(rows)), first)
+
+
+def _iterate(batches: "_Batches", make: Make, layout: Layout, first: int) -> Generator[Example, None, None]:
+    data, size = batches.config.data, len(batches.rows)
     failures: dict[int, Exception] = {}
-    skip = _skipping(set() if skipped is None else skipped) if data.on_bad_image == "skip" else None
+    memory = BatchMemory(layout)
+    with contextlib.closing(memory), open_pool(data, make, memory) as pool:
 
-    def example_at(i: int) -> Example:
-        position = order.host_position(i, data.batch, rows)
-        return make_example(source, config, position, encode=encode, render=render, crop=crop, skip=skip)
+        def values(numbers: Int64[np.ndarray, "b"]) -> list[np.ndarray]:
+            try:
+                batch = batches.fill(numbers.tolist(), pool, memory)
+            except Exception as e:  # TensorFlow would wrap it and print it: it is kept for the one who takes the batch
+                failures[int(numbers[0])] = e
+                batch = {name: np.zeros(field.shape, field.dtype) for name, field in layout.fields.items()}
+            return list(batch.values())
 
-    def example_values(i: np.int64) -> list[np.ndarray]:
-        try:
-            return list(example_at(int(i)).values())
-        except Exception as e:  # TensorFlow would wrap it and print it: it is kept for the one who takes the batch
-            failures[int(i)] = e
-            return [np.zeros_like(value) for value in form.values()]
+        @tf.autograph.experimental.do_not_convert  # it reads and rewrites sources otherwise
+        def to_tensors(numbers: tf.Tensor) -> dict[str, tf.Tensor]:
+            types = [field.dtype for field in layout.fields.values()]
+            tensors = tf.numpy_function(values, [numbers], types, stateful=False)
+            for tensor, field in zip(tensors, layout.fields.values(), strict=True):
+                tensor.set_shape(field.shape)
+            return dict(zip(layout.fields, tensors, strict=True))
 
-    form = example_at(first)  # its names, shapes and types are those of all
-
-    @tf.autograph.experimental.do_not_convert  # it reads and rewrites sources otherwise
-    def to_tensors(i: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = tf.numpy_function(example_values, [i], [value.dtype for value in form.values()], stateful=False)
-        for value, like in zip(values, form.values(), strict=True):
-            value.set_shape(like.shape)
-        return dict(zip(form, values, strict=True))
-
-    dataset = tf.data.Dataset.range(first, 2**62)
-    dataset = dataset.map(to_tensors, num_parallel_calls=data.workers, deterministic=True)
-    dataset = dataset.batch(len(rows), drop_remainder=True).prefetch(2).with_options(_options(data.workers))
-    return _iterate(dataset, first, len(rows), failures)
+        dataset = tf.data.Dataset.range(first, 2**62).batch(size, drop_remainder=True)
+        dataset = dataset.map(to_tensors, num_parallel_calls=MAKING, deterministic=True).prefetch(1)
+        for batch in dataset.with_options(_options()).as_numpy_iterator():
+            if first in failures:
+                raise failures[first]
+            yield batch
+            del batch  # its memory may be used again while the next one is waited for
+            first += size
 
 
-def _skipping(skipped: set[str]) -> Callable[[InputError], None]:
+class _Batches:
+    """This host's batches, filled by workers."""
+
+    def __init__(self, source: Source, config: Config, rows: range, skip: Skip | None):
+        self.source, self.config, self.rows, self._skip = source, config, rows, skip
+
+    def fill(self, numbers: list[int], pool: Threads | Processes, memory: BatchMemory) -> Example:
+        """The batch of the host's examples of these numbers.
+
+        Raises: as make_batches while iterating.
+        """
+        place, batch = memory.take()
+        rows = [self._row(row, number) for row, number in enumerate(numbers)]
+        at_once = max(1, min(AT_ONCE, len(rows) // (2 * worker_count(self.config.data))))
+        parts = [rows[i : i + at_once] for i in range(0, len(rows), at_once)]
+        futures = [pool.submit(place, batch, part) for part in parts]
+        for part, future in zip(parts, futures, strict=True):
+            for (row, position, _), error in zip(part, future.result(), strict=True):
+                if error and not (self._skip and isinstance(error, InputError)):
+                    raise error
+                if error:
+
+                    def attempt(record: Record, row: int = row, position: int = position) -> Exception | None:
+                        return pool.submit(place, batch, [(row, position, record)]).result()[0]
+
+                    self._until_readable(position, attempt)
+        return batch
+
+    def example(self, number: int, make: Make) -> Example:
+        """The host's example of this number, made here.
+
+        Raises: as make_batches while iterating.
+        """
+        _, position, record = self._row(0, number)
+        if not self._skip:
+            return make(record, position)
+        made: list[Example] = []
+
+        def attempt(record: Record) -> Exception | None:
+            try:
+                made.append(make(record, position))
+            except InputError as e:
+                return e
+            return None
+
+        self._until_readable(position, attempt)
+        return made[0]
+
+    def _row(self, row: int, number: int) -> Row:
+        position = order.host_position(number, self.config.data.batch, self.rows)
+        return row, position, self.source.records[self._index(position)]
+
+    def _index(self, position: int) -> int:
+        return order.image_index(position, seed=self.config.seed, num_images=len(self.source.records))
+
+    def _until_readable(self, position: int, attempt: Callable[[Record], Exception | None]) -> None:
+        """Call `attempt`, which says what is wrong with the image of a position and the next ones, until nothing is.
+
+        Raises: InputError: nothing of many in a row could be read.
+        """
+        assert self._skip is not None
+        bad: list[InputError] = []
+        records, index = self.source.records, self._index(position)
+        for i in range(index, index + min(IN_A_ROW, len(records))):
+            record = records[i % len(records)]
+            error = attempt(record)
+            if error is None:
+                for reason in bad:
+                    self._skip(reason)
+                return
+            if not isinstance(error, InputError) or is_gone(record.folder):
+                raise error
+            bad.append(error)
+        raise InputError(
+            f"none of {len(bad)} images in a row could be read, the first of them: {bad[0]}; "
+            f"is the data directory {records[index].folder} still there?"
+        )
+
+
+def _skipping(skipped: set[str]) -> Skip:
     """What to do with an image that is skipped: log it, the first time, and how many there are."""
-    lock = threading.Lock()  # several workers may meet the same image
+    lock = threading.Lock()  # several batches may meet the same image
 
     def skip(reason: InputError) -> None:
         with lock:
@@ -162,21 +206,10 @@ def _skipping(skipped: set[str]) -> Callable[[InputError], None]:
     return skip
 
 
-def _iterate(
-    dataset: tf.data.Dataset, first: int, size: int, failures: dict[int, Exception]
-) -> Generator[Example, None, None]:
-    for batch in dataset.as_numpy_iterator():
-        for i in range(first, first + size):
-            if i in failures:
-                raise failures[i]
-        yield batch
-        first += size
-
-
-def _options(workers: int) -> tf.data.Options:
-    """No more threads than asked for: the training step runs in the same process."""
+def _options() -> tf.data.Options:
+    """No more threads than needed: the training step runs in the same process."""
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.threading.private_threadpool_size = workers + 1  # one more assembles batches
+    options.threading.private_threadpool_size = MAKING + 1
     options.threading.max_intra_op_parallelism = 1
     return options

@@ -1,6 +1,7 @@
 """The examples of prepared TFDS sets, read from their shards in any order."""
 
 import difflib
+import functools
 import hashlib
 import os
 import re
@@ -20,6 +21,7 @@ class Shards:
     Args:
         name: TFDS's name of the set, as "coco/2017", or the folder that it was prepared in.
         split: TFDS's name of it, as "train", "validation", "train+validation" or "train[:80%]".
+        place: where the set is, if that is known; it is not looked for then.
     Attributes:
         name, split: as given.
         folder: of the set; for one in a cloud bucket, a local folder for files derived from it.
@@ -29,9 +31,10 @@ class Shards:
     Raises: InputError: the set is not prepared, not as array_record, or has no such split.
     """
 
-    def __init__(self, name: str, split: str):
+    def __init__(self, name: str, split: str, place: str = ""):
         self.name, self.split = name, split
-        builder = _find_builder(name)
+        builder = _find_builder(place or name)
+        self._place = str(builder.data_path)
         self.remote = builder.data_path if "://" in name else None
         self.folder = Path(builder.data_path) if self.remote is None else cache_folder(name)
         self.features = builder.info.features
@@ -49,6 +52,10 @@ class Shards:
             splits = ", ".join(builder.info.splits)
             raise InputError(f"tfds:{name} has no split {split!r}; it has {splits}") from None
 
+    def __reduce__(self) -> tuple:
+        """Another process, such as an input worker, opens the split once."""
+        return _opened, (self.name, self.split, self._place)
+
     def __len__(self) -> int:
         return len(self._examples)
 
@@ -58,6 +65,11 @@ class Shards:
         Some sets keep a mask of every object in their examples, each a PNG.
         """
         return tfds.features.FeaturesDict({key: self.features[key] for key in keys} | others)
+
+    @functools.cached_property
+    def image_parser(self) -> tfds.features.FeaturesDict:
+        """Reads the image of an example and its id, if it has one."""
+        return self.parser([key for key in ("image", "image/id") if key in self.features])
 
     def example(self, position: int, parser: tfds.features.FeaturesDict) -> dict[str, Any]:
         """The example at a position, from 0; its image stays encoded.
@@ -71,6 +83,11 @@ class Shards:
             raise InputError(
                 f"cannot read example {position} of tfds:{self.name}, split {self.split!r}: {_first_line(e)}"
             ) from None
+
+
+@functools.cache
+def _opened(name: str, split: str, place: str) -> Shards:
+    return Shards(name, split, place)
 
 
 def cache_folder(name: str) -> Path:

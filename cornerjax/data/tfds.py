@@ -50,24 +50,24 @@ def find_split(name: str, split: str) -> tuple[Path, Json, Place]:
 def _place(shards: Shards, images: list[Json], *, turned: bool) -> Place:
     """Where the images are: the entries of the JSON are in the order of the shards."""
     positions = {image["id"]: i for i, image in enumerate(images) if type(image.get("id")) is int}
-    # The id, where the set has one and it is a number, proves that an image is the right one.
-    parser = shards.parser([key for key in ("image", "image/id") if key in shards.features])
-
-    def read(position: int, image_id: int, path: Path) -> bytes:
-        try:
-            example = shards.example(position, parser)
-        except InputError as e:
-            raise InputError(f"cannot read {path}: {e}") from None
-        stored_id = example.get("image/id")
-        if isinstance(stored_id, int) and stored_id != image_id:
-            raise InputError(f"{path} should have the id {image_id}, but the image in its place has the id {stored_id}")
-        return example["image"]
 
     def place(image: ImageEntry) -> tuple[Path, Stored]:
         path, position = shards.folder / image.file_name, positions[image.image_id]
-        return path, Stored(shards.folder, functools.partial(read, position, image.image_id, path), turned)
+        return path, Stored(shards.folder, functools.partial(_read, shards, position, image.image_id, path), turned)
 
     return place
+
+
+def _read(shards: Shards, position: int, image_id: int, path: Path) -> bytes:
+    """The encoded image at a position; its id, where the set has one and it is a number, proves that it is right."""
+    try:
+        example = shards.example(position, shards.image_parser)
+    except InputError as e:
+        raise InputError(f"cannot read {path}: {e}") from None
+    stored_id = example.get("image/id")
+    if isinstance(stored_id, int) and stored_id != image_id:
+        raise InputError(f"{path} should have the id {image_id}, but the image in its place has the id {stored_id}")
+    return example["image"]
 
 
 def _own_annotations(shards: Shards) -> Path | None:

@@ -90,7 +90,8 @@ def train(
                     hosts=jax.process_count(),
                     skipped=run.skipped,
                 )
-                run.steps(state, train_step, batches, workdir / "profile" if profile else None)
+                with contextlib.closing(batches):
+                    run.steps(state, train_step, batches, workdir / "profile" if profile else None)
                 if first == config.steps and not of_first(log.evaluated):  # it was stopped in its last evaluation
                     run.evaluate(first, state)
     return open_workdir(workdir)

@@ -22,8 +22,9 @@ from cornerjax.check.images import is_truncated, is_turned
 from cornerjax.check.pictures import map_panel, target_panel
 from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
+from cornerjax.data import order
+from cornerjax.data.examples import make_example
 from cornerjax.data.pack import pack
-from cornerjax.data.pipeline import make_example
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
@@ -80,10 +81,16 @@ def test_the_examples_are_those_of_training(recipe, shapes):
     split, source = read_split(config.data, "train", Findings()), open_source(config.data, "train")
     examples = Examples(split, config, detector)
     for position in (0, 7, 29):
-        theirs = make_example(
-            source, config, position, encode=detector.encode, render=detector.render, crop=detector.crop
-        )
         record = examples.order[position]
+        place = order.image_index(position, seed=config.seed, num_images=len(source.records))
+        theirs = make_example(
+            source.records[place],
+            position,
+            config,
+            encode=detector.encode,
+            render=detector.render,
+            crop=detector.crop,
+        )
         ours = examples.make(record, read_image(record))
         assert record.image_id == theirs["image_id"]
         np.testing.assert_array_equal(ours.image, theirs["image"])

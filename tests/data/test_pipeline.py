@@ -26,7 +26,7 @@ DETECTOR = get_detector("cornernet")
 encode, render = DETECTOR.encode, DETECTOR.render
 CONFIG = CornerConfig(
     model=CornerModel(num_classes=3),
-    data=Data(batch=4, crop_px=(95, 127), crop_border_px=32, max_objects=6, workers=1),
+    data=Data(batch=4, crop_px=(95, 127), crop_border_px=32, max_objects=6, workers=1, worker_kind="thread"),
     seed=7,
 )
 

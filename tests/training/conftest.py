@@ -34,6 +34,7 @@ def config(tmp_path_factory) -> CornerConfig:
             random_crop=False,
             max_objects=8,
             workers=1,
+            worker_kind="thread",
         ),
         loss=CornerLoss(group=2.0),
         optim=Optim(peak_lr=1e-3, schedule="cosine", warmup_steps=2),

@@ -33,13 +33,21 @@ SMALL = CornerConfig(
         backbone=Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8),
         pool_dim=4,
     ),
-    data=Data(batch=8, crop_px=(63, 63), random_crop=False, max_objects=8, workers=1),
+    data=Data(batch=8, crop_px=(63, 63), random_crop=False, max_objects=8, workers=1, worker_kind="thread"),
     loss=CornerLoss(group=2.0),
     optim=Optim(peak_lr=1e-3),
 )
 POINTS = PointConfig(
     model=PointModel(num_classes=3, backbone=ResNet(width=4, up_dims=(8, 8, 8), deformable=True), head_dim=8),
-    data=Data(batch=8, crop_px=(64, 64), random_crop=False, max_objects=8, workers=1, gaussian_radius="legacy"),
+    data=Data(
+        batch=8,
+        crop_px=(64, 64),
+        random_crop=False,
+        max_objects=8,
+        workers=1,
+        worker_kind="thread",
+        gaussian_radius="legacy",
+    ),
     optim=Optim(peak_lr=1e-3),
 )
 

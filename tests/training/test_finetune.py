@@ -184,7 +184,15 @@ def recipe(tmp_path_factory) -> Path:
     root = write_shapes(folder / "shapes", seed=0, train=4, val=2)
     config = CornerConfig(
         model=NETWORK,
-        data=Data(root=str(root), batch=2, crop_px=(127, 127), random_crop=False, max_objects=8, workers=1),
+        data=Data(
+            root=str(root),
+            batch=2,
+            crop_px=(127, 127),
+            random_crop=False,
+            max_objects=8,
+            workers=1,
+            worker_kind="thread",
+        ),
         optim=Optim(peak_lr=1e-30),
         test=CornerTest(batch=2, top_k=10, max_pairs=10),
         steps=1,

@@ -1,0 +1,149 @@
+"""Who makes the examples of training batches: threads of this process, or processes of their own.
+
+Processes are plain programs that end when their socket does: nothing is forked, the main module is not imported again,
+and whatever happens to this process, none is left.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+
+import cloudpickle
+
+from cornerjax.config import Data
+from cornerjax.data.batch_memory import Batch, BatchMemory
+from cornerjax.data.examples import Make, Row, fill
+from cornerjax.errors import RunError
+
+MOST = 32  # workers where data.workers leaves the number to us: no accelerators of one machine are known to need more
+START = """
+import sys
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+sys.path[:] = connection.recv()
+from cornerjax.data.worker import main
+main(connection, int(sys.argv[2]))
+"""
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",  # an accelerator is not a worker's to take
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # Arrays of an example are freed and made again all the time: the C library is to keep their memory.
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+}
+
+
+def worker_count(data: Data) -> int:
+    """How many workers the options ask for; left to us: as many as this process has cores, but one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return data.workers or max(1, min(cores - 1, MOST))
+
+
+class Threads:
+    """Threads of this process, which has one interpreter: only what OpenCV does goes on at the same time."""
+
+    def __init__(self, count: int, make: Make, memory: BatchMemory):
+        self._make, self._threads = make, ThreadPoolExecutor(count)
+
+    def submit(self, number: int, batch: Batch, rows: Sequence[Row]) -> "Future[list[Exception | None]]":
+        """Have rows of a batch, given by its number and its arrays, filled, see examples.fill."""
+        return self._threads.submit(fill, self._make, batch, rows)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+
+class Processes:
+    """Processes, and a thread for each that waits for it."""
+
+    def __init__(self, count: int, make: Make, memory: BatchMemory):
+        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._threads = ThreadPoolExecutor(count)
+        self._workers: list[Worker] = []
+        try:
+            for _ in range(count):
+                self._workers.append(Worker(make, memory))
+                self._idle.put(self._workers[-1])
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, number: int, batch: Batch, rows: Sequence[Row]) -> "Future[list[Exception | None]]":
+        return self._threads.submit(self._ask, number, rows)
+
+    def _ask(self, number: int, rows: Sequence[Row]) -> list[Exception | None]:
+        worker = self._idle.get()
+        try:
+            return worker.ask(number, rows)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        for worker in self._workers:  # which wakes the threads that wait for them
+            worker.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for worker in self._workers:
+            worker.close()
+
+
+@contextlib.contextmanager
+def open_pool(data: Data, make: Make, memory: BatchMemory) -> Generator[Threads | Processes]:
+    """The workers that the options ask for; they have ended when this does."""
+    kind = Threads if data.worker_kind == "thread" else Processes
+    pool = kind(worker_count(data), make, memory)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+class Worker:
+    """A process that runs worker.main."""
+
+    def __init__(self, make: Make, memory: BatchMemory):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", START, str(theirs.fileno()), str(memory.file)],
+                pass_fds=(theirs.fileno(), memory.file),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **ENVIRONMENT},
+                process_group=0,  # Ctrl-C in a terminal is for this process, which ends the workers
+            )
+        self._connection = Connection(ours.detach())
+        self._connection.send(sys.path)
+        self._connection.send_bytes(cloudpickle.dumps((make, memory.layout)))
+
+    def ask(self, number: int, rows: Sequence[Row]) -> list[Exception | None]:
+        """Fill rows of the batch of this number.
+
+        Raises: RunError: the process has ended. Exception: it cannot make any examples.
+        """
+        try:
+            self._connection.send((number, rows))
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            code = self._process.wait()
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise RunError(
+                f"a worker process that makes training examples {how}; where memory is short, fewer --data.workers "
+                "need less of it"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        """Wait for the end of the process, after `kill`."""
+        self._process.wait()
+        self._connection.close()
