@@ -90,8 +90,8 @@ def report(mode: str, rates: dict[int, list[Rate]]) -> None:
         low, high = min(every).images_s, max(every).images_s
         first = first or images_s
         print(
-            f"{mode:6} {count} workers {images_s:6.0f} images/s ({low:.0f} to {high:.0f}), ratio {images_s / first:.2f}; "
-            f"the training process {parent_ms:.3f} ms an image",
+            f"{mode:6} {count} workers {images_s:6.0f} images/s ({low:.0f} to {high:.0f}), "
+            f"ratio {images_s / first:.2f}; the training process {parent_ms:.3f} ms an image",
             flush=True,
         )
 

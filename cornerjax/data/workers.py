@@ -4,8 +4,10 @@ Processes are plain programs that end when their socket does: nothing is forked,
 and whatever happens to this process, none is left.
 """
 
+import atexit
 import contextlib
 import os
+import pickle
 import queue
 import signal
 import socket
@@ -51,13 +53,13 @@ class Threads:
 
     def __init__(self, count: int, make: Make, memory: BatchMemory):
         self._make, self._threads = make, ThreadPoolExecutor(count)
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._threads.shutdown, cancel_futures=True)
+            self.close = ending.pop_all().close  # called once more, it does nothing
 
     def submit(self, number: int, batch: Batch, rows: Sequence[Row]) -> "Future[list[Exception | None]]":
         """Have rows of a batch, given by its number and its arrays, filled, see examples.fill."""
         return self._threads.submit(fill, self._make, batch, rows)
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
 
 
 class Processes:
@@ -66,14 +68,13 @@ class Processes:
     def __init__(self, count: int, make: Make, memory: BatchMemory):
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
-        self._workers: list[Worker] = []
-        try:
-            for _ in range(count):
-                self._workers.append(Worker(make, memory))
-                self._idle.put(self._workers[-1])
-        except BaseException:
-            self.close()
-            raise
+        with contextlib.ExitStack() as ending:  # from the last line to the first
+            workers = [ending.enter_context(contextlib.closing(Worker(make, memory))) for _ in range(count)]
+            ending.callback(self._threads.shutdown, cancel_futures=True)
+            for worker in workers:
+                self._idle.put(worker)
+                ending.callback(worker.kill)  # which wakes the thread that waits for it
+            self.close = ending.pop_all().close  # called once more, it does nothing
 
     def submit(self, number: int, batch: Batch, rows: Sequence[Row]) -> "Future[list[Exception | None]]":
         return self._threads.submit(self._ask, number, rows)
@@ -85,22 +86,17 @@ class Processes:
         finally:
             self._idle.put(worker)
 
-    def close(self) -> None:
-        for worker in self._workers:  # which wakes the threads that wait for them
-            worker.kill()
-        self._threads.shutdown(cancel_futures=True)
-        for worker in self._workers:
-            worker.close()
-
 
 @contextlib.contextmanager
 def open_pool(data: Data, make: Make, memory: BatchMemory) -> Generator[Threads | Processes]:
     """The workers that the options ask for; they have ended when this does."""
     kind = Threads if data.worker_kind == "thread" else Processes
     pool = kind(worker_count(data), make, memory)
+    atexit.register(pool.close)  # for batches that are still there when the program ends
     try:
         yield pool
     finally:
+        atexit.unregister(pool.close)
         pool.close()
 
 
@@ -127,7 +123,7 @@ class Worker:
         Raises: RunError: the process has ended. Exception: it cannot make any examples.
         """
         try:
-            self._connection.send((number, rows))
+            self._connection.send_bytes(pickle.dumps((number, rows)))  # `send` takes twice as long
             answer = self._connection.recv()
         except (EOFError, OSError):
             code = self._process.wait()
@@ -144,6 +140,7 @@ class Worker:
         self._process.kill()
 
     def close(self) -> None:
-        """Wait for the end of the process, after `kill`."""
+        """End it and wait until it has ended."""
+        self.kill()
         self._process.wait()
         self._connection.close()

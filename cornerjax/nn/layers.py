@@ -13,7 +13,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cornerjax.config import Compute
-from cornerjax.ops.convolution import conv_transpose, depthwise_conv, depthwise_conv_transpose
+from cornerjax.ops.convolution import conv, conv_transpose, depthwise_conv, depthwise_conv_transpose
 from cornerjax.ops.deformable import deformable_conv
 from cornerjax.ops.precision import precise
 
@@ -55,16 +55,8 @@ class Conv(nnx.Module):
         self.stride = stride
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c2"]:
-        kernel = self.kernel[...].astype(x.dtype)
-        pad = (kernel.shape[0] - 1) // 2
-        y = lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride,) * 2,
-            ((pad, pad),) * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=PRECISIONS[self.compute.precision],
-        )
+        precision = PRECISIONS[self.compute.precision]
+        y = conv(x, self.kernel[...].astype(x.dtype), stride=self.stride, precision=precision)
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Convolutions that XLA runs slowly on CPUs; most in two forms: one for CPUs, one for everything else."""
+"""Convolutions that, or whose gradients, XLA runs slowly on CPUs: one form for CPUs, one for everything else."""
 
 from collections.abc import Callable
 from functools import cache, partial, reduce
@@ -9,7 +9,23 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+WIDE = 96 * 96  # channels in times channels out
 HWIO, HWOI = ("NHWC", "HWIO", "NHWC"), ("NHWC", "HWOI", "NHWC")
+
+
+def conv(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "side side c k"],
+    *,
+    stride: int = 1,
+    precision: lax.Precision | None = None,
+) -> Float[Array, "b h2 w2 k"]:
+    """Convolve with an odd square kernel, padding (side - 1) / 2, without a bias.
+
+    The gradient is first-order only where CPUs have a form of their own for that of the kernel.
+    """
+    form = _conv if _has_wide_gradient(kernel.shape) else _plain_conv
+    return form(stride, precision)(x, kernel)
 
 
 def depthwise_conv(
@@ -64,6 +80,22 @@ def depthwise_conv_transpose(
 
     rows = [jnp.stack([cells(i, j) for j in range(factor)], axis=3) for i in range(factor)]
     return jnp.stack(rows, axis=2).reshape(b, factor * h, factor * w, c)
+
+
+def kernel_gradient_by_shifts(
+    x: Float[Array, "b h w c"], g: Float[Array, "b h2 w2 k"], side: int, stride: int
+) -> Float[Array, "side side c k"]:
+    """The gradient of the kernel of `conv`: for each of its places a product of matrices, the shifted map and g."""
+    pad, sums = (side - 1) // 2, jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    rows, columns = ((size - 1) * stride + 1 for size in g.shape[1:3])
+
+    def at(i: int, j: int) -> Array:
+        shifted = padded[:, i : i + rows : stride, j : j + columns : stride]
+        over = ((0, 1, 2), (0, 1, 2))
+        return lax.dot_general(shifted, g, (over, ((), ())), preferred_element_type=sums)
+
+    return jnp.stack([jnp.stack([at(i, j) for j in range(side)]) for i in range(side)]).astype(x.dtype)
 
 
 def depthwise_by_shifts(
@@ -156,7 +188,50 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
     return conv
 
 
+def _has_wide_gradient(kernel: tuple[int, ...]) -> bool:
+    """Whether a CPU sums up the kernel's gradient by products of matrices in less time than XLA's convolution does.
+
+    That takes the map for a kernel, at a cost that grows faster than its size: for 256 channels at 64x64 three times as
+    long (3x3), eight times (1x1). Products of narrow matrices are slow.
+    """
+    side, _, cin, cout = kernel
+    return side == 1 or (side == 3 and cin * cout >= WIDE)
+
+
 @cache  # JAX knows a function that it has compiled by its identity
+def _plain_conv(stride: int, precision: lax.Precision | None) -> Callable:
+    def conv(x, kernel):
+        pad = (kernel.shape[0] - 1) // 2
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), ((pad, pad), (pad, pad)), dimension_numbers=HWIO, precision=precision
+        )
+
+    return conv
+
+
+@cache
+def _conv(stride: int, precision: lax.Precision | None) -> Callable:
+    """The same, with a form of its own for the gradient of the kernel on CPUs."""
+    plain = _plain_conv(stride, precision)
+    conv = jax.custom_vjp(plain)
+
+    def backward(inputs, g):
+        x, kernel = inputs
+        (dx,) = jax.vjp(lambda x: plain(x, kernel), x)[1](g)
+        dkernel = lax.platform_dependent(
+            x,
+            kernel,
+            g,
+            cpu=lambda x, kernel, g: kernel_gradient_by_shifts(x, g, kernel.shape[0], stride),
+            default=lambda x, kernel, g: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](g)[0],
+        )
+        return dx, dkernel
+
+    conv.defvjp(lambda x, kernel: (plain(x, kernel), (x, kernel)), backward)
+    return conv
+
+
+@cache
 def _depthwise(stride: int, precision: lax.Precision | None) -> Callable:
     return _by_platform(
         cpu=partial(depthwise_by_shifts, stride=stride),

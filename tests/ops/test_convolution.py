@@ -67,3 +67,52 @@ def test_the_form_is_that_of_the_platform_compiled_for(op, stride, gradient):
     assert mark in program("tpu")
     assert mark in program("cuda")
     assert mark not in program("cpu")
+
+
+CONVS = [(1, 1, 5, 3), (1, 2, 5, 3), (3, 1, 96, 97), (3, 2, 97, 96), (3, 1, 4, 3), (7, 2, 3, 4)]
+
+
+def plain(x, kernel, stride):
+    pad = ((kernel.shape[0] // 2,) * 2,) * 2
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), pad, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def conv_arrays(side, cin, cout, size=(7, 6)):
+    rng = np.random.default_rng(0)
+    shapes = (2, *size, cin), (side, side, cin, cout)
+    return [jnp.asarray(rng.standard_normal(shape).astype(np.float32)) for shape in shapes]
+
+
+@pytest.mark.parametrize(("side", "stride", "cin", "cout"), CONVS)
+def test_a_convolution_is_xla_s(side, stride, cin, cout):
+    x, kernel = conv_arrays(side, cin, cout)
+    f = functools.partial(jax.jit, static_argnums=(0, 1))(
+        lambda form, stride, x, kernel: _value_and_gradients(form, stride, x, kernel)
+    )
+    ours = f(lambda x, k, stride: convolution.conv(x, k, stride=stride), stride, x, kernel)
+    theirs = f(plain, stride, x, kernel)
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    low = [array.astype(jnp.bfloat16) for array in (x, kernel)]
+    _, vjp = jax.vjp(lambda x, k: convolution.conv(x, k, stride=stride), *low)
+    g = jnp.ones(theirs[0].shape, jnp.bfloat16)
+    _, wide = jax.vjp(lambda x, k: plain(x, k, stride), *(array.astype(jnp.float32) for array in low))
+    for a, b in zip(vjp(g), wide(g.astype(jnp.float32)), strict=True):
+        assert a.dtype == jnp.bfloat16
+        np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0.02, atol=0.02 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "cuda"])
+@pytest.mark.parametrize(("side", "stride", "cin", "cout"), CONVS)
+def test_kernel_gradients_are_products_of_matrices_on_cpus_only(platform, side, stride, cin, cout):
+    x, kernel = conv_arrays(side, cin, cout)
+
+    @jax.jit
+    def f(x, kernel):
+        y, vjp = jax.vjp(lambda kernel: convolution.conv(x, kernel, stride=stride), kernel)
+        return vjp(y)
+
+    text = jax.export.export(f, platforms=[platform])(x, kernel).mlir_module()
+    wide = side == 1 or (side, cin) in ((3, 96), (3, 97))
+    assert text.count("stablehlo.dot_general") == (side**2 if wide and platform == "cpu" else 0)
