@@ -5,6 +5,8 @@ or None for zeros that a checkpoint is going to replace. The modules are our own
 initial values and running variance are those of PyTorch.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -152,9 +154,12 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(np.zeros(dim, np.float32))
         self.var = nnx.BatchStat(np.ones(dim, np.float32))
         self.groups = 1
+        self.folded = False  # whether the convolution before it does all but add the bias, see nn.folding
 
     @jax.named_scope("batch_norm")  # its sums over the devices can be told from others by this name
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
+        if self.folded:
+            return x + self.bias[...].astype(x.dtype)
         wide = precise(x)
         if train:
             wide = wide.reshape(self.groups, -1, *x.shape[1:])
@@ -192,6 +197,8 @@ def configure(network: nnx.Module, compute: Compute, *, batch_norm_groups: int =
 class ConvBN(nnx.Module):
     """Convolution and batch normalisation."""
 
+    folds: ClassVar = {"bn": ("conv",)}
+
     def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, rng: Rng):
         self.conv = Conv(cin, cout, kernel, stride=stride, rng=rng)
         self.bn = BatchNorm(cout)
@@ -210,6 +217,8 @@ class ConvBNReLU(ConvBN):
 class DeformableConvBNReLU(nnx.Module):
     """Deformable convolution, batch normalisation and ReLU."""
 
+    folds: ClassVar = {"bn": ("conv",)}
+
     def __init__(self, cin: int, cout: int, *, rng: Rng):
         self.conv = DeformableConv(cin, cout, rng=rng)
         self.bn = BatchNorm(cout)
@@ -227,6 +236,8 @@ def max_pool(x: Float[Array, "b h w c"], window: int, *, stride: int, padding: i
 
 class ResidualBlock(nnx.Module):
     """Two 3x3 convolutions and a skip; the skip is a 1x1 convolution where the shape changes."""
+
+    folds: ClassVar = {"bn1": ("conv1",), "bn2": ("conv2",)}
 
     def __init__(self, cin: int, cout: int, *, stride: int = 1, rng: Rng):
         self.conv1, self.bn1 = Conv(cin, cout, 3, stride=stride, rng=rng), BatchNorm(cout)

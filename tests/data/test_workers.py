@@ -191,7 +191,7 @@ def test_batches_that_are_made_at_the_same_time_have_memory_of_their_own():
     try:
         for _ in range(50):
             with contextlib.closing(BatchMemory(layout_of({"x": np.zeros(100, np.uint8)}, 4))) as memory:
-                taken = []
+                taken: list[tuple[int, dict[str, np.ndarray]]] = []
                 threads = [threading.Thread(target=lambda t=taken, m=memory: t.append(m.take())) for _ in range(4)]
                 for thread in threads:
                     thread.start()

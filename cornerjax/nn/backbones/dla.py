@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -55,6 +56,8 @@ class DLA:
 
 class Block(nnx.Module):
     """Two 3x3 convolutions to which a map of the caller's is added."""
+
+    folds: ClassVar = {"bn1": ("conv1",), "bn2": ("conv2",)}
 
     def __init__(self, cin: int, cout: int, *, stride: int = 1, rng: Rng):
         self.conv1, self.bn1 = Conv(cin, cout, 3, stride=stride, rng=rng), BatchNorm(cout)

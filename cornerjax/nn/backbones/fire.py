@@ -1,5 +1,7 @@
 """The fire module of CornerNet-Squeeze."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -16,6 +18,8 @@ class FireBlock(nnx.Module):
 
     Source: CornerNet-Lite, core/models/CornerNet_Squeeze.py, fire_module.
     """
+
+    folds: ClassVar = {"bn1": ("conv1",), "bn2": ("expand1", "expand3")}
 
     def __init__(self, cin: int, cout: int, *, stride: int = 1, rng: Rng):
         half = cout // 2

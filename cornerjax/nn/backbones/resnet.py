@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from functools import partial
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from flax import nnx
@@ -71,6 +71,8 @@ class Bottleneck(nnx.Module):
         dim: channels of the 3x3 convolution.
     """
 
+    folds: ClassVar = {"bn1": ("conv1",), "bn2": ("conv2",), "bn3": ("conv3",)}
+
     def __init__(self, cin: int, dim: int, *, stride: int = 1, rng: Rng):
         cout = EXPANSION * dim
         self.conv1, self.bn1 = Conv(cin, dim, 1, rng=rng), BatchNorm(dim)
@@ -87,6 +89,8 @@ class Bottleneck(nnx.Module):
 
 class Upsampling(nnx.Module):
     """Twice as many rows and columns, with or without a deformable convolution before."""
+
+    folds: ClassVar = {"bn": ("up",)}
 
     def __init__(self, cin: int, cout: int, *, deformable: bool, rng: Rng):
         self.dcn = DeformableConvBNReLU(cin, cout, rng=rng) if deformable else None

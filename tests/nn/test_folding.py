@@ -1,0 +1,66 @@
+"""Folded networks give the same maps, and nothing of a batch normalisation is left of them but its bias."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cornerjax.nn.backbones.dla import DLA
+from cornerjax.nn.backbones.fire import FireBlock
+from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.nn.backbones.resnet import Bottleneck, ResNet
+from cornerjax.nn.folding import folded
+from cornerjax.nn.functional import functional
+from cornerjax.nn.layers import BatchNorm
+from cornerjax.nn.pooling import CornerPool
+
+NETWORKS = {
+    "hourglass": lambda rng: Hourglass(stacks=2, stem_dim=4, stem_kernel=3, dims=(8, 8), blocks=(1, 1), dim=8).build(
+        rng
+    ),
+    "resnet": lambda rng: ResNet(width=4, up_dims=(8, 6, 4)).build(rng),
+    "resnet with dcn": lambda rng: ResNet(width=4, up_dims=(8, 6, 4), deformable=True).build(rng),
+    "dla": lambda rng: DLA(width=4).build(rng),
+    "bottleneck": lambda rng: Bottleneck(3, 4, stride=2, rng=rng),
+    "fire": lambda rng: FireBlock(3, 8, rng=rng),
+    "corner pool": lambda rng: CornerPool(3, 4, corner="tl", pooling="corner", rng=rng),
+}
+
+
+def lively(tree, rng):
+    """Weights as after training: scales, biases and statistics that are not those of the start."""
+
+    def changed(x):
+        return (x * (0.5 + rng.random(x.shape)) + 0.1 * (rng.random(x.shape) - 0.5)).astype(np.float32)
+
+    return jax.tree.map(changed, tree)
+
+
+def batch_norms(network):
+    return [module for _, module in nnx.iter_graph(network) if isinstance(module, BatchNorm)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_folded_network_gives_the_same_maps(name):
+    rng = np.random.default_rng(0)
+    network = NETWORKS[name](rng)
+    apply, params, model_state = functional(network)
+    params, model_state = lively(params, rng), lively(model_state, rng)
+    apply_folded, fold = folded(network)
+    weights = fold(params, model_state)
+    assert not any(bn.folded for bn in batch_norms(network))
+    x = jnp.asarray(rng.standard_normal((2, 64, 64, 3), np.float32))
+
+    @jax.jit
+    def maps(params, model_state, folded_weights):
+        return apply(params, model_state, x, train=False)[0], apply_folded(*folded_weights, x, train=False)[0]
+
+    with jax.numpy_dtype_promotion("standard"):
+        plain, ours = maps(params, model_state, weights)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        assert float(jnp.abs(b).max()) > 0
+        np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(b).max()))
+    assert jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, (params, model_state))
+    bias = jax.make_jaxpr(lambda *w: apply_folded(*w, x, train=False)[0])(*weights)
+    assert "rsqrt" not in str(bias)
