@@ -213,6 +213,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
             f"{path} was written by an older version of cornerjax, whose runs this one cannot open; "
             "train again, or convert the weights again"
         )
+    if isinstance(fields.get("data"), dict):
+        fields["data"].setdefault("worker_kind", Data.worker_kind)  # runs from before there was the option
     return fields
 
 

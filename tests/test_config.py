@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cornerjax.config import Config, check, differences, load_recipe, to_json
+from cornerjax.config import Config, check, differences, load_recipe, read_json, to_json
 from cornerjax.detectors import DETECTORS, apply_preset, get_detector, presets, read_config
 from cornerjax.detectors import check as check_for_detector
 from cornerjax.errors import InputError
@@ -150,6 +150,14 @@ def test_a_config_json_that_cannot_be_used_is_one_sentence(tmp_path, text, messa
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         read_config(tmp_path / "config.json")
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_from_before_there_were_worker_processes_can_be_read(tmp_path):
+    fields = json.loads(to_json(Config()))
+    del fields["data"]["worker_kind"]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(fields))
+    assert read_json(file)["data"]["worker_kind"] == "process"
 
 
 def test_a_missing_config_json_is_one_sentence(tmp_path):
