@@ -10,12 +10,13 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def loaders() -> int:
+    """How many threads load images: as many as this process may use cores, and no fewer than a disk can serve."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores, 4), 32)
 
 
-THREADS = min(max(cores(), 4), 32)  # that load images; where there are few cores, they wait for the disk in turn
+THREADS = loaders()
 
 
 def ahead(function: Callable[[Item], T], items: Iterable[Item], *, threads: int, count: int) -> Generator[T]:

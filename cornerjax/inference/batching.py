@@ -73,9 +73,9 @@ class BatchPredictor:
         waiting: dict[Hashable, list[int]] = {}  # the bucket whose first image has waited longest stands first
         filled = set()
 
-        def batches_of(bucket: Hashable) -> list[Batch]:
+        def batches_of(bucket: Hashable, *, fill: bool = False) -> list[Batch]:
             indices, rows = waiting.pop(bucket), self.rows(bucket, most)
-            return _batches_of(bucket, indices, rows if bucket in filled else batch_rows(len(indices), rows))
+            return _batches_of(bucket, indices, rows if fill else batch_rows(len(indices), rows))
 
         for index, bucket in coming:
             while waiting and index - next(iter(waiting.values()))[0] > WAIT:
@@ -84,8 +84,8 @@ class BatchPredictor:
             if len(waiting[bucket]) == self.rows(bucket, most):
                 filled.add(bucket)
                 yield from batches_of(bucket)
-        while waiting:
-            yield from batches_of(next(iter(waiting)))
+        for bucket in list(waiting):
+            yield from batches_of(bucket, fill=bucket in filled)  # once, so that nothing is compiled for the last ones
 
     def rows(self, bucket: Hashable, most: int) -> int:
         """The rows of a full batch: `most`, fewer of large images, and as many on each device."""

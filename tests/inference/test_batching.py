@@ -16,6 +16,7 @@ from cornerjax.config import Config, Test
 from cornerjax.detectors.rows import Candidates, Extra
 from cornerjax.detectors.selection import select
 from cornerjax.errors import InputError
+from cornerjax.inference import batching
 from cornerjax.inference.batching import BatchPredictor, batch_rows
 from cornerjax.inference.placing import pad_images
 from cornerjax.inference.whole_image import WholeImage
@@ -87,9 +88,31 @@ def test_a_shape_is_compiled_once():
     assert compiled_shapes(predictor) == 2
 
 
-@pytest.mark.parametrize(("count", "largest", "rows"), [(1, 16, 1), (8, 16, 1), (9, 16, 16), (100, 40, 40), (9, 1, 1), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("count", "largest", "rows"), [(1, 16, 1), (8, 16, 1), (9, 16, 16), (100, 40, 40), (9, 1, 1), (1, 1, 1)]
+)
 def test_rows_of_a_batch(count, largest, rows):
     assert batch_rows(count, largest) == rows
+
+
+def test_images_that_come_one_after_the_other_wait_for_few_of_their_bucket(predictor, monkeypatch):
+    """A bucket that filled a batch fills up its last one, too; of the others, few images go one by one."""
+    monkeypatch.setattr(batching, "WAIT", 5)
+    buckets = {"a": ((31, 31),), "b": ((31, 63),), "c": ((63, 63),)}
+    coming = [(index, buckets[name]) for index, name in enumerate("abaacabaaaaacbb")]
+    batches = list(predictor.plan_ahead(iter(coming), most=4))
+    assert [(batch.indices, batch.rows) for batch in batches] == [
+        ([0, 2, 3, 5], 4),
+        ([1], 1),
+        ([6], 1),
+        ([4], 1),
+        ([7, 8, 9, 10], 4),
+        ([11], 4),
+        ([12], 1),
+        ([13], 1),
+        ([14], 1),
+    ]
+    assert {batch.bucket for batch in batches if batch.rows == 4} == {buckets["a"]}
 
 
 @pytest.mark.parametrize(
@@ -146,13 +169,19 @@ def test_boxes_are_clipped_and_those_in_the_padding_dropped():
 
 OVER_DEVICES = """
 import colour_detector, corner_network, numpy as np
+from colour_detector import NAMES, WEIGHTS
 from cornerjax.config import Config, Test
 from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
 from cornerjax.devices import copies, local_copies
 from cornerjax.inference.batching import BatchPredictor
+from cornerjax.inference.predictor import Predictor
+from cornerjax.inference.video import predict_frames
 
-def compare(detector, apply, config, weights, images):
-    predictor = BatchPredictor(detector, apply, config, colour_detector.NAMES)
+def same(found, here):
+    for name in ("boxes", "scores", "classes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(here, name))
+
+def compare(predictor, weights, images):
     batches = predictor.plan([image.shape[:2] for image in images])
     assert {batch.rows for batch in batches} == {1, 4}
     here = dict(predictor(weights, {}, batches, images.__getitem__))
@@ -161,17 +190,33 @@ def compare(detector, apply, config, weights, images):
     found = dict(predictor(copied, {}, batches, images.__getitem__))
     assert sorted(found) == sorted(here) == list(range(len(images)))
     for i in here:
-        for name in ("boxes", "scores", "classes"):
-            np.testing.assert_array_equal(getattr(found[i], name), getattr(here[i], name))
+        same(found[i], here[i])
     return [len(found[i]) for i in sorted(found)]
 
 rng = np.random.default_rng(0)
 images = [colour_detector.draw(*rng.integers(20, 64, 2), (i, 2, i + 9, 12), (1, 1, 9, 4 + i)) for i in range(9)]
 colours, config = colour_detector.DETECTOR, Config(test=Test(batch=3))  # four, as there are four devices
-assert compare(colours, colour_detector.apply, config, colour_detector.WEIGHTS, images) == [2] * 9
+assert compare(BatchPredictor(colours, colour_detector.apply, config, NAMES), WEIGHTS, images) == [2] * 9
+
+predictor = Predictor(colours, colour_detector.apply, WEIGHTS, {}, config, NAMES)
+assert copies(predictor.copies) == 4 and copies(predictor.weights) == 1
+for found, image in zip(predictor([image[..., ::-1] for image in images]), images):
+    same(found, predictor(image[..., ::-1]))
+frames = [image for image in images if image.shape == images[0].shape] * 5
+for frame, found in predict_frames(predictor, iter(frames), batch=2):
+    same(found, predictor(frame[..., ::-1]))
+
 images = [corner_network.picture(side, 130) for side in (101, 120, 128, 97, 90, 140)]
-config = corner_network.SACCADE
-assert min(compare(CornerNetSaccade(), corner_network.with_attention, config, {"none": np.zeros(1)}, images)) >= 2
+saccades = BatchPredictor(CornerNetSaccade(), corner_network.with_attention, corner_network.SACCADE, NAMES)
+find, devices = saccades.procedure.find, []
+
+def watched(params, state, crops, *rest):
+    devices.append(len(crops.sharding.device_set))
+    return find(params, state, crops, *rest)
+
+saccades.procedure.find = watched
+assert min(compare(saccades, {"none": np.zeros(1)}, images)) >= 2
+assert set(devices) == {1, 4}  # crops of four images are cut where the network sees them
 """
 
 
