@@ -1,7 +1,8 @@
 """How long does predict.py take from its imports to the boxes of a first photo, without a cache, cold and warm?
 
 Each call is a process of its own on one photo, with first weights: without a cache of compiled programs, with an empty
-one, and with the one that the call before has filled. Seconds from the end of the imports on, in turn.
+one, and with the one that the call before has filled. Seconds from the end of the imports on, in turn; where others
+use the cores too, those of CPU time are steadier.
 
 python benchmarks/first_box.py [--networks points_shapes cornernet_squeeze] [--rounds 3]
 """
@@ -27,7 +28,7 @@ from cornerjax.validation import replaced
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES = 80
-# The arguments of predict.py; the last line says how long the command took, and what of it went into the two parts.
+# Takes the arguments of predict.py; its last line says how long that took, its two parts, and the CPU time of all.
 CALL = """
 import json, sys, time
 from cornerjax.commands import predict
@@ -43,9 +44,9 @@ def timed(module, name, call):
     setattr(module, name, taken)
 timed(predictor, "load", predictor.load)
 timed(folder, "predict_to_folder", folder.predict_to_folder)
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 predict.main(sys.argv[1:])
-print(json.dumps({"all": time.perf_counter() - start} | parts))
+print(json.dumps({"all": time.perf_counter() - start, "CPU": time.process_time() - cpu} | parts))
 """
 
 

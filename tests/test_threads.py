@@ -19,7 +19,7 @@ def test_results_are_in_order_however_long_each_takes():
 
 
 def test_so_much_is_begun_ahead_and_no_more():
-    begun = []
+    begun: list[int] = []
     results = ahead(begun.append, itertools.count(), threads=2, count=3)
     for used in range(5):
         next(results)

@@ -19,6 +19,12 @@ from cornerjax.errors import RunError
 LOGS = ("absl", "asyncio")  # of orbax, and of the event loops that its threads have
 # What these threads leave behind of a save and of a read that failed.
 LEFT_BEHIND = ("Event loop is closed", "Encountered error while reading array index")
+MOST_BYTES = 2 << 30  # of compiled programs that are kept
+OPTIONS: dict[str, Any] = {  # of JAX, for its cache
+    "jax_compilation_cache_dir": "",
+    "jax_persistent_cache_min_compile_time_secs": 0.0,  # of small programs there are hundreds
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
 
 
 @contextlib.contextmanager
@@ -52,9 +58,6 @@ def quiet() -> Iterator[None]:
                 log.setLevel(level)
 
 
-MOST_BYTES = 2 << 30  # of compiled programs that are kept
-
-
 @contextlib.contextmanager
 def compiled_once() -> Iterator[None]:
     """Keep what XLA compiles in the user's cache folder, for later commands; what was not used for longest goes first.
@@ -66,25 +69,19 @@ def compiled_once() -> Iterator[None]:
     import jax
     from jax.experimental.compilation_cache import compilation_cache
 
-    config = jax.config
-    unwanted = config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache
+    before = {name: getattr(jax.config, name) for name in ("jax_enable_compilation_cache", *OPTIONS)}
+    unwanted = before["jax_compilation_cache_dir"] or not before["jax_enable_compilation_cache"]
     folder = None if unwanted or jax.distributed.is_initialized() else cache_folder()
     if folder is None:
         yield
         return
-    options = {
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,  # of small programs there are hundreds
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(config, name) for name in options}
 
     def use(values: dict[str, Any]) -> None:
         for name, value in values.items():
-            config.update(name, value)
+            jax.config.update(name, value)
         compilation_cache.reset_cache()  # of the folder before
 
-    use(options)
+    use(OPTIONS | {"jax_compilation_cache_dir": str(folder)})
     try:
         with warnings.catch_warnings():  # what cannot be read or written there is compiled
             warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")

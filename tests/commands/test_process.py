@@ -86,7 +86,7 @@ def test_opencv_has_its_threads_back():
 def home(monkeypatch, tmp_path):
     """A user's cache folder, of a user who has given JAX none."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tests_own = jax.config.jax_compilation_cache_dir
+    tests_own = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", None)
     compilation_cache.reset_cache()
     yield tmp_path / "cache"
@@ -135,7 +135,7 @@ def test_what_a_command_compiles_the_next_one_finds(home, events):
 def test_a_cache_of_the_users_own_stays(home, events, tmp_path, monkeypatch):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "own"))
     with compiled_once():
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "own")
+        assert jax.config.values["jax_compilation_cache_dir"] == str(tmp_path / "own")
     jax.config.update("jax_compilation_cache_dir", None)
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)  # each of several machines has its own
     with compiled_once():

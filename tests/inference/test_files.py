@@ -83,11 +83,12 @@ def test_few_photos_are_in_memory_at_a_time(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "THREADS", 2)
     monkeypatch.setattr(batching, "WAIT", 6)
     read = []
-    monkeypatch.setattr(files, "read_photo", lambda path, max_side: read.append(path) or Photo(size_of(path), (40, 40)))
 
-    def size_of(path):
-        return draw(40, 20 if path.name == "0" else 40)
+    def read_photo(path, max_side):
+        read.append(path)
+        return Photo(draw(40, 20 if path.name == "0" else 40), (40, 40))
 
+    monkeypatch.setattr(files, "read_photo", read_photo)
     for used, _ in enumerate(predict_files(predictor, [Path(str(i)) for i in range(200)]), start=1):
         assert len(read) <= used + 6 + 2 + 1 + 8 * 5  # waiting, being read, and batches: loaded, on the device, used
 
