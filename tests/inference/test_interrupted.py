@@ -47,6 +47,7 @@ def test_ctrl_c_keeps_the_photos_that_are_done(predict, photos, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         predict([photos], tmp_path / "out")
     assert [entry["picture"] for entry in entries_of(tmp_path / "out")] == ["a.jpg", "b.jpg"]
+    assert names(tmp_path / "out") == ["a.jpg", "b.jpg", "detections.json"]  # the third was drawn, perhaps
 
 
 def test_ctrl_c_twice_leaves_no_half_video(predict, clip, tmp_path, monkeypatch):
