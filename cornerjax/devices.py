@@ -33,6 +33,22 @@ def local_copies(tree: T) -> T:
     return tree if jax.device_count() == 1 else jax.tree.map(copy, tree)
 
 
+def on_first(tree: T) -> T:
+    """The same arrays on one device of this process: those that lie on several, as of local_copies, on the first."""
+    return tree if _mesh(tree) is None else jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
+def for_rows(tree: T, rows: int) -> T:
+    """The arrays on all their devices if these can divide so many rows equally, or else on the first."""
+    return on_first(tree) if rows % copies(tree) else tree
+
+
+def beside(tree: object, array: T) -> T:
+    """The array, whole, on every device that the first array of a tree lies on."""
+    mesh = _mesh(tree)
+    return jax.device_put(array, None if mesh is None else NamedSharding(mesh, P()))
+
+
 def over_devices(function: Callable, *, whole: int) -> Callable:
     """Compile a function of rows; each device that holds the first argument works on rows of its own.
 

@@ -19,7 +19,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 ROWS = [
     {"errors"},
     {"validation", "legacy", "keypoints"},
-    {"ops", "drawing", "files", "progress", "hosts", "devices"},
+    {"ops", "drawing", "files", "progress", "hosts", "devices", "threads"},
     {"config"},
     {"losses", "targets", "data", "nn"},
     {"detectors"},

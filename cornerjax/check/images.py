@@ -20,8 +20,8 @@ from cornerjax.data.images import decode_image
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
 from cornerjax.progress import progress
+from cornerjax.threads import THREADS
 
-THREADS = 4
 ORIENTATION = 0x0112  # of EXIF; 1 is upright
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 

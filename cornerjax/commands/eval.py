@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cornerjax.commands.cli import parse, value_of
-from cornerjax.commands.process import quiet
+from cornerjax.commands.process import compiled_once, quiet
 from cornerjax.errors import InputError
 from cornerjax.evaluation.options import Options
 from cornerjax.hosts import Hosts, joined
@@ -36,7 +36,7 @@ def main(args: Sequence[str]) -> None:
 
         evaluate_results(options)
     else:
-        with quiet(), joined(options.hosts):
+        with quiet(), joined(options.hosts), compiled_once():
             from cornerjax.evaluation.of_run import evaluate_run
 
             evaluate_run(options)

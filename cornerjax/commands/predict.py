@@ -16,7 +16,7 @@ from typing import Literal
 import tyro
 
 from cornerjax.commands.cli import parse, value_of
-from cornerjax.commands.process import quiet
+from cornerjax.commands.process import compiled_once, quiet
 from cornerjax.config import Compute
 from cornerjax.errors import InputError
 from cornerjax.inference.inputs import ACCEPTED, find_inputs
@@ -55,11 +55,12 @@ def main(args: Sequence[str]) -> None:
 
     plan = make_plan(inputs, Path(options.out), options)
     run = open_workdir(options.workdir)
-    with quiet():
-        predictor = load(
-            run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute), allow_code=options.allow_code
-        )
-    errors = predict_to_folder(predictor, plan, run.category_ids)
+    with compiled_once():
+        with quiet():
+            predictor = load(
+                run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute), allow_code=options.allow_code
+            )
+        errors = predict_to_folder(predictor, plan, run.category_ids)
     print(f"written: {options.out}")
     if errors:
         raise InputError("; ".join(map(str, errors)))

@@ -3,8 +3,13 @@
 import contextlib
 import gc
 import logging
+import os
+import platform
 import sys
+import warnings
+import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import absl.logging  # noqa: F401  # sets the level of its log when it is imported
@@ -14,6 +19,12 @@ from cornerjax.errors import RunError
 LOGS = ("absl", "asyncio")  # of orbax, and of the event loops that its threads have
 # What these threads leave behind of a save and of a read that failed.
 LEFT_BEHIND = ("Event loop is closed", "Encountered error while reading array index")
+MOST_BYTES = 2 << 30  # of compiled programs that are kept
+OPTIONS: dict[str, Any] = {  # of JAX, for its cache
+    "jax_compilation_cache_dir": "",
+    "jax_persistent_cache_min_compile_time_secs": 0.0,  # of small programs there are hundreds
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
 
 
 @contextlib.contextmanager
@@ -45,6 +56,67 @@ def quiet() -> Iterator[None]:
             sys.unraisablehook = hook
             for log, level in zip(logs, levels, strict=True):
                 log.setLevel(level)
+
+
+@contextlib.contextmanager
+def compiled_once() -> Iterator[None]:
+    """Keep what XLA compiles in the user's cache folder, for later commands; what was not used for longest goes first.
+
+    Where JAX has a cache already, as by JAX_COMPILATION_CACHE_DIR, or is to have none, that stays as it is. So it does
+    where the folder cannot be written, and in a run of several processes: all must have the same programs or none, and
+    their caches need not be the same.
+    """
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    before = {name: getattr(jax.config, name) for name in ("jax_enable_compilation_cache", *OPTIONS)}
+    unwanted = before["jax_compilation_cache_dir"] or not before["jax_enable_compilation_cache"]
+    folder = None if unwanted or jax.distributed.is_initialized() else cache_folder()
+    if folder is None:
+        yield
+        return
+
+    def use(values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # of the folder before
+
+    use(OPTIONS | {"jax_compilation_cache_dir": str(folder)})
+    try:
+        with warnings.catch_warnings():  # what cannot be read or written there is compiled
+            warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")
+            yield
+    finally:
+        use(before)
+
+
+def cache_folder() -> Path | None:
+    """The folder of compiled programs, no larger than MOST_BYTES; None where there can be none."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = home / "cornerjax" / "compiled" / _instructions()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # programs that others put there would run
+        files = [(file, file.stat()) for file in folder.rglob("*") if file.is_file()]
+    except (OSError, RuntimeError):  # no home
+        return None
+    files.sort(key=lambda of: max(of[1].st_atime, of[1].st_mtime), reverse=True)
+    kept = 0
+    for file, found in files:
+        kept += found.st_size
+        if kept > MOST_BYTES:
+            with contextlib.suppress(OSError):  # another process was faster
+                file.unlink()
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _instructions() -> str:
+    """Of which instructions the processor has: machines of several kinds may share a home, but not programs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        known = next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        known = platform.processor()
+    return f"{platform.machine()}-{zlib.crc32(known.encode()):08x}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 
 from cornerjax.commands.cli import parse
-from cornerjax.commands.process import quiet
+from cornerjax.commands.process import compiled_once, quiet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,6 @@ def main(args: Sequence[str]) -> None:
 
     from cornerjax.training.replay import replay
 
-    with quiet():
+    with quiet(), compiled_once():
         for line in replay(Path(options.file), allow_code=options.allow_code):
             print(line, flush=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from cornerjax.commands.cli import parse, value_of
-from cornerjax.commands.process import quiet, single_threaded_opencv
+from cornerjax.commands.process import compiled_once, quiet, single_threaded_opencv
 from cornerjax.config import Config, load_recipe
 from cornerjax.errors import InputError
 from cornerjax.hosts import Hosts, joined
@@ -38,7 +38,7 @@ def main(args: Sequence[str]) -> None:
     if not options.init and (options.init_part != "all" or options.init_rgb):
         raise InputError("--init-part and --init-rgb say how --init is taken; give --init too")
 
-    with quiet(), single_threaded_opencv(), joined(options.hosts):
+    with quiet(), single_threaded_opencv(), joined(options.hosts), compiled_once():
         import jax
 
         from cornerjax.training.finetune import Init

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cornerjax.commands.cli import parse
-from cornerjax.commands.process import quiet
+from cornerjax.commands.process import compiled_once, quiet
 from cornerjax.config import Compute
 from cornerjax.validation import as_dict
 
@@ -32,7 +32,7 @@ def main(args: Sequence[str]) -> None:
 
     from cornerjax.weights.convert import convert
 
-    with quiet():
+    with quiet(), compiled_once():
         certificate = convert(
             options.detector,
             options.source,

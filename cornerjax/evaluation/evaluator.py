@@ -64,7 +64,7 @@ class Evaluator:
         self._num_classes = config.model.num_classes
         most = max([1, *(len(record.classes) for record in source.records)])  # all are found where they are true
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, max_objects=most))
-        self.batches = BatchPredictor(detector, apply, config, source.class_names, devices=jax.local_device_count())
+        self.batches = BatchPredictor(detector, apply, config, source.class_names)
         for record in source.records:
             try:
                 self.batches.procedure.bucket(record.height, record.width)

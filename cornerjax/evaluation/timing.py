@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from cornerjax.data.records import Source, read_image
-from cornerjax.devices import local_copies
+from cornerjax.devices import for_rows, local_copies
 from cornerjax.errors import InputError
 from cornerjax.inference.batching import Batch, BatchPredictor
 from cornerjax.nn.functional import Tree
@@ -131,7 +131,8 @@ class _Phased:
         loaded = [load(i) for i in batch.indices]
         self._seconds = {"load": time.perf_counter() - start, "prepare": 0.0}
         prepared = [self._procedure.preprocess(image) for image in loaded]
-        jax.device_get(self._procedure(*self._weights, prepared, batch.bucket, batch.rows))
+        weights = for_rows(self._weights, batch.rows)
+        jax.device_get(self._procedure(*weights, prepared, batch.bucket, batch.rows))
         self._seconds["prepare"] = time.perf_counter() - start - sum(self._seconds.values())
         return self._seconds
 

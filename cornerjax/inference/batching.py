@@ -12,10 +12,12 @@ import numpy as np
 from cornerjax.config import Config
 from cornerjax.detectors.base import Detector, TestProcedure, Truth
 from cornerjax.detectors.rows import Detections, Found
+from cornerjax.devices import for_rows
 from cornerjax.inference.whole_image import WholeImage
+from cornerjax.threads import THREADS
 
-THREADS = 4  # that load images
 AHEAD = 2  # batches loaded before they are needed
+WAIT = 32  # images that come one after the other: how many may come after one that waits for others of its bucket
 T = TypeVar("T")
 
 
@@ -30,18 +32,18 @@ class Batch(NamedTuple):
 class BatchPredictor:
     """Predicts with given weights; every shape of batch is compiled once for the life of this object.
 
+    Batches have one of two numbers of rows in a bucket, so that there are few shapes: all that they may have, which
+    the devices of this process divide between them, or a single one, on one device.
+
     Args:
         detector: one of DETECTORS.
         apply: of `nn.functional`, for the network of `config.model`.
         config: `model`, `data.crop_px`, `test` and `legacy` are used.
         class_names: for the results.
-        devices: over how many a batch is divided; the weights must be on each, see devices.over_devices.
     """
 
-    def __init__(
-        self, detector: Detector, apply: Callable, config: Config, class_names: Sequence[str], *, devices: int = 1
-    ):
-        self._batch, self._class_names, self._devices = config.test.batch, tuple(class_names), devices
+    def __init__(self, detector: Detector, apply: Callable, config: Config, class_names: Sequence[str]):
+        self._batch, self._class_names = config.test.batch, tuple(class_names)
         self._extras = detector.extras
         self.procedure: TestProcedure = (detector.procedure or partial(WholeImage, detector))(apply, config)
 
@@ -57,10 +59,38 @@ class BatchPredictor:
             buckets.setdefault(self.procedure.bucket(*size), []).append(i)
         batches = []
         for bucket, indices in buckets.items():
-            rows = batch_rows(len(indices), self.procedure.rows(bucket, self._batch))
-            rows += -rows % self._devices
-            batches += [Batch(indices[i : i + rows], rows, bucket) for i in range(0, len(indices), rows)]
+            rows = batch_rows(len(indices), self.rows(bucket, self._batch))
+            batches += _batches_of(bucket, indices, rows)
         return batches
+
+    def plan_ahead(self, coming: Iterable[tuple[int, Hashable]], *, most: int) -> Iterator[Batch]:
+        """Sort images that come one after the other into batches; none waits long for others of its bucket.
+
+        Args:
+            coming: index and bucket of each image.
+            most: rows at most, but for the devices' share of them.
+        """
+        waiting: dict[Hashable, list[int]] = {}  # the bucket whose first image has waited longest stands first
+        filled = set()
+
+        def batches_of(bucket: Hashable, *, fill: bool = False) -> list[Batch]:
+            indices, rows = waiting.pop(bucket), self.rows(bucket, most)
+            return _batches_of(bucket, indices, rows if fill else batch_rows(len(indices), rows))
+
+        for index, bucket in coming:
+            while waiting and index - next(iter(waiting.values()))[0] > WAIT:
+                yield from batches_of(next(iter(waiting)))
+            waiting.setdefault(bucket, []).append(index)
+            if len(waiting[bucket]) == self.rows(bucket, most):
+                filled.add(bucket)
+                yield from batches_of(bucket)
+        for bucket in list(waiting):
+            yield from batches_of(bucket, fill=bucket in filled)  # once, so that nothing is compiled for the last ones
+
+    def rows(self, bucket: Hashable, most: int) -> int:
+        """The rows of a full batch: `most`, fewer of large images, and as many on each device."""
+        rows = self.procedure.rows(bucket, most)
+        return rows + -rows % jax.local_device_count()
 
     def __call__(
         self,
@@ -73,7 +103,8 @@ class BatchPredictor:
         """Yield (index, detections) of every image of the batches, batch by batch.
 
         Args:
-            batches: of plan.
+            params, model_state: on one device, or on all, see devices.local_copies.
+            batches: of plan or plan_ahead, or others; those that all devices cannot share equally go to one.
             load: index -> (H, W, 3) uint8 BGR image; called in threads, ahead of the device.
             truth: index -> what takes the place of predictions.
         """
@@ -85,7 +116,8 @@ class BatchPredictor:
         waiting = None  # the device works on one batch while the next is assembled
         for batch, loaded in _load_ahead(batches, preprocess):
             sizes, images = zip(*loaded, strict=True)
-            found = self.procedure(params, model_state, images, batch.bucket, batch.rows)
+            weights = for_rows((params, model_state), batch.rows)
+            found = self.procedure(*weights, images, batch.bucket, batch.rows)
             if waiting:
                 yield from self._collect(*waiting)
             waiting = batch, sizes, found
@@ -104,11 +136,12 @@ class BatchPredictor:
 
 
 def batch_rows(count: int, largest: int) -> int:
-    """Rows of the batches for `count` images of a bucket: a full batch, or for few images the next power of two.
+    """Rows of the batches for `count` images of a bucket: `largest` if more than half of them are used, or else 1."""
+    return largest if 2 * count > largest else 1
 
-    So a bucket is compiled for a handful of batch sizes at most, however many images a call brings.
-    """
-    return min(largest, 1 << (count - 1).bit_length())
+
+def _batches_of(bucket: Hashable, indices: list[int], rows: int) -> list[Batch]:
+    return [Batch(indices[i : i + rows], rows, bucket) for i in range(0, len(indices), rows)]
 
 
 def _load_ahead(batches: Iterable[Batch], load: Callable[[int], T]) -> Iterator[tuple[Batch, list[T]]]:

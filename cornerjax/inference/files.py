@@ -1,8 +1,8 @@
 """Photos on disk: read, reduced where they are too large, boxes predicted in them; pictures of them."""
 
+import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from cornerjax.data.images import load_image
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.files import write_atomically
-from cornerjax.inference.batching import THREADS
 from cornerjax.inference.predictor import Predictor
+from cornerjax.threads import THREADS, ahead
 
-TOGETHER = 16  # photos in memory at a time
+TOGETHER = 8  # photos that go through the network together at most
 REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values for which width and height change places
 
@@ -54,12 +54,27 @@ def predict_files(
             return e
         return photo
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(photos), TOGETHER):
-            loaded = list(pool.map(load, photos[start : start + TOGETHER]))
-            found = iter(predictor([photo.image[..., ::-1] for photo in loaded if isinstance(photo, Photo)]))
-            for photo in loaded:
-                yield Prediction(photo, resized(next(found), photo)) if isinstance(photo, Photo) else photo
+    waiting: dict[int, Photo] = {}
+    done: dict[int, Prediction | InputError] = {}  # those that wait for one before them
+
+    def coming() -> Iterator[tuple[int, Hashable]]:
+        for index, photo in enumerate(loaded):
+            if isinstance(photo, InputError):
+                done[index] = photo
+            else:
+                waiting[index] = photo
+                yield index, predictor.procedure.bucket(*photo.image.shape[:2])
+
+    next_index = 0
+    with contextlib.closing(ahead(load, photos, threads=THREADS, count=THREADS)) as loaded:
+        batches = predictor.batches.plan_ahead(coming(), most=TOGETHER)
+        for index, found in predictor.batches(*predictor.copies, batches, lambda index: waiting[index].image):
+            photo = waiting.pop(index)
+            done[index] = Prediction(photo, resized(found, photo))
+            while next_index in done:
+                yield done.pop(next_index)
+                next_index += 1
+        yield from (done.pop(index) for index in range(next_index, len(photos)))
 
 
 def resized(found: Detections, photo: Photo) -> Detections:
@@ -113,11 +128,21 @@ def save_picture(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> None:
     """Write a JPEG; whoever reads it finds all of it.
 
     Raises:
-        InputError: it is too large for a JPEG.
+        InputError: see as_jpeg.
         OSError: it cannot be written.
+    """
+    write_atomically(path, as_jpeg(path, picture))
+
+
+def as_jpeg(path: Path, picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A picture as the content of a file.
+
+    Args:
+        path: of the file, for the error.
+    Raises: InputError: it is too large for a JPEG.
     """
     encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     if not encoded:
         height, width = picture.shape[:2]
         raise InputError(f"cannot write {path}: a JPEG of {width}x{height} pixels; accepted are sides of up to 65500")
-    write_atomically(path, content.tobytes())
+    return content.tobytes()

@@ -6,17 +6,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
+from cornerjax.detectors.overlay import Evidence
 from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
 from cornerjax.errors import InputError
-from cornerjax.inference.files import predict_files, reduced, save_picture
+from cornerjax.files import write_atomically
+from cornerjax.inference.files import Prediction, as_jpeg, predict_files, reduced
 from cornerjax.inference.inputs import Inputs, output_names
 from cornerjax.inference.options import Options
 from cornerjax.inference.overlays import check_overlays, draw, find_evidence
@@ -24,7 +27,9 @@ from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, note, refuse_to_replace, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
 from cornerjax.progress import progress
+from cornerjax.threads import ahead
 
+DRAWING = 4  # threads that draw, and pictures drawn before they are written
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
 
 
@@ -93,6 +98,16 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
     return job.errors
 
 
+class _Seen(NamedTuple):
+    """A photo or frame, and what is to be drawn of it: all that takes the device."""
+
+    image: Image
+    found: Detections  # in pixels of `size`
+    size: tuple[int, int]  # height and width
+    evidence: Evidence | None = None  # in pixels of `inspected`
+    inspected: tuple[int, int] = (0, 0)  # width and height
+
+
 @contextlib.contextmanager
 def _until_interrupted() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether Ctrl-C was pressed; the second one ends the process as usual."""
@@ -124,21 +139,33 @@ class _Job:
 
     def photos(self) -> None:
         paths, out = self._plan.inputs.photos, self._plan.out
-        everything = predict_files(self._predictor, paths, max_side=self._options.max_side)
-        work = zip(paths, self._plan.names, self._plan.ids, everything, strict=False)
-        for path, name, image_id, prediction in progress(work, total=len(paths), what="photos"):
-            if isinstance(prediction, InputError):
-                self.errors.append(prediction)
-            else:
-                photo, found = prediction.photo, self._wanted(prediction.found)
-                if self._options.pictures:
-                    canvas, _ = enlarged(photo.image)
-                    note(out, name)
-                    save_picture(out / name, self._drawn(photo.image, canvas, found, photo.size))
-                self._keep(str(path), name, None, image_id, found)
-            if self._stopped():
-                self.cut_short = path != paths[-1]
-                return
+        everything = map(self._photo, predict_files(self._predictor, paths, max_side=self._options.max_side))
+        work = zip(self._plan.names, everything, strict=False)
+        with contextlib.closing(ahead(self._jpeg, work, threads=DRAWING, count=DRAWING)) as finished:
+            of_each = zip(paths, self._plan.names, self._plan.ids, finished, strict=False)
+            for path, name, image_id, (seen, content) in progress(of_each, total=len(paths), what="photos"):
+                if isinstance(seen, InputError):
+                    self.errors.append(seen)
+                else:
+                    if content:
+                        note(out, name)
+                        write_atomically(out / name, content)
+                    self._keep(str(path), name, None, image_id, seen.found)
+                if self._stopped():
+                    self.cut_short = path != paths[-1]
+                    return
+
+    def _photo(self, prediction: Prediction | InputError) -> _Seen | InputError:
+        if isinstance(prediction, InputError):
+            return prediction
+        return self._seen(prediction.photo.image, prediction.found, prediction.photo.size)
+
+    def _jpeg(self, work: tuple[str, _Seen | InputError]) -> tuple[_Seen | InputError, bytes]:
+        """A photo and its picture, if there is to be one; runs in threads."""
+        name, seen = work
+        if isinstance(seen, InputError) or not self._options.pictures:
+            return seen, b""
+        return seen, as_jpeg(self._plan.out / name, self._drawn(seen, enlarged(seen.image)[0]))
 
     def clips(self) -> None:
         inputs = self._plan.inputs
@@ -167,14 +194,16 @@ class _Job:
         clock, count, next_id = _Clock(), len(self.entries), len(self._plan.ids) + self._frames_before() + 1
         try:
             # Closed here, however it ends: OpenCV crashes if a file is closed while a thread reads it.
-            with contextlib.closing(
-                predict_frames(self._predictor, frames, batch=batch, max_side=options.max_side)
-            ) as everything:
-                for number, (frame, every) in enumerate(progress(everything, total=total, what=clip.name)):
+            with (
+                contextlib.closing(
+                    predict_frames(self._predictor, frames, batch=batch, max_side=options.max_side)
+                ) as everything,
+                contextlib.closing(self._frames(everything)) as finished,
+            ):
+                for number, (found, drawn) in enumerate(progress(finished, total=total, what=clip.name)):
                     clock.tick()
-                    found = self._wanted(every)
                     if options.pictures:
-                        writer.write(self._drawn(frame, frame, found, (frame.shape[0], frame.shape[1])))
+                        writer.write(drawn)
                     self._keep(clip.name, name, number, next_id + number, found)
                     if self._stopped() and not clip.live:
                         break  # those that were read ahead do not count
@@ -192,6 +221,16 @@ class _Job:
         if done:
             print(f"{clip.name}: {done} frames, {clock.rate():.1f} frames/s")
 
+    def _frames(self, everything: Iterable[tuple[Image, Detections]]) -> Generator[tuple[Detections, Image]]:
+        """What is wanted of each frame, and the frame with its drawings, made in threads."""
+
+        def drawn(seen: _Seen) -> tuple[Detections, Image]:
+            return seen.found, self._drawn(seen, seen.image) if self._options.pictures else seen.image
+
+        work = (self._seen(frame, found, (frame.shape[0], frame.shape[1])) for frame, found in everything)
+        with contextlib.closing(ahead(drawn, work, threads=DRAWING, count=DRAWING)) as frames:
+            yield from frames
+
     def _frames_before(self) -> int:
         return sum(entry.frame is not None for entry in self.entries)
 
@@ -202,15 +241,21 @@ class _Job:
     def _keep(self, file: str, name: str, frame: int | None, image_id: int, found: Detections) -> None:
         self.entries.append(Entry(file, name if self._options.pictures else None, frame, image_id, found))
 
-    def _drawn(self, image: Image, canvas: Image, found: Detections, size: tuple[int, int]) -> Image:
-        """Draw what was found, in pixels of `size`, and the overlays of an image on the canvas, the image enlarged."""
-        (height, width), evidence = canvas.shape[:2], None
-        if self._options.overlay:
-            smaller = reduced(image, self._options.max_side)
-            of = smaller.shape[1], smaller.shape[0]
-            evidence = find_evidence(self._predictor, smaller).scaled(width, height, of=of)
-        on_canvas = found.scaled(width / size[1], height / size[0])
-        return draw(self._predictor, canvas, on_canvas, evidence, self._options.overlay)
+    def _seen(self, image: Image, found: Detections, size: tuple[int, int]) -> _Seen:
+        """Of all boxes of an image, in pixels of `size`, those that are wanted, and what its overlays show."""
+        seen = _Seen(image, self._wanted(found), size)
+        if not (self._options.pictures and self._options.overlay):
+            return seen
+        smaller = reduced(image, self._options.max_side)
+        inspected = smaller.shape[1], smaller.shape[0]
+        return seen._replace(evidence=find_evidence(self._predictor, smaller), inspected=inspected)
+
+    def _drawn(self, seen: _Seen, canvas: Image) -> Image:
+        """Draw boxes and overlays on the canvas, the image enlarged; runs in threads."""
+        height, width = canvas.shape[:2]
+        found = seen.found.scaled(width / seen.size[1], height / seen.size[0])
+        evidence = seen.evidence and seen.evidence.scaled(width, height, of=seen.inspected)
+        return draw(self._predictor, canvas, found, evidence, self._options.overlay)
 
 
 class _Clock:

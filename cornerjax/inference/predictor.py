@@ -16,9 +16,11 @@ from cornerjax.data.images import load_image
 from cornerjax.detectors import check
 from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_network
 from cornerjax.detectors.rows import Detections
+from cornerjax.devices import local_copies, on_first
 from cornerjax.errors import InputError
-from cornerjax.inference.batching import THREADS, BatchPredictor
+from cornerjax.inference.batching import BatchPredictor
 from cornerjax.nn.functional import Tree
+from cornerjax.threads import THREADS
 from cornerjax.validation import replaced
 from cornerjax.workdir import trusted_config
 
@@ -35,7 +37,8 @@ class Predictor:
         class_names: name of each class.
     Attributes:
         detector, apply, config, class_names: as given.
-        weights: params and model_state, on the device.
+        weights: params and model_state, on the first device.
+        copies: the same on all devices of this process, which divide batches between them.
         batches: batches of images through the test procedure.
         procedure: the test procedure, see detectors.base.TestProcedure.
     """
@@ -50,7 +53,8 @@ class Predictor:
         class_names: Sequence[str],
     ):
         self.detector, self.apply, self.config, self.class_names = detector, apply, config, tuple(class_names)
-        self.weights: tuple[Tree, Tree] = jax.device_put((params, model_state))
+        self.copies: tuple[Tree, Tree] = local_copies(jax.device_put((params, model_state)))
+        self.weights: tuple[Tree, Tree] = on_first(self.copies)
         self.batches = BatchPredictor(detector, apply, config, class_names)
         self.procedure: TestProcedure = self.batches.procedure
         self._forward = jax.jit(lambda params, state, images: apply(params, state, images, train=False)[0][-1])
@@ -78,7 +82,7 @@ class Predictor:
         for photo, image in zip(photos, images, strict=True):
             self.check_size(image, photo)
         batches = self.batches.plan([image.shape[:2] for image in images])
-        found = dict(self.batches(*self.weights, batches, images.__getitem__))
+        found = dict(self.batches(*self.copies, batches, images.__getitem__))
         return [found[i].above(min_score) for i in range(len(images))]
 
     def forward(self, images: jax.Array | np.ndarray) -> Maps:

@@ -1,14 +1,11 @@
 """Videos and cameras: frames read ahead in a thread, predicted on in batches of one shape, and written as a video."""
 
-import collections
 import contextlib
 import itertools
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -19,13 +16,13 @@ from cornerjax.errors import InputError
 from cornerjax.inference.batching import Batch
 from cornerjax.inference.files import reduced
 from cornerjax.inference.predictor import Predictor
+from cornerjax.threads import ahead
 
 CODEC = "mp4v"  # MPEG-4 part 2: OpenCV's wheels have no H.264 to write with, and their VP9 takes 20 times as long
 FPS = 25.0  # of a video that does not say
 READ_AHEAD = 16  # frames decoded before they are needed
 LOST = 0.02  # share of the frames that a file announces which may be missing: some only estimate their number
 Frame = UInt8[np.ndarray, "H W 3"]
-T = TypeVar("T")
 
 
 class Clip:
@@ -119,13 +116,13 @@ def predict_frames(
     Raises: InputError: a frame is smaller than a cell of the network's map.
     """
     waiting: dict[int, Frame] = {}
-    with contextlib.closing(_ahead(frames, READ_AHEAD)) as ready:
+    with contextlib.closing(_read_ahead(frames)) as ready:
         first = next(ready, None)
         if first is None:
             return
         height, width = reduced(first, max_side).shape[:2]
         bucket = predictor.procedure.bucket(height, width)
-        rows = predictor.procedure.rows(bucket, batch)
+        rows = predictor.batches.rows(bucket, batch) if batch > 1 else 1  # one by one, one device is enough
         numbered = enumerate(itertools.chain([first], ready))
 
         def batches() -> Iterator[Batch]:
@@ -133,27 +130,22 @@ def predict_frames(
                 waiting.update(chunk)
                 yield Batch(list(chunk), rows, bucket)
 
-        everything = predictor.batches(*predictor.weights, batches(), lambda index: reduced(waiting[index], max_side))
+        everything = predictor.batches(*predictor.copies, batches(), lambda index: reduced(waiting[index], max_side))
         for index, found in everything:
             frame = waiting.pop(index)
             yield frame, found.scaled(frame.shape[1] / width, frame.shape[0] / height)
 
 
-def _ahead(items: Iterable[T], count: int) -> Generator[T]:
-    """Pass items on that a thread takes, up to `count` before they are needed."""
-    source = iter(items)
+def _read_ahead(frames: Iterable[Frame]) -> Generator[Frame]:
+    """Pass frames on that a thread takes, up to READ_AHEAD before they are needed."""
+    source = iter(frames)
 
-    def take() -> list[T]:  # empty at the end
+    def take(_: None) -> list[Frame]:  # empty at the end
         return list(itertools.islice(source, 1))
 
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            waiting: collections.deque[Future[list[T]]] = collections.deque(pool.submit(take) for _ in range(count))
-            while item := waiting.popleft().result():
-                waiting.append(pool.submit(take))
-                yield item[0]
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with contextlib.closing(ahead(take, itertools.repeat(None), threads=1, count=READ_AHEAD)) as taken:
+        for frame in itertools.takewhile(bool, taken):
+            yield frame[0]
 
 
 class VideoFile:

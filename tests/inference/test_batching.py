@@ -1,10 +1,6 @@
 """Padding, batching and the way back from cells to pixels."""
 
 import dataclasses
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import colour_detector
 import jax.numpy as jnp
@@ -16,6 +12,7 @@ from cornerjax.config import Config, Test
 from cornerjax.detectors.rows import Candidates, Extra
 from cornerjax.detectors.selection import select
 from cornerjax.errors import InputError
+from cornerjax.inference import batching
 from cornerjax.inference.batching import BatchPredictor, batch_rows
 from cornerjax.inference.placing import pad_images
 from cornerjax.inference.whole_image import WholeImage
@@ -87,9 +84,31 @@ def test_a_shape_is_compiled_once():
     assert compiled_shapes(predictor) == 2
 
 
-@pytest.mark.parametrize(("count", "largest", "rows"), [(1, 16, 1), (3, 16, 4), (100, 40, 40), (9, 1, 1)])
+@pytest.mark.parametrize(
+    ("count", "largest", "rows"), [(1, 16, 1), (8, 16, 1), (9, 16, 16), (100, 40, 40), (9, 1, 1), (1, 1, 1)]
+)
 def test_rows_of_a_batch(count, largest, rows):
     assert batch_rows(count, largest) == rows
+
+
+def test_images_that_come_one_after_the_other_wait_for_few_of_their_bucket(predictor, monkeypatch):
+    """A bucket that filled a batch fills up its last one, too; of the others, few images go one by one."""
+    monkeypatch.setattr(batching, "WAIT", 5)
+    buckets = {"a": ((31, 31),), "b": ((31, 63),), "c": ((63, 63),)}
+    coming = [(index, buckets[name]) for index, name in enumerate("abaacabaaaaacbb")]
+    batches = list(predictor.plan_ahead(iter(coming), most=4))
+    assert [(batch.indices, batch.rows) for batch in batches] == [
+        ([0, 2, 3, 5], 4),
+        ([1], 1),
+        ([6], 1),
+        ([4], 1),
+        ([7, 8, 9, 10], 4),
+        ([11], 4),
+        ([12], 1),
+        ([13], 1),
+        ([14], 1),
+    ]
+    assert {batch.bucket for batch in batches if batch.rows == 4} == {buckets["a"]}
 
 
 @pytest.mark.parametrize(
@@ -142,50 +161,6 @@ def test_boxes_are_clipped_and_those_in_the_padding_dropped():
     kept = dataclasses.replace(CONFIG, legacy=Legacy(padding_boxes=True))
     found = find(BatchPredictor(Blind(), colour_detector.apply, kept, NAMES), [draw(20, 30)])[0]
     np.testing.assert_array_equal(found.boxes, [[0, 0, 30, 0], [0, 0, 30, 20]])
-
-
-OVER_DEVICES = """
-import colour_detector, corner_network, jax, numpy as np
-from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
-from cornerjax.devices import copies, local_copies
-from cornerjax.inference.batching import BatchPredictor
-
-def compare(detector, apply, config, weights, images):
-    one = BatchPredictor(detector, apply, config, colour_detector.NAMES)
-    all_of_them = BatchPredictor(detector, apply, config, colour_detector.NAMES, devices=jax.local_device_count())
-    sizes = [image.shape[:2] for image in images]
-    here = dict(one(weights, {}, one.plan(sizes), images.__getitem__))
-    copied = local_copies(weights)
-    assert copies(copied) == 4 and copies(weights) == 1
-    batches = all_of_them.plan(sizes)
-    assert all(batch.rows % 4 == 0 for batch in batches)
-    found = dict(all_of_them(copied, {}, batches, images.__getitem__))
-    assert sorted(found) == sorted(here) == list(range(len(images)))
-    for i in here:
-        for name in ("boxes", "scores", "classes"):
-            np.testing.assert_array_equal(getattr(found[i], name), getattr(here[i], name))
-    return [len(found[i]) for i in sorted(found)]
-
-rng = np.random.default_rng(0)
-images = [colour_detector.draw(*rng.integers(20, 64, 2), (i, 2, i + 9, 12), (1, 1, 9, 4 + i)) for i in range(9)]
-colours, config = colour_detector.DETECTOR, colour_detector.DETECTOR.defaults
-assert compare(colours, colour_detector.apply, config, colour_detector.WEIGHTS, images) == [2] * 9
-images = [corner_network.picture(side, 130) for side in (101, 120, 128, 97, 90)]
-config = corner_network.SACCADE
-assert min(compare(CornerNetSaccade(), corner_network.with_attention, config, {"none": np.zeros(1)}, images)) >= 2
-"""
-
-
-def test_images_divided_over_devices_have_the_same_boxes():
-    """In a process of its own, with four devices; the weights of the Saccade detector are not used by it."""
-    here = Path(__file__).parent
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "PYTHONPATH": f"{here.parent}:{here}",
-    }
-    done = subprocess.run([sys.executable, "-c", OVER_DEVICES], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_an_image_smaller_than_a_cell_is_refused(predictor):

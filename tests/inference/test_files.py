@@ -1,14 +1,19 @@
 """Photos on disk: read, reduced, boxes predicted in them."""
 
+from pathlib import Path
+
+import colour_detector
 import cv2
 import numpy as np
 import pytest
-from colour_detector import NAMES, draw
+from colour_detector import DETECTOR, NAMES, WEIGHTS, compiled_shapes, draw
 
+from cornerjax.config import Config, Test
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.inference import files
+from cornerjax.inference import batching, files
 from cornerjax.inference.files import Photo, predict_files, read_photo, reduced, resized, save_picture
+from cornerjax.inference.predictor import Predictor
 
 BLUE, GREEN = (8, 16, 64, 96), (40, 24, 112, 128)
 # Orientation 6: to be turned clockwise.
@@ -57,6 +62,35 @@ def test_a_jpeg_that_is_to_be_reduced_is_not_decoded_at_its_full_size(tmp_path, 
 @pytest.mark.parametrize(("shape", "expected"), [((30, 60), (30, 60)), ((90, 45), (60, 30)), ((1000, 3), (60, 1))])
 def test_only_what_is_too_large_is_reduced(shape, expected):
     assert reduced(np.zeros((*shape, 3), np.uint8), 60).shape[:2] == expected
+
+
+def test_photos_of_many_sizes_are_in_order_and_compile_little(tmp_path):
+    predictor = Predictor(DETECTOR, colour_detector.apply, WEIGHTS, {}, Config(test=Test(batch=4)), NAMES)
+    paths, boxes = [], []
+    for i in range(60):
+        size = [(40, 40), (20, 40), (40, 20)][i % 7 % 3] if i != 9 else (20, 20)
+        boxes.append((i % 9, 2, i % 9 + 5, 11))
+        paths.append(tmp_path / f"{i}.png")
+        cv2.imwrite(str(paths[-1]), draw(*size, boxes[-1]))
+    for prediction, box in zip(predict_files(predictor, paths), boxes, strict=True):
+        assert not isinstance(prediction, InputError)
+        np.testing.assert_allclose(prediction.found.boxes, [box], atol=1e-4)
+    assert compiled_shapes(predictor) == 4  # one of each size
+
+
+def test_few_photos_are_in_memory_at_a_time(predictor, tmp_path, monkeypatch):
+    """Whether their buckets fill or not: the first photo is the only one of its bucket."""
+    monkeypatch.setattr(files, "THREADS", 2)
+    monkeypatch.setattr(batching, "WAIT", 6)
+    read = []
+
+    def read_photo(path, max_side):
+        read.append(path)
+        return Photo(draw(40, 20 if path.name == "0" else 40), (40, 40))
+
+    monkeypatch.setattr(files, "read_photo", read_photo)
+    for used, _ in enumerate(predict_files(predictor, [Path(str(i)) for i in range(200)]), start=1):
+        assert len(read) <= used + 6 + 2 + 1 + 8 * 5  # waiting, being read, and batches: loaded, on the device, used
 
 
 @pytest.mark.parametrize("max_side", [0, 8])

@@ -1,6 +1,8 @@
 """predict.py without its command line: photos, videos and cameras in; pictures and results out; what it refuses."""
 
+import contextlib
 import json
+import threading
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from media import BLUE, FRAMES, FakeCapture, box, entries_of, names, read, read_
 
 from cornerjax.drawing import draw_boxes
 from cornerjax.errors import InputError
+from cornerjax.inference import folder
 from cornerjax.inference.files import predict_files
 
 
@@ -61,6 +64,21 @@ def test_every_frame_of_the_drawn_video_has_its_own_boxes(predict, clip, tmp_pat
     apart = np.array([[cv2.absdiff(a, b).mean() for b in drawn] for a in played])
     np.testing.assert_array_equal(apart.argmin(1), range(10))
     assert apart.diagonal().mean() < apart[~np.eye(10, dtype=bool)].min() / 2
+
+
+def test_pictures_are_drawn_in_threads_several_at_a_time(predict, photos, clip, tmp_path, monkeypatch):
+    draw, together = folder.draw, threading.Barrier(3, timeout=60)
+
+    def drawing(*given):
+        assert threading.current_thread() is not threading.main_thread()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait()
+        return draw(*given)
+
+    monkeypatch.setattr(folder, "draw", drawing)
+    assert predict([photos, clip], tmp_path / "out", frames=6) == []
+    assert not together.broken
+    assert [entry["picture"] for entry in entries_of(tmp_path / "out")][:4] == ["a.jpg", "b.jpg", "c.jpg", "clip.mp4"]
 
 
 def test_only_what_is_asked_for(predict, photos, clip, tmp_path):

@@ -9,26 +9,30 @@ from media import FRAMES, FakeCapture, entries_of, names, read, write
 
 from cornerjax.errors import InputError
 from cornerjax.inference import folder as folder_module
+from cornerjax.inference.video import VideoFile
 
 
-def press_after(monkeypatch, presses):
-    """Ctrl-C while the frames of these numbers are drawn."""
-    draw, calls = folder_module.draw, []
+def press_at(monkeypatch, number):
+    """Ctrl-C while the photo or frame of this number, from 1, is written; others are drawn meanwhile."""
+    calls = []
+    for place, name in ((VideoFile, "write"), (folder_module, "write_atomically")):
+        write = getattr(place, name)
 
-    def drawing(*args, **options):
-        calls.append(1)
-        if len(calls) in presses:
-            os.kill(os.getpid(), signal.SIGINT)
-        return draw(*args, **options)
+        def writing(*args, write=write):
+            calls.append(1)
+            if len(calls) == number:
+                os.kill(os.getpid(), signal.SIGINT)
+            return write(*args)
 
-    monkeypatch.setattr(folder_module, "draw", drawing)
+        monkeypatch.setattr(place, name, writing)
 
 
 def test_ctrl_c_keeps_the_part_of_a_video_that_is_done(predict, photos, clip, tmp_path, monkeypatch, capsys):
-    press_after(monkeypatch, {4})
+    other = write(tmp_path / "z.mp4", FRAMES)
+    press_at(monkeypatch, 4)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        predict([photos / "b.jpg", clip, write(tmp_path / "z.mp4", FRAMES)], tmp_path / "out")
+        predict([photos / "b.jpg", clip, other], tmp_path / "out")
     assert signal.getsignal(signal.SIGINT) is before
     said = capsys.readouterr().out
     assert f"{clip}: stopped after 3 of 10 frames, which are kept" in said
@@ -39,14 +43,15 @@ def test_ctrl_c_keeps_the_part_of_a_video_that_is_done(predict, photos, clip, tm
 
 
 def test_ctrl_c_keeps_the_photos_that_are_done(predict, photos, tmp_path, monkeypatch):
-    press_after(monkeypatch, {2})
+    press_at(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
         predict([photos], tmp_path / "out")
     assert [entry["picture"] for entry in entries_of(tmp_path / "out")] == ["a.jpg", "b.jpg"]
+    assert names(tmp_path / "out") == ["a.jpg", "b.jpg", "detections.json"]  # the third was drawn, perhaps
 
 
 def test_ctrl_c_twice_leaves_no_half_video(predict, clip, tmp_path, monkeypatch):
-    press_after(monkeypatch, {3})
+    press_at(monkeypatch, 3)
     real = os.kill
     monkeypatch.setattr(os, "kill", lambda *given: (real(*given), real(*given)))
     with pytest.raises(KeyboardInterrupt):
@@ -55,7 +60,7 @@ def test_ctrl_c_twice_leaves_no_half_video(predict, clip, tmp_path, monkeypatch)
 
 
 def test_ctrl_c_is_how_a_camera_ends(predict, tmp_path, monkeypatch, capsys):
-    press_after(monkeypatch, {5})
+    press_at(monkeypatch, 5)
     FakeCapture.put_in(monkeypatch, FRAMES * 20)
     assert predict(["camera:0"], tmp_path / "out") == []
     taken = len(entries_of(tmp_path / "out"))
@@ -96,9 +101,9 @@ def test_a_file_that_is_given_is_never_overwritten(predict, photos, clip):
 def test_a_failure_keeps_what_was_done_and_the_same_command_goes_on(predict, photos, tmp_path, monkeypatch, error):
     out = tmp_path / "out"
     predict([photos], out)
-    save = folder_module.save_picture
+    write = folder_module.write_atomically
     with monkeypatch.context() as failing:
-        failing.setattr(folder_module, "save_picture", lambda path, picture: save(path, picture) or fail(path, error))
+        failing.setattr(folder_module, "write_atomically", lambda path, jpeg: write(path, jpeg) or fail(path, error))
         with pytest.raises(InputError if isinstance(error, OSError) else MemoryError):
             predict([photos], out)
     assert [entry["picture"] for entry in entries_of(out)] == ["a.jpg"]

@@ -21,7 +21,7 @@ from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
 from cornerjax.detectors.cornernet_saccade.windows import Windows, crop_windows, cut_crops, placements, view_locations
 from cornerjax.detectors.rows import Candidates, Found
 from cornerjax.detectors.truth import make_targets, place
-from cornerjax.devices import copies, over_devices
+from cornerjax.devices import beside, copies, over_devices
 from cornerjax.errors import InputError
 
 MOST_PX = 64_000_000  # of the images taken together
@@ -57,7 +57,7 @@ class SaccadeProcedure:
     def __init__(self, detector: Detector, apply: Callable, config: SaccadeConfig):
         self._detector, self._apply, self._config = detector, apply, config
         self._side = config.data.crop_px[0]
-        self.cut: Callable[..., Any] = jax.jit(partial(cut_crops, side=self._side))
+        self.cut: Callable[..., Any] = over_devices(partial(cut_crops, side=self._side), whole=1)
         self.find: Callable[..., Any] = over_devices(partial(on_device.find, detector, apply, config), whole=2)
         self.select: Callable[..., Found] = jax.jit(partial(on_device.select_from, detector, config))
         self._maps: Callable[..., Any] = jax.jit(partial(on_device.forward, apply))
@@ -139,7 +139,7 @@ class SaccadeProcedure:
             truths: of all images or of none.
         """
         saccade, rows = self._config.test.saccade, len(images)
-        apply = partial(self._stage, params, model_state, jax.device_put(images), sizes, truths)
+        apply = partial(self._stage, params, model_state, beside(params, images), sizes, truths)
         views = [view_locations(height, width, saccade.view_px) for height, width in sizes]
         stages = [apply(views, most=rows * len(saccade.view_px))]
         left = np.full(len(sizes), saccade.max_crops)
