@@ -7,13 +7,14 @@ from cornerjax.commands.plan import main
 from cornerjax.config import load_recipe
 from cornerjax.errors import InputError
 from cornerjax.training import plan
-from cornerjax.training.chips import parse_slice
 from cornerjax.training.hlo import Collective
-from cornerjax.training.plan import Step, _said, group, remedies, report, talk_s
+from cornerjax.training.plan import Step, _said, group
+from cornerjax.training.plan_report import remedies, report, talk_s
+from cornerjax.training.topology import parse_topology
 from cornerjax.validation import replaced
 
 MB = 10**6
-V5E = parse_slice("v5e:4x4")
+V5E = parse_topology("v5e:4x4")
 
 
 def total(*shapes, origin="transpose(jvp())/add", devices=16):
@@ -35,31 +36,32 @@ def step(**changes):
         accessed=2e11,
         groups=groups,
         unknown_loops=(),
-        compile_s=60.0,
+        counted=False,
+        seconds=60.0,
     )
     return made._replace(**changes)
 
 
 def test_a_slice_has_rings_where_its_axes_are_long_enough():
     assert V5E.size == 16
-    assert V5E.ici_bytes_s == 100e9  # one direction of two open axes
+    assert V5E.sent_bytes_s == 100e9  # one direction of two open axes
     assert V5E.latency_s == pytest.approx(6e-6)
-    pod = parse_slice("v5e:16x16")
-    assert pod.ici_bytes_s == 200e9
+    pod = parse_topology("v5e:16x16")
+    assert pod.sent_bytes_s == 200e9
     assert pod.latency_s == pytest.approx(16e-6)
-    assert parse_slice("v5p:4x4x4").ici_bytes_s == 600e9
+    assert parse_topology("v5p:4x4x4").sent_bytes_s == 600e9
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:16", "v9:2x2", "v5e:2x2x2x2"])
 def test_a_name_that_is_no_slice_is_one_sentence(name):
     with pytest.raises(InputError, match=f"^no topology {name!r}; accepted are names such as v4:2x2x4"):
-        parse_slice(name)
+        parse_topology(name)
 
 
 def test_an_all_reduce_costs_its_bytes_and_its_hops():
     one = total((25_000_000,))  # 100 MB
     assert talk_s([one], V5E, V5E) == pytest.approx(2 * 15 / 16 * 100e6 / 100e9 + 6e-6)
-    assert talk_s([one], V5E, parse_slice("v5e:16x16")) == pytest.approx(2 * 255 / 256 * 100e6 / 200e9 + 16e-6)
+    assert talk_s([one], V5E, parse_topology("v5e:16x16")) == pytest.approx(2 * 255 / 256 * 100e6 / 200e9 + 16e-6)
     assert talk_s([one._replace(times=3)], V5E, V5E) == pytest.approx(3 * talk_s([one], V5E, V5E))
 
 
@@ -104,19 +106,22 @@ def test_what_helps_leaves_out_what_is_set_already():
     ]
     set_already = {"compute.dtype": "bfloat16", "compute.remat": "stack", "data.batch": 16, "data.render": "host"}
     small = replaced(config, set_already)
-    assert [line.split(":")[0] for line in remedies(small, parse_slice("v5p:2x2x4"))] == ["--data.render device"]
+    assert [line.split(":")[0] for line in remedies(small, parse_topology("v5p:2x2x4"))] == ["--data.render device"]
 
 
 def test_what_does_not_fit_is_said_in_words_and_exits_with_1(monkeypatch, capsys):
     class Huge:
-        def lower(self, state, batch):
+        def trace(self, state, batch):
+            return self
+
+        def lower(self):
             return self
 
         def compile(self):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Ran out. Used 21.12G of 15.75G hbm. Exceeded.")
 
     monkeypatch.setattr(plan, "abstract_step", lambda config, mesh: (Huge(), None, None))
-    monkeypatch.setattr(plan, "mesh_of", lambda tpus: None)
+    monkeypatch.setattr(plan, "mesh_of", lambda topology: None)
     with pytest.raises(SystemExit) as exited:
         main(["--config", "configs/cornernet.py", "--data.batch", "64"])
     assert exited.value.code == 1
