@@ -2,7 +2,8 @@
 
 What XLA would make of it is taken for granted in three rules. Convolutions, matrix products, sorts, loops and the like
 read arrays from memory and write theirs to it, as if no cache kept any for the next. Sums write theirs only: what they
-are over is computed on the way. Everything else is computed where it is read, as often as that is, and not kept.
+are over is computed on the way, once for all sums that follow each other and do not wait for one another. Everything
+else is computed where it is read, as often as that is, and not kept.
 """
 
 import math
@@ -62,6 +63,8 @@ class _Counter:
     def __init__(self, jaxpr: Jaxpr):
         self._time, self._flops, self._moved = 0, 0.0, 0.0
         self._written: list[_Array] = []
+        self._summed: set[_Array] = set()  # what the last sums read, and
+        self._sums: set[_Array] = set()  # what they wrote
         self._inside: list[tuple[int, int]] = []  # time and bytes that a loop needs
         self._unknown: list[str] = []
         results = self._walk(jaxpr, [_Array(_nbytes(var)) for var in jaxpr.invars])
@@ -88,17 +91,30 @@ class _Counter:
         if name == "cond":
             return self._walk(_branch(params).jaxpr, operands[1:])
         sizes = [_nbytes(var) for var in equation.outvars]
+        if name.startswith(SUMMING):
+            return self._sum(operands, sizes)
         if name.startswith(KEEPING):
+            self._flops += FLOPS[name](equation) if name in FLOPS else 0
             for array in operands:
                 self._keep(array)
-        elif not name.startswith(SUMMING):
-            inner = next(iter(jaxprs_in_params(params)), None)
-            if inner is not None:
-                return self._walk(inner, operands)
-            return [_Array(size, (source for array in operands for source in array.sources)) for size in sizes]
-        self._flops += FLOPS[name](equation) if name in FLOPS else 0
+            self._read(operands)
+            self._summed.clear()
+            return [self._write(_Array(size)) for size in sizes]
+        if (inner := next(iter(jaxprs_in_params(params)), None)) is not None:
+            return self._walk(inner, operands)
+        return [_Array(size, _sources(operands)) for size in sizes]
+
+    def _sum(self, operands: list[_Array], sizes: list[int]) -> list[_Array]:
+        sources = _sources(operands)
+        if sources & self._sums:
+            self._summed.clear()
+            self._sums.clear()
+        self._moved -= sum(array.nbytes for array in sources & self._summed)
         self._read(operands)
-        return [self._write(_Array(size)) for size in sizes]
+        self._summed |= sources
+        results = [self._write(_Array(size)) for size in sizes]
+        self._sums.update(results)
+        return results
 
     def _loop(self, equation: JaxprEqn, operands: list[_Array]) -> list[_Array]:
         """What passes in a round is counted inside; operands and results are there all the time."""
@@ -128,7 +144,7 @@ class _Counter:
         return array
 
     def _read(self, arrays: Iterable[_Array]) -> None:
-        for source in {source for array in arrays for source in array.sources}:
+        for source in _sources(arrays):
             source.read = self._time
             self._moved += source.nbytes
 
@@ -142,6 +158,10 @@ class _Counter:
         for time, nbytes in self._inside:
             held[time] += nbytes
         return int(held.max())
+
+
+def _sources(arrays: Iterable[_Array]) -> set[_Array]:
+    return {source for array in arrays for source in array.sources}
 
 
 def _nbytes(var: Any) -> int:

@@ -8,13 +8,12 @@ import math
 import re
 import time
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cornerjax.config import Config
-from cornerjax.nn.functional import Tree
 from cornerjax.training import gpus, hlo
 from cornerjax.training.count import count
 from cornerjax.training.gpus import Node
@@ -135,19 +134,21 @@ def _share(config: Config, devices: int) -> Config:
 
 
 def sums_of(state: TrainState, config: Config, devices: int) -> dict[str, list[hlo.Collective]]:
-    """What a step adds up over the devices: gradients at once, and four vectors for each BatchNorm, by origin."""
+    """What a step adds up over the devices, by origin: all gradients at once, and for each BatchNorm five vectors.
+
+    Forwards one for the mean and then one for the variance, backwards three together, as XLA does for TPUs.
+    """
     parts = config.optim.accumulate
     groups = max(1, config.optim.batch_norm_groups // parts)  # of a part of the batch
     together = max(1, devices // groups)
 
-    def summed(arrays: Tree, over: int) -> hlo.Collective:
+    def summed(arrays: Any, over: int) -> list[hlo.Collective]:
         shapes = tuple(x.shape for x in jax.tree.leaves(arrays))
-        return hlo.Collective("all-reduce", shapes, _nbytes(arrays), over, parts, "")
+        return [hlo.Collective("all-reduce", shapes, _nbytes(arrays), over, parts, "")] if over > 1 else []
 
-    # Forwards the mean and the variance, and backwards the gradients of both.
-    statistics = [summed(x, together) for x in jax.tree.leaves(state.model_state) for _ in ("forwards", "backwards")]
-    found = {"BatchNorm": statistics, "gradients": [summed(state.params, devices)], "the rest": []}
-    return {name: [one for one in sums if one.devices > 1] for name, sums in found.items()}
+    means = [x for path, x in jax.tree.leaves_with_path(state.model_state) if path[-1].key == "mean"]
+    statistics = [one for mean in means for arrays in (mean, mean, [mean] * 3) for one in summed(arrays, together)]
+    return {"BatchNorm": statistics, "gradients": summed(state.params, devices), "the rest": []}
 
 
 def group(collectives: list[hlo.Collective], shapes: set[tuple[int, ...]]) -> dict[str, list[hlo.Collective]]:
@@ -180,7 +181,7 @@ def _significant(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(side for side in shape if side > 1))
 
 
-def _nbytes(arrays: Tree) -> int:
+def _nbytes(arrays: Any) -> int:
     return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(arrays))
 
 
