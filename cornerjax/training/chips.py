@@ -3,11 +3,12 @@
 Source: https://docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e, "System architecture"; read in November 2026.
 """
 
+import dataclasses
 import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -54,17 +55,18 @@ CHIPS = {
 }
 
 
-class Slice(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Slice:
     """Chips joined to a mesh or torus."""
 
     name: str  # "v5e:16x16"
     chip: Chip
     sides: tuple[int, ...]
 
-    kind = "slice"
-    unit = "chip"
-    link = "ICI"
-    more = "a slice of more chips"
+    kind: ClassVar[str] = "slice"
+    unit: ClassVar[str] = "chip"
+    link: ClassVar[str] = "ICI"
+    more: ClassVar[str] = "a slice of more chips"
 
     @property
     def shape(self) -> str:

@@ -179,23 +179,28 @@ def _branch(params: dict[str, Any]) -> ClosedJaxpr:
 
 def _of_product(equation: JaxprEqn) -> int:
     (axes, _), _ = equation.params["dimension_numbers"]
-    left, result = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+    left, result = _shape(equation.invars[0]), _shape(equation.outvars[0])
     return 2 * math.prod(result) * math.prod(left[axis] for axis in axes)
 
 
 def _of_convolution(equation: JaxprEqn) -> int:
     """Of what meets the map: neither its borders nor the holes of a dilated one."""
-    params, (left, right) = equation.params, [var.aval.shape for var in equation.invars]
-    result, numbers = equation.outvars[0].aval.shape, params["dimension_numbers"]
-    pairs = 1
-    for i, (stride, (low, _), wide, apart) in enumerate(
-        zip(params["window_strides"], params["padding"], params["lhs_dilation"], params["rhs_dilation"], strict=True)
-    ):
-        places = np.arange(result[numbers.out_spec[2 + i]])[:, None] * stride - low
-        places = places + np.arange(right[numbers.rhs_spec[2 + i]]) * apart
-        cells = left[numbers.lhs_spec[2 + i]]
-        pairs *= np.count_nonzero((places % wide == 0) & (places >= 0) & (places < cells * wide))
-    return 2 * int(pairs) * math.prod(result[axis] for axis in numbers.out_spec[:2]) * right[numbers.rhs_spec[1]]
+    params, numbers = equation.params, equation.params["dimension_numbers"]
+    left, right, result = (_shape(var) for var in (*equation.invars, *equation.outvars))
+    steps = zip(
+        params["window_strides"], params["padding"], params["lhs_dilation"], params["rhs_dilation"], strict=True
+    )
+    pairs = 1  # of a place in the result and one in the kernel
+    for axis, (stride, (low, _), wide, apart) in enumerate(steps, start=2):
+        places = np.arange(result[numbers.out_spec[axis]])[:, None] * stride - low
+        places = places + np.arange(right[numbers.rhs_spec[axis]]) * apart
+        inside = (places >= 0) & (places < left[numbers.lhs_spec[axis]] * wide) & (places % wide == 0)
+        pairs *= int(np.count_nonzero(inside))
+    return 2 * pairs * math.prod(result[axis] for axis in numbers.out_spec[:2]) * right[numbers.rhs_spec[1]]
+
+
+def _shape(var: Any) -> tuple[int, ...]:
+    return var.aval.shape
 
 
 FLOPS: dict[str, Callable[[JaxprEqn], int]] = {

@@ -5,8 +5,9 @@ Source: NVIDIA's data sheets, https://www.nvidia.com/en-us/data-center/ a100 (80
 for 10^9 bytes; the driver shows some more, and CUDA itself needs some.
 """
 
+import dataclasses
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -58,41 +59,56 @@ class Gpu(NamedTuple):
         return (self.float32, "float32") if compute.precision == "highest" else (self.tf32, "TF32")
 
 
-_HOPPER = {"capability": 9, "multiprocessors": 132, "lanes": 128, "clock_ghz": 1.98, "shared_bytes": 233472}
-_HOPPER |= {"bfloat16": 989e12, "tf32": 494e12, "float32": 67e12, "link_bytes_s": 450e9, "l2_bytes": 50 * 2**20}
+_A100 = Gpu(
+    "NVIDIA A100-SXM4-80GB",
+    bfloat16=312e12,
+    tf32=156e12,
+    float32=19.5e12,
+    hbm_bytes=80e9,
+    hbm_bytes_s=2039e9,
+    link_bytes_s=300e9,
+    capability=8,
+    multiprocessors=108,
+    lanes=64,
+    clock_ghz=1.41,
+    shared_bytes=167936,
+    l2_bytes=40 * 2**20,
+)
+_H100 = Gpu(
+    "NVIDIA H100 80GB HBM3",
+    bfloat16=989e12,
+    tf32=494e12,
+    float32=67e12,
+    hbm_bytes=80e9,
+    hbm_bytes_s=3350e9,
+    link_bytes_s=450e9,
+    capability=9,
+    multiprocessors=132,
+    lanes=128,
+    clock_ghz=1.98,
+    shared_bytes=233472,
+    l2_bytes=50 * 2**20,
+)
 GPUS = {
-    "a100": Gpu(
-        "NVIDIA A100-SXM4-80GB",
-        bfloat16=312e12,
-        tf32=156e12,
-        float32=19.5e12,
-        hbm_bytes=80e9,
-        hbm_bytes_s=2039e9,
-        link_bytes_s=300e9,
-        capability=8,
-        multiprocessors=108,
-        lanes=64,
-        clock_ghz=1.41,
-        shared_bytes=167936,
-        l2_bytes=40 * 2**20,
-    ),
-    "h100": Gpu("NVIDIA H100 80GB HBM3", hbm_bytes=80e9, hbm_bytes_s=3350e9, **_HOPPER),
-    "h200": Gpu("NVIDIA H200", hbm_bytes=141e9, hbm_bytes_s=4800e9, **_HOPPER),
+    "a100": _A100,
+    "h100": _H100,
+    "h200": _H100._replace(full_name="NVIDIA H200", hbm_bytes=141e9, hbm_bytes_s=4800e9),
 }
 SIZES = (1, 2, 4, 8)  # of nodes
 
 
-class Node(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Node:
     """The GPUs of one computer, each joined to all others over a switch."""
 
     name: str  # "h100:8"
     chip: Gpu
     size: int
 
-    kind = "node"
-    unit = "GPU"
-    link = "NVLink"
-    more = "more GPUs, up to 8"
+    kind: ClassVar[str] = "node"
+    unit: ClassVar[str] = "GPU"
+    link: ClassVar[str] = "NVLink"
+    more: ClassVar[str] = "more GPUs, up to 8"
 
     @property
     def shape(self) -> str:

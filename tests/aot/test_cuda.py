@@ -12,8 +12,8 @@ from jax.sharding import AbstractMesh, SingleDeviceSharding
 
 from cornerjax.ops import aggregate_edges, deformable_conv
 from cornerjax.ops.quadruples import Points, group_quadruples
-from cornerjax.training.gpus import GPUS, devices_of
-from cornerjax.training.topology import parse_topology
+from cornerjax.training.gpus import GPUS
+from cornerjax.training.topology import mesh_of, parse_topology
 
 pytestmark = [
     pytest.mark.cuda_aot,
@@ -27,7 +27,7 @@ SHAPE = (2, 128, 128, 128)
 
 @pytest.fixture(scope="module")
 def here():
-    return SingleDeviceSharding(devices_of(parse_topology("h100:1"))[0])
+    return SingleDeviceSharding(mesh_of(parse_topology("h100:1")).devices[0])
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,7 @@ def test_a_narrow_network_is_planned():
     assert {(c.kind, c.devices, c.times) for c in every} == {("all-reduce", 4, 1)}
     assert step.state >= 3 * weights  # with Adam's two moments
     assert step.batch >= 2 * 63 * 63 * 3
+    assert step.accessed is not None
     assert 0 < step.hbm < step.accessed
     assert step.unknown_loops == ()
     assert "fits" in "\n".join(report(step, config, CHIPS))
