@@ -1,7 +1,7 @@
 """What a recipe needs on TPUs or GPUs that are not there, per chip and step: memory, work, what they tell each other.
 
 The whole training step is compiled for them, or counted where there is no compiler for GPUs. From either come floors:
-times that no run can beat.
+times that no run can beat, except that bytes by count are estimates.
 """
 
 import math

@@ -19,8 +19,9 @@ COUNT_FLOORS = """\
   By count: without JAX's CUDA plugin (jax[cuda13]) nothing here compiles for GPUs. Exact are weights, optimiser, batch
   and the FLOPs of convolutions and matrix products; the peak is that without sparsity. Temporaries and HBM are
   estimates: as if every operation by element were done where its result is read, every other array kept in memory from
-  when it is written until it is read last, and nothing in a cache. What cuDNN sets aside, and the program, are counted
-  nowhere. NVLink: the gradients in one sum, and three sums for each BatchNorm."""
+  when it is written until it is read last, and nothing in a cache. Compiled for an H100, CornerNet-Squeeze needs 5 %
+  less memory for temporaries and moves 17 % fewer bytes. What cuDNN sets aside, and the program, are counted nowhere.
+  NVLink: the gradients in one sum, and three sums for each BatchNorm."""
 ALONE = """\
   Assumed: a {unit} alone takes the larger one of its compute and HBM times above. No {unit} reaches them, and beside
   longer times what {unit}s tell each other weighs less. Nothing goes on at the same time: BatchNorm's sums wait for a
@@ -86,7 +87,8 @@ def report(step: Step, config: Config, topology: Topology) -> Iterator[str]:
         yield f"  loop {loop}: how often it runs is not known, counted once"
     largest = max(floors, key=lambda name: floors[name])
     rate = config.data.batch / floors[largest]
-    yield f"  at most {rate:.0f} images/s, {rate / topology.size:.1f} a {unit}, by {largest}"
+    bound = "about" if step.counted and largest == "HBM" else "at most"  # bytes by count are no least
+    yield f"  {bound} {rate:.0f} images/s, {rate / topology.size:.1f} a {unit}, by {largest}"
     yield COUNT_FLOORS if step.counted else TPU_FLOORS if isinstance(topology, Slice) else GPU_FLOORS
     if topology.size > 1:
         yield from scaling(step, topology, images, max(floors["compute"], floors["HBM"]))

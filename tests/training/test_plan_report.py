@@ -140,6 +140,13 @@ def test_a_plan_for_gpus_has_nodes_of_one_to_eight():
     assert not any("chip" in line for line in lines)
 
 
+def test_a_rate_from_counted_bytes_is_no_bound():
+    by_bytes, by_flops = step(hbm=335e9, counted=True), step(hbm=0, counted=True)
+    config = load_recipe("configs/cornernet.py")
+    assert any(line.startswith("  about 480 images/s") for line in report(by_bytes, config, H100))
+    assert any(line.startswith("  at most ") for line in report(by_flops, config, H100))
+
+
 def test_without_the_plugin_a_plan_for_gpus_is_counted(monkeypatch, capsys):
     monkeypatch.setattr(gpus, "PLUGINS", ("no_such_plugin",))
     monkeypatch.setattr(plan, "count_step", lambda config, topology: step(counted=True))
