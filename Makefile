@@ -35,8 +35,8 @@ tpu-aot: $(VENV)/installed-dev .libtpu/installed  ## compiles the kernels for TP
 	$(PYTEST) -m tpu_aot
 	$(RUN) benchmarks/tpu_aot.py
 
-cuda-aot: .cuda-aot/installed  ## compiles the kernels for a GPU that is not there
-	JAX_PLATFORMS=cpu PYTHONPATH=. .cuda-aot/bin/python -m pytest --durations=10 -m cuda_aot tests/aot/test_cuda.py
+cuda-aot: .cuda-aot/installed  ## compiles the kernels, and a plan, for GPUs that are not there
+	JAX_PLATFORMS=cpu .cuda-aot/bin/python -m pytest --durations=10 -m cuda_aot tests/aot/test_cuda*.py
 
 test-kernels: $(VENV)/installed-dev  ## corner pooling alone; PYTHON=python3.13 VENV=.venv-newest: with the newest jax
 	$(PYTEST) -n $(WORKERS) --dist load tests/ops/test_running_max.py tests/ops/test_pallas_*.py tests/nn/test_pooling.py
@@ -72,10 +72,10 @@ $(VENV)/installed-torch: $(VENV)/installed-dev
 	touch $@
 
 # An environment of its own: a jax that finds the CUDA plugin looks for a GPU, and ptxas comes with gigabytes.
-.cuda-aot/installed:
+.cuda-aot/installed: requirements.txt pyproject.toml
 	$(CUDA_PYTHON) -m venv .cuda-aot
 	.cuda-aot/bin/python -m pip install --quiet --upgrade pip
-	.cuda-aot/bin/python -m pip install --quiet "jax[cuda13]>=0.12,<0.13" jaxtyping numpy beartype "pytest>=9,<10"
+	.cuda-aot/bin/python -m pip install --quiet --editable ".[cuda]" "jax>=0.12,<0.13" beartype "pytest>=9,<10"
 	touch $@
 
 clean:

@@ -17,7 +17,7 @@ COMMANDS = {
     "weights": "convert a released PyTorch checkpoint",
     "pack": "pack a COCO-format folder into a few large files",
     "shapes": "write a generated data set",
-    "plan": "compile a recipe for TPUs that are not there, and print what it needs on them",
+    "plan": "compile a recipe for TPUs or GPUs that are not there, and print what it needs on them",
     "replay": "find the image that stopped a run",
 }
 

@@ -3,16 +3,17 @@
 Source: https://docs.cloud.google.com/tpu/docs/ v4, v5e, v5p and v6e, "System architecture"; read in November 2026.
 """
 
+import dataclasses
 import math
 import os
-import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 from jax.experimental import topologies
 
+from cornerjax.config import Compute
 from cornerjax.errors import InputError
 
 LIBRARY = Path(".libtpu/libtpu/libtpu.so")  # where make tpu-aot puts it
@@ -37,6 +38,10 @@ class Chip(NamedTuple):
     slices: tuple[str, ...]  # usual ones, of 8 to 256 chips
     options: dict[str, str] = {}  # noqa: RUF012  # of get_topology_desc
 
+    def peak(self, compute: Compute) -> tuple[float, str]:
+        """FLOP/s of convolutions, and the type that their factors have: at any precision passes in bfloat16."""
+        return self.flops, "bfloat16"
+
 
 _FLAT = ("2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBIC = ("2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")
@@ -50,12 +55,23 @@ CHIPS = {
 }
 
 
-class Slice(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Slice:
     """Chips joined to a mesh or torus."""
 
     name: str  # "v5e:16x16"
     chip: Chip
     sides: tuple[int, ...]
+
+    kind: ClassVar[str] = "slice"
+    unit: ClassVar[str] = "chip"
+    link: ClassVar[str] = "ICI"
+    more: ClassVar[str] = "a slice of more chips"
+
+    @property
+    def shape(self) -> str:
+        """What follows the colon of the name."""
+        return "x".join(map(str, self.sides))
 
     @property
     def size(self) -> int:
@@ -63,7 +79,7 @@ class Slice(NamedTuple):
         return math.prod(self.sides)
 
     @property
-    def ici_bytes_s(self) -> float:
+    def sent_bytes_s(self) -> float:
         """What a chip can send to its neighbours while all do so in rings: half of its links where an axis is open."""
         return sum(self.chip.link_bytes_s * (2 if self._closed(side) else 1) for side in self.sides if side > 1)
 
@@ -72,20 +88,15 @@ class Slice(NamedTuple):
         """What the smallest all-reduce takes: along every axis, once across, both ways at the same time."""
         return sum(HOP_S * (side // 2 if self._closed(side) else side - 1) for side in self.sides)
 
+    def others(self) -> "list[Slice]":
+        """Usual slices of the same generation."""
+        generation = self.name.partition(":")[0]
+        return [
+            Slice(f"{generation}:{sides}", self.chip, tuple(map(int, sides.split("x")))) for sides in self.chip.slices
+        ]
+
     def _closed(self, side: int) -> bool:
         return side % self.chip.wrapped == 0
-
-
-def parse_slice(name: str) -> Slice:
-    """The slice that a name such as v5e:16x16 means.
-
-    Raises: InputError: it is no such name.
-    """
-    generation, _, sides = name.partition(":")
-    if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", sides):
-        known = ", ".join(f"{generation}:{chip.slices[1]}" for generation, chip in CHIPS.items())
-        raise InputError(f"no topology {name!r}; accepted are names such as {known}")
-    return Slice(name, CHIPS[generation], tuple(map(int, sides.split("x"))))
 
 
 def devices_of(tpus: Slice) -> list[jax.Device]:

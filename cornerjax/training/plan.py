@@ -1,39 +1,34 @@
-"""What a recipe needs on TPUs that are not there: memory, work and what the chips tell each other, per chip and step.
+"""What a recipe needs on TPUs or GPUs that are not there, per chip and step: memory, work, what they tell each other.
 
-The whole training step is compiled for them; from the program come floors: times that no run can beat.
+The whole training step is compiled for them, or counted where there is no compiler for GPUs. From either come floors:
+times that no run can beat, except that bytes by count are estimates.
 """
 
+import math
 import re
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh
 
 from cornerjax.config import Config
-from cornerjax.training import hlo
-from cornerjax.training.chips import CHIPS, HOP_S, Slice, devices_of, parse_slice
-from cornerjax.training.setup import abstract_step
+from cornerjax.training import gpus, hlo
+from cornerjax.training.count import count
+from cornerjax.training.gpus import Node
+from cornerjax.training.mesh import data_mesh
+from cornerjax.training.setup import abstract_step, check_batch
+from cornerjax.training.step import TrainState
+from cornerjax.training.topology import Topology, mesh_of
 
 GB = 1e9
 ORIGINS = ("BatchNorm", "gradients", "the rest")
-FLOORS = """\
-  FLOPs are XLA's, with what it adds to fill the matrix units. Convolutions of float32 maps are one pass in bfloat16 at
-  JAX's default precision, so the peak is the same for both types. HBM and ICI: counted in the compiled program."""
-ASSUMED = """\
-  Assumed: a chip alone takes the larger one of its compute and HBM times above. No chip reaches them, and beside longer
-  times what chips tell each other weighs less. Nothing goes on at the same time: BatchNorm's sums wait for a map, and
-  the next map for them; where XLA hides the gradients' sums behind other work, their column is saved.
-  Arrays of B bytes are added up over n chips by sending 2 B (n - 1) / n bytes, over both directions of an axis that is
-  closed to a ring (a multiple of {multiple} chips long) and one direction of an open one. Each operation also takes
-  {hop:.0f} us a hop: half around a closed axis, along an open one, one axis after the other.
-  All chips are in one slice, and data arrive in time."""
+JOINED = 8  # gradients that XLA joins to a vector for GPUs are at least so many times as long as a bias
 
 
 class Step(NamedTuple):
-    """What one chip does and holds in one step; bytes and FLOPs are the compiled program's."""
+    """What one chip does and holds in one step."""
 
     state: int  # bytes of weights and optimiser
     batch: int  # bytes
@@ -42,10 +37,11 @@ class Step(NamedTuple):
     program: int
     flops: float
     hbm: float  # bytes that pass between the chip and its main memory
-    accessed: float  # bytes by XLA's count, which takes in the vector memory
+    accessed: float | None  # bytes by XLA's count, which takes in a TPU's vector memory; it has none for GPUs
     groups: dict[str, list[hlo.Collective]]  # by origin
     unknown_loops: tuple[str, ...]
-    compile_s: float
+    counted: bool  # from the jaxpr; otherwise read in the compiled program
+    seconds: float  # that it took
 
     @property
     def peak(self) -> int:
@@ -54,68 +50,123 @@ class Step(NamedTuple):
 
 
 class TooLargeError(Exception):
-    """The step does not fit into a chip's memory; the message is XLA's."""
+    """The step does not fit into a chip's memory; the message says what it needs."""
 
 
-def mesh_of(tpus: Slice) -> Mesh:
-    """The mesh of training over a slice; its devices are there to compile for only.
+def step_of(config: Config, topology: Topology) -> Step:
+    """Compile the training step of a recipe for chips that need not be there, or count where nothing can compile it.
 
-    Raises: InputError: as of devices_of.
+    Raises: InputError: the recipe and the topology do not go together, or there is no libtpu.
+        TooLargeError: it does not fit into the memory.
     """
-    devices = devices_of(tpus)
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-
-
-def compile_step(config: Config, tpus: Slice) -> Step:
-    """Compile the training step of a recipe for chips that need not be there.
-
-    Raises: InputError: the recipe and the slice do not go together, or there is no libtpu.
-        TooLargeError: XLA finds no way to fit it into the memory.
-    """
-    train_step, state, batch = abstract_step(config, mesh_of(tpus))
+    counted = isinstance(topology, Node) and not gpus.can_compile()
     begun = time.monotonic()
+    step = (count_step if counted else compile_step)(config, topology)
+    if step.peak > topology.chip.hbm_bytes:
+        raise TooLargeError(f"{'By count' if counted else 'Compiled'} it needs {step.peak / GB:.1f} GB.")
+    return step._replace(seconds=time.monotonic() - begun)
+
+
+def compile_step(config: Config, topology: Topology) -> Step:
+    """The step as XLA compiles it.
+
+    Raises: as of step_of.
+    """
+    train_step, state, batch = abstract_step(config, mesh_of(topology))
+    traced = train_step.trace(state, batch)
     try:
-        compiled = train_step.lower(state, batch).compile()
+        compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise TooLargeError(_said(str(error))) from None
-    compile_s = time.monotonic() - begun
+        raise TooLargeError(f"XLA: {_said(str(error))}") from None
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     assert memory is not None
-    assert cost is not None
     assert text is not None
     program = hlo.read_program(text)
-    rows = sum(_nbytes(x) for x in jax.tree.leaves(batch)) // tpus.size
+    rows = _nbytes(batch) // topology.size
     return Step(
         state=memory.argument_size_in_bytes - rows,
         batch=rows,
         temporary=memory.temp_size_in_bytes,
         output=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         program=memory.generated_code_size_in_bytes,
-        flops=cost["flops"] * hlo.loop_factor(program),
+        flops=cost["flops"] * hlo.loop_factor(program) if cost else count(traced.jaxpr).flops / topology.size,
         hbm=hlo.hbm_bytes(program),
-        accessed=cost["bytes accessed"],
-        groups=group(hlo.collectives(program, tpus.size), {np.shape(x) for x in jax.tree.leaves(state.params)}),
+        accessed=cost["bytes accessed"] if cost else None,
+        groups=group(hlo.collectives(program, topology.size), {np.shape(x) for x in jax.tree.leaves(state.params)}),
         unknown_loops=program.unknown,
-        compile_s=compile_s,
+        counted=False,
+        seconds=0.0,
     )
+
+
+def count_step(config: Config, topology: Topology) -> Step:
+    """The step by count: that of one device with its share of the batch, and the sums over all devices.
+
+    Raises: InputError: the recipe and the topology do not go together.
+    """
+    check_batch(config, topology.size)
+    train_step, state, batch = abstract_step(_share(config, topology.size), data_mesh(jax.devices()[:1]))
+    found = count(train_step.trace(state, batch).jaxpr)
+    return Step(
+        state=_nbytes(state),
+        batch=_nbytes(batch),
+        temporary=found.temporary,
+        output=0,
+        program=0,
+        flops=found.flops,
+        hbm=found.moved,
+        accessed=None,
+        groups=sums_of(state, config, topology.size),
+        unknown_loops=found.unknown_loops,
+        counted=True,
+        seconds=0.0,
+    )
+
+
+def _share(config: Config, devices: int) -> Config:
+    """The recipe of one device, with the BatchNorm groups that it has images of."""
+    parts = config.optim.accumulate
+    groups = parts * max(1, config.optim.batch_norm_groups // parts // devices)
+    optim = replace(config.optim, batch_norm_groups=groups)
+    return replace(config, optim=optim, data=replace(config.data, batch=config.data.batch // devices))
+
+
+def sums_of(state: TrainState, config: Config, devices: int) -> dict[str, list[hlo.Collective]]:
+    """What a step adds up over the devices, by origin: all gradients at once, and for each BatchNorm five vectors.
+
+    Forwards one for the mean and then one for the variance, backwards three together, as XLA does for TPUs.
+    """
+    parts = config.optim.accumulate
+    groups = max(1, config.optim.batch_norm_groups // parts)  # of a part of the batch
+    together = max(1, devices // groups)
+
+    def summed(arrays: Any, over: int) -> list[hlo.Collective]:
+        shapes = tuple(x.shape for x in jax.tree.leaves(arrays))
+        return [hlo.Collective("all-reduce", shapes, _nbytes(arrays), over, parts, "")] if over > 1 else []
+
+    means = [x for path, x in jax.tree.leaves_with_path(state.model_state) if path[-1].key == "mean"]
+    statistics = [one for mean in means for arrays in (mean, mean, [mean] * 3) for one in summed(arrays, together)]
+    return {"BatchNorm": statistics, "gradients": summed(state.params, devices), "the rest": []}
 
 
 def group(collectives: list[hlo.Collective], shapes: set[tuple[int, ...]]) -> dict[str, list[hlo.Collective]]:
     """Sort collectives by what they are for: a name of ORIGINS each.
 
-    XLA merges sums and names the result after one of them, so what has a kernel in it are gradients; and vectors alone
-    in the backward pass are BatchNorm's, the gradients of its statistics, scale and bias.
+    XLA merges sums and names the result after one of them, so what has a kernel in it are gradients, and so is what it
+    joined to a long vector for GPUs. Other vectors alone in the backward pass are BatchNorm's: the gradients of its
+    statistics, scale and bias.
 
     Args:
         shapes: of the parameters.
     """
     kernels = {_significant(shape) for shape in shapes if len(_significant(shape)) > 1}
+    joined = JOINED * max(math.prod(shape) for shape in shapes if _significant(shape) not in kernels)
 
     def origin(collective: hlo.Collective) -> str:
         sides = [_significant(shape) for shape in collective.shapes]
-        if any(side in kernels for side in sides):
+        if any(side in kernels or math.prod(side) > joined for side in sides):
             return "gradients"
         backward = "transpose(" in collective.origin and all(len(side) == 1 for side in sides)
         return "BatchNorm" if backward or "batch_norm" in collective.origin else "the rest"
@@ -130,102 +181,11 @@ def _significant(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(side for side in shape if side > 1))
 
 
-def _nbytes(x: jax.ShapeDtypeStruct) -> int:
-    return int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize
+def _nbytes(arrays: Any) -> int:
+    return sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(arrays))
 
 
 def _said(error: str) -> str:
     """Of XLA's pages on what is in memory, the sentence with the amounts."""
     sentence = re.search(r"(Used [\d.]+\w of [\d.]+\w hbm[^\n]*|the total memory required[^\n]*)", error)
     return sentence[1] if sentence else error.splitlines()[0]
-
-
-def remedies(config: Config, tpus: Slice) -> Iterator[str]:
-    """What to set, best first, so that a step needs less memory."""
-    images = config.data.batch // tpus.size
-    if config.compute.dtype == "float32":
-        yield "--compute.dtype bfloat16: maps of half the size"
-    if config.compute.remat != "stack":
-        yield "--compute.remat stack: the maps inside a hourglass are computed twice instead of kept"
-    if config.optim.accumulate < images:
-        yield f"--optim.accumulate {images}: one image at a time; BatchNorm then takes the statistics of parts"
-    if config.data.render == "host":
-        yield "--data.render device: heat maps are drawn on the chip, from boxes"
-    if images > 1:
-        yield f"a slice of more chips, or --data.batch {tpus.size}: fewer images a chip, now {images}"
-    larger = [name for name, chip in CHIPS.items() if chip.hbm_bytes > tpus.chip.hbm_bytes]
-    if larger:
-        yield f"chips with more memory: {', '.join(larger)}"
-
-
-def report(step: Step, config: Config, tpus: Slice) -> Iterator[str]:
-    """The plan, line by line."""
-    chip, images = tpus.chip, config.data.batch // tpus.size
-    yield "\nMemory of a chip"
-    yield f"  weights and optimiser   {step.state / GB:9.3f} GB"
-    yield f"  batch                   {step.batch / GB:9.3f} GB; while it trains, the next one waits in as much again"
-    yield f"  temporaries             {step.temporary / GB:9.3f} GB"
-    yield f"  output                  {step.output / GB:9.3f} GB beside what reuses the memory of the weights"
-    yield f"  program                 {step.program / GB:9.3f} GB"
-    used = step.peak / chip.hbm_bytes
-    yield f"  in all                  {step.peak / GB:9.3f} GB of {chip.hbm_bytes / GB:.1f} GB, {used:.0%}: fits"
-
-    sent = {name: sum(c.sent for c in found) for name, found in step.groups.items()}
-    floors = {
-        "compute": step.flops / chip.flops,
-        "HBM": step.hbm / chip.hbm_bytes_s,
-        "ICI": sum(sent.values()) / tpus.ici_bytes_s if tpus.size > 1 else 0.0,
-    }
-    yield "\nWork of a chip in a step, and the least time it takes"
-    yield (
-        f"  compute  {step.flops / 1e12:9.3f} TFLOP  {floors['compute'] * 1e3:9.3f} ms at {chip.flops / 1e12:.0f} "
-        f"TFLOP/s in bfloat16; {step.flops / images / 1e12:.3f} TFLOP an image"
-    )
-    yield (
-        f"  HBM      {step.hbm / GB:9.3f} GB     {floors['HBM'] * 1e3:9.3f} ms at {chip.hbm_bytes_s / GB:.0f} GB/s; "
-        f"{step.accessed / GB:.1f} GB with what stays in the vector memory, loops once (XLA's count)"
-    )
-    yield (
-        f"  ICI      {sum(sent.values()) / GB:9.3f} GB     {floors['ICI'] * 1e3:9.3f} ms at "
-        f"{tpus.ici_bytes_s / GB:.0f} GB/s sent"
-    )
-    for name, found in step.groups.items():
-        count, size = sum(c.times for c in found), sum(c.nbytes * c.times for c in found)
-        kinds = ", ".join(sorted({c.kind for c in found}))
-        yield f"    {name:10s} {count:5d} operations, {size / 1e6:9.3f} MB" + (f"; {kinds}" if kinds else "")
-    for loop in step.unknown_loops:
-        yield f"  loop {loop}: how often it runs is not known, counted once"
-    largest = max(floors, key=lambda name: floors[name])
-    rate = config.data.batch / floors[largest]
-    yield f"  at most {rate:.0f} images/s, {rate / tpus.size:.1f} a chip, by {largest}"
-    yield FLOORS
-    if tpus.size > 1:
-        yield from scaling(step, tpus, images, max(floors["compute"], floors["HBM"]))
-
-
-def scaling(step: Step, tpus: Slice, images: int, alone_s: float) -> Iterator[str]:
-    """How the step would do on slices of 8 to 256 chips with so many images a chip."""
-    yield f"\nScaling with {images} images a chip, in ms; efficiency is images/s a chip against 8 chips"
-    yield "  chips  slice    batch       alone  BatchNorm  gradients   the rest       step   images/s  efficiency"
-    first = 0.0
-    for sides in tpus.chip.slices:
-        other = parse_slice(f"{tpus.name.partition(':')[0]}:{sides}")
-        parts = [talk_s(step.groups[name], tpus, other) for name in ORIGINS]
-        step_s = alone_s + sum(parts)
-        rate = other.size * images / step_s
-        first = first or rate / other.size
-        columns = "".join(f"{part * 1e3:11.2f}" for part in (alone_s, *parts, step_s))
-        yield (
-            f"  {other.size:5d}  {sides:7s} {other.size * images:6d} {columns} {rate:10.0f} "
-            f"{rate / other.size / first:10.1%}"
-        )
-    yield ASSUMED.format(multiple=tpus.chip.wrapped, hop=HOP_S * 1e6)
-
-
-def talk_s(collectives: list[hlo.Collective], compiled_for: Slice, other: Slice) -> float:
-    """Seconds that these operations take one after the other on another slice."""
-    total = 0.0
-    for one in collectives:
-        there = one._replace(devices=other.size) if one.devices == compiled_for.size else one
-        total += there.sent / other.ici_bytes_s + one.times * other.latency_s
-    return total

@@ -8,11 +8,12 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.experimental import topologies
 from jax.sharding import AbstractMesh, SingleDeviceSharding
 
 from cornerjax.ops import aggregate_edges, deformable_conv
 from cornerjax.ops.quadruples import Points, group_quadruples
+from cornerjax.training.gpus import GPUS
+from cornerjax.training.topology import mesh_of, parse_topology
 
 pytestmark = [
     pytest.mark.cuda_aot,
@@ -20,31 +21,13 @@ pytestmark = [
     pytest.mark.skipif(jax.__version_info__ < (0, 12), reason=f"needs jax 0.12, this is {jax.__version__}"),
     pytest.mark.filterwarnings("ignore:.*Triton:DeprecationWarning"),
 ]
-MULTIPROCESSORS = 132
-# Compute capability 9.0; the figures of the H100 SXM, whose limits are those of the H200.
-H100 = f"""
-    platform_name: "CUDA"
-    device_description_str: "NVIDIA H100 80GB HBM3"
-    runtime_version {{ major: 13 }}
-    dnn_version_info {{ major: 9 minor: 10 }}
-    gpu_device_info {{
-      cuda_compute_capability {{ major: 9 minor: 0 }}
-      core_count: {MULTIPROCESSORS} fpus_per_core: 128 clock_rate_ghz: 1.98
-      threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
-      registers_per_block_limit: 65536 registers_per_core_limit: 65536
-      shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
-      block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-      l2_cache_size: 52428800 memory_bandwidth: 3350000000000 device_memory_size: 80000000000
-    }}
-"""
 CALLS = {"pallas_triton": "__gpu$xla.gpu.triton", "pallas_mosaic_gpu": "mosaic_gpu_v2"}
 SHAPE = (2, 128, 128, 128)
 
 
 @pytest.fixture(scope="module")
 def here():
-    options = {"topology_name": "", "topology": "1x1x1", "target_config": H100}
-    return SingleDeviceSharding(topologies.get_topology_desc(platform="cuda", **options).devices[0])
+    return SingleDeviceSharding(mesh_of(parse_topology("h100:1")).devices[0])
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +36,7 @@ def gpu(monkeypatch):
     from jax.sharding import AbstractDevice  # not in every JAX
 
     monkeypatch.setenv("MOSAIC_GPU_DUMP_PTXAS", "1")
-    device = AbstractDevice("NVIDIA H100 80GB HBM3", MULTIPROCESSORS, "gpu")
+    device = AbstractDevice(GPUS["h100"].full_name, GPUS["h100"].multiprocessors, "gpu")
     with jax.sharding.use_abstract_mesh(AbstractMesh((1,), ("x",), abstract_device=device)):
         yield
 

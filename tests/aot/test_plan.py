@@ -10,15 +10,16 @@ import pytest
 
 from cornerjax.config import load_recipe
 from cornerjax.training import plan
-from cornerjax.training.chips import parse_slice
 from cornerjax.training.mesh import split
-from cornerjax.training.plan import compile_step, mesh_of, report
+from cornerjax.training.plan import compile_step
+from cornerjax.training.plan_report import report
 from cornerjax.training.setup import abstract_step, network_of
+from cornerjax.training.topology import mesh_of, parse_topology
 from cornerjax.validation import replaced
 
 pytestmark = pytest.mark.tpu_aot
 LIBRARY = Path(__file__).parents[2] / ".libtpu/libtpu/libtpu.so"
-CHIPS = parse_slice("v5e:2x2")
+CHIPS = parse_topology("v5e:2x2")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,6 +58,7 @@ def test_a_narrow_network_is_planned():
     assert {(c.kind, c.devices, c.times) for c in every} == {("all-reduce", 4, 1)}
     assert step.state >= 3 * weights  # with Adam's two moments
     assert step.batch >= 2 * 63 * 63 * 3
+    assert step.accessed is not None
     assert 0 < step.hbm < step.accessed
     assert step.unknown_loops == ()
     assert "fits" in "\n".join(report(step, config, CHIPS))
