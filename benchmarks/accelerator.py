@@ -4,7 +4,8 @@
 
 For one GPU and its host, without TensorFlow, pycocotools, a network or data sets. In order of importance:
 
-    kernels     every op, computed on the device, against NumPy or recordings of the originals
+    kernels     every implementation of corner pooling against NumPy, values and gradients
+    ops         every other op against NumPy or recordings of the originals
     pools       every implementation of corner pooling against a copy of the map
     parity      released networks against recordings of the originals, at both precisions
     training    every published recipe: images/s, share of the peak, memory; types, batches, remat
@@ -28,14 +29,15 @@ from on_accelerator.report import Report
 
 # The module of each part, and its share of the time.
 PARTS = {
-    "kernels": ("on_accelerator.kernels", 0.18),
+    "kernels": ("on_accelerator.kernels", 0.09),
+    "ops": ("on_accelerator.ops", 0.09),
     "pools": ("on_accelerator.pools", 0.12),
     "parity": ("on_accelerator.parity", 0.09),
     "training": ("on_accelerator.training", 0.42),
     "prediction": ("on_accelerator.prediction", 0.14),
     "input": ("on_accelerator.reading", 0.05),
 }
-Part = Literal["kernels", "pools", "parity", "training", "prediction", "input"]
+Part = Literal["kernels", "ops", "pools", "parity", "training", "prediction", "input"]
 
 
 def main(

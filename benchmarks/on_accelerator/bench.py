@@ -2,9 +2,10 @@
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 Row = dict[str, Any]  # of a table: names of columns -> values; "note": what went wrong
 K = TypeVar("K", bound=Hashable)
+C = TypeVar("C", bound=Any)  # a NamedTuple whose fields begin the case's row
 T = TypeVar("T")
 
 
@@ -28,26 +30,33 @@ class Bench:
 
     def __init__(self, send: Callable[[Row], None], *, end: float, small: bool, cores: int):
         self.send, self._end, self.small, self.cores = send, end, small, cores
-        self._longest = 0.0
 
     def left(self) -> float:
         """Seconds."""
         return self._end - time.monotonic()
 
     def add(self, row: Row, measure: Callable[[], Row] | None = None) -> None:
-        """Report a case with what measuring it gives, or with why there is nothing.
-
-        Skipped where less time is left than the longest case so far has taken.
-        """
-        begun = time.monotonic()
-        if self.left() < self._longest:
+        """Report a case with what measuring it gives, or with why there is nothing."""
+        if self.left() <= 0:
             self.skip(row)
             return
         try:
             self.send(row | (measure() if measure else {}))
         except Exception as error:
             self.failed(row, error)
-        self._longest = max(self._longest, time.monotonic() - begun)
+
+    def waves(self, cases: Sequence[C], size: int) -> Iterator[Sequence[C]]:
+        """Cases that are compiled together, so many at a time, while there is time for as many as the last ones."""
+        longest = 0.0
+        for first in range(0, len(cases), size):
+            some = cases[first : first + size]
+            if self.left() < longest:
+                for case in some:
+                    self.skip(case._asdict())
+                continue
+            begun = time.monotonic()
+            yield some
+            longest = max(longest, time.monotonic() - begun)
 
     def skip(self, row: Row) -> None:
         self.send(row | {"note": f"skipped: {max(0, self.left()):.0f} s were left"})
@@ -56,27 +65,30 @@ class Bench:
         """Report a case that something kept from being measured."""
         self.send(row | {"note": failure(error)})
 
-    def together(self, tasks: Mapping[K, Callable[[], T]]) -> dict[K, Callable[[], T]]:
+    def together(self, tasks: Mapping[K, Callable[[], T]], *, quiet: bool = True) -> dict[K, Callable[[], T]]:
         """Do all at the same time, in threads: XLA compiles without Python's lock.
 
-        Returns: for each a function that gives what it gave, or raises what it raised, or TimeoutError where it was not
-            done when the time of the part was over.
+        Args:
+            quiet: wait until all are done, so that nothing disturbs what is timed.
+        Returns: for each a function that gives what it gave, or raises what it raised, or TimeoutError where it is not
+            done when the time of the part is over.
         """
-        pool = ThreadPoolExecutor(max(1, self.cores))
+        pool = ThreadPoolExecutor(self.cores)
         futures = {key: pool.submit(task) for key, task in tasks.items()}
-        wait_for(futures.values(), timeout=max(0.0, self.left()))
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=False)
+        if quiet:
+            wait_for(futures.values(), timeout=max(0.0, self.left()))
 
         def result(key: K) -> T:
-            if not futures[key].done() or futures[key].cancelled():
-                raise TimeoutError("not compiled when the time was over")
-            return futures[key].result()
+            return futures[key].result(timeout=max(0.0, self.left()))
 
-        return {key: lambda key=key: result(key) for key in tasks}
+        return {key: partial(result, key) for key in tasks}
 
 
 def failure(error: BaseException) -> str:
     """A line for the table."""
+    if isinstance(error, TimeoutError):
+        return "skipped: not compiled when the time was over"
     first = (str(error).strip().splitlines() or [""])[0]
     return f"failed: {type(error).__name__}: {first}"[:200]
 

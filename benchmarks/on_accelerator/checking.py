@@ -1,10 +1,13 @@
 """A check of an op: what is computed on the device, and how far it is from what it should be."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from on_accelerator.bench import Bench, Row
 
 
 class Check(NamedTuple):
@@ -16,6 +19,25 @@ class Check(NamedTuple):
     given: tuple[Any, ...]
     error: Callable[[Any], float]  # of what run gives
     limit: float  # largest error
+
+
+def run_all(bench: Bench, checks: Iterable[Check]) -> None:
+    """Compile them together and check each as soon as it can be."""
+    checks = list(checks)
+
+    def compiled(check: Check) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Triton announces its end
+            return jax.jit(check.run).lower(*check.given).compile()
+
+    programs = bench.together({i: partial(compiled, check) for i, check in enumerate(checks)}, quiet=False)
+    for i, check in enumerate(checks):
+
+        def measured(i: int = i, check: Check = check) -> Row:
+            error = check.error(jax.device_get(programs[i]()(*check.given)))
+            return {"error": error, "limit": check.limit, "ok": bool(error <= check.limit)}
+
+        bench.add({"op": check.op, "variant": check.variant}, measured)
 
 
 def near(expected: Any) -> Callable[[Any], float]:

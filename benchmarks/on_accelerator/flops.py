@@ -6,12 +6,12 @@ from typing import Any
 
 
 def flops(jaxpr: Any) -> float:
-    """Of a jaxpr: two for every multiplication that meets no zero put in between cells; loops count all their rounds.
+    """Of a jaxpr, closed or not: two for each multiplication, but for those with zeros that are put in between cells.
 
-    XLA's own count leaves out what it hands to libraries, and counts the body of a loop once.
+    Loops count all their rounds. XLA's own count does not, and leaves out what it hands to libraries.
     """
     total = 0.0
-    for equation in jaxpr.eqns:
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         name, params = equation.primitive.name, equation.params
         if name == "conv_general_dilated":
             total += _of_convolution(equation)
@@ -37,6 +37,5 @@ def _inside(params: dict[str, Any]) -> Iterator[Any]:
     """The jaxprs that an equation holds."""
     for value in params.values():
         for one in value if isinstance(value, (tuple, list)) else (value,):
-            one = getattr(one, "jaxpr", one)
-            if hasattr(one, "eqns"):
+            if hasattr(getattr(one, "jaxpr", one), "eqns"):
                 yield one

@@ -48,12 +48,10 @@ def cases(small: bool) -> Iterator[Case]:
 
 def measure(bench: Bench) -> None:
     """Some are compiled at the same time, by predicting once; then they are timed one after the other."""
-    together, every = max(2, bench.cores // 4), list(cases(bench.small))
-    for first in range(0, len(every), together):
-        some = every[first : first + together]
-        made = bench.together({case: partial(predictor, case, bench.small) for case in some})
+    for some in bench.waves(list(cases(bench.small)), max(2, bench.cores // 4)):
+        finders = bench.together({case: partial(predictor, case, bench.small) for case in some})
         for case in some:
-            bench.add(case._asdict(), lambda case=case, made=made[case]: run(case, made(), bench.small))
+            bench.add(case._asdict(), lambda case=case, find=finders[case]: run(case, find(), bench.small))
 
 
 def predictor(case: Case, small: bool) -> Callable[[], Any]:

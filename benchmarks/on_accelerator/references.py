@@ -1,5 +1,6 @@
 """What the ops must compute, in plain NumPy: loops that are easy to read, in float64 where the ops add up."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +22,15 @@ def pool_with_gradient(xs: list[Array], g: Array, direction: str) -> tuple[Array
 def pool_gradient(x: Array, g: Array, axis: int, reverse: bool) -> Array:
     """All of g goes to the first of equal maxima: the records of all lines, step after step."""
     xs, gs = (np.moveaxis(one, axis, 0)[:: -1 if reverse else 1] for one in (x, g))
-    best, record = xs[0].copy(), np.zeros((1, *xs.shape[1:]), int)
-    found = np.zeros(gs.shape, np.float64)
-    for i in range(len(xs)):
+    shape, n = xs.shape, len(xs)
+    xs, gs, found = xs.reshape(n, -1), gs.reshape(n, -1), np.zeros((n, xs[0].size))
+    best, record, lines = xs[0], np.zeros(xs.shape[1], int), np.arange(xs.shape[1])
+    for i in range(n):
         record = np.where(xs[i] > best, i, record)
         best = np.maximum(best, xs[i])
-        np.put_along_axis(found, record, np.take_along_axis(found, record, 0) + gs[i], 0)
-    return np.moveaxis(found[:: -1 if reverse else 1], 0, axis).astype(np.float32)
+        found[record, lines] += gs[i]
+    found = found.reshape(shape)[:: -1 if reverse else 1]
+    return np.moveaxis(found, 0, axis).astype(np.float32)
 
 
 def deformed(x: Array, offsets: Array, mask: Array, kernel: Array) -> Array:
@@ -88,8 +91,8 @@ def peaks(x: Array, window: int = 3) -> Array:
     """The cells that no neighbour exceeds; -inf elsewhere."""
     r, (h, w) = window // 2, x.shape[1:3]
     padded = np.pad(x, ((0, 0), (r, r), (r, r), (0, 0)), constant_values=-np.inf)
-    around = [padded[:, i : i + h, j : j + w] for i in range(window) for j in range(window)]
-    return np.where(x >= np.max(around, 0), x, -np.inf)
+    around = (padded[:, i : i + h, j : j + w] for i in range(window) for j in range(window))
+    return np.where(x >= functools.reduce(np.maximum, around), x, -np.inf)
 
 
 def quadruple_scores(points: Any, heat: Array, *, floor: float, centre_floor: float) -> Array:

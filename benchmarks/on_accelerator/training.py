@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from on_accelerator.bench import Bench, Row, in_turn
 from on_accelerator.flops import flops
 from on_accelerator.networks import RECIPES, examples, recipe, weights
 
 from cornerjax.config import Config
-from cornerjax.training.mesh import data_mesh, to_devices
-from cornerjax.training.optimiser import make_optimiser
-from cornerjax.training.setup import abstract_step, start_state
+from cornerjax.training.mesh import data_mesh, to_devices, whole
+from cornerjax.training.setup import abstract_step
+from cornerjax.training.step import TrainState
 from cornerjax.validation import replaced
 
 # FLOPs a second of dense matrix products at best: of bfloat16, and of float32 as TF32, which is what XLA's default
@@ -43,8 +44,9 @@ class Case(NamedTuple):
 class Step(NamedTuple):
     """A training step that is ready to run."""
 
-    config: Config
     compiled: jax.stages.Compiled
+    state: TrainState  # of host arrays
+    batch: dict[str, np.ndarray]
     flops: float
     compile_s: float
 
@@ -67,37 +69,29 @@ def cases(small: bool) -> Iterator[Case]:
 
 def measure(bench: Bench) -> None:
     """Some are compiled at the same time, then timed one after the other while nothing is compiled."""
-    longest, every = 0.0, list(cases(bench.small))
-    together = max(2, bench.cores // 4)
-    for first in range(0, len(every), together):
-        some = every[first : first + together]
-        if bench.left() < longest:
-            for case in some:
-                bench.skip(case._asdict())
-            continue
-        begun = time.monotonic()
+    for some in bench.waves(list(cases(bench.small)), max(2, bench.cores // 4)):
         steps = bench.together({case: partial(compile_step, case, bench.small) for case in some})
         for case in some:
             bench.add(case._asdict(), lambda case=case, step=steps[case]: run(case, step(), bench.small))
-        longest = max(longest, 0.8 * (time.monotonic() - begun))
 
 
 def compile_step(case: Case, small: bool) -> Step:
     config = case.config(small)
     step, state, batch = abstract_step(config, data_mesh(jax.devices()[:1]))
     traced = step.trace(state, batch)
-    lowered, count = traced.lower(), flops(traced.jaxpr.jaxpr)
-    weights(case.recipe, small)  # drawn while others are compiled
+    lowered, count = traced.lower(), flops(traced.jaxpr)
+    params, model_state = weights(case.recipe, small)
+    start = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)  # as Adam's state is at first
+    start = start._replace(params=params, model_state=model_state)
     begun = time.monotonic()
-    return Step(config, lowered.compile(), count, time.monotonic() - begun)
+    compiled = lowered.compile()
+    return Step(compiled, start, examples(config), count, time.monotonic() - begun)
 
 
 def run(case: Case, step: Step, small: bool) -> Row:
     """Time some steps on one batch that is on the device already."""
-    config, mesh = step.config, data_mesh(jax.devices()[:1])
-    before = peak_bytes()
-    state = start_state(*weights(case.recipe, small), make_optimiser(config), mesh, ema=False)
-    batch = to_devices(examples(config), mesh)
+    before, mesh = peak_bytes(), data_mesh(jax.devices()[:1])
+    state, batch = jax.device_put(step.state, whole(mesh)), to_devices(step.batch, mesh)
 
     def update() -> Any:
         nonlocal state
