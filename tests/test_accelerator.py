@@ -145,7 +145,7 @@ def rows_of(on_accelerator, monkeypatch, tmp_path):
 
 
 def test_a_part_whose_process_dies_leaves_what_it_found(rows_of):
-    _, found, last = rows_of('bench.add({"op": "first"}); os._exit(3)', 60)
+    _, found, last = rows_of('bench.send({"op": "first"}); os._exit(3)', 60)
     assert found == {"op": "first"}
     assert last == {"note": "failed: its process ended with 3"}
 

@@ -35,13 +35,13 @@ class Bench:
         """Seconds."""
         return self._end - time.monotonic()
 
-    def add(self, row: Row, measure: Callable[[], Row] | None = None) -> None:
+    def add(self, row: Row, measure: Callable[[], Row]) -> None:
         """Report a case with what measuring it gives, or with why there is nothing."""
         if self.left() <= 0:
             self.skip(row)
             return
         try:
-            self.send(row | (measure() if measure else {}))
+            self.send(row | measure())
         except Exception as error:
             self.failed(row, error)
 

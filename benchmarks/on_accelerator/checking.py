@@ -1,6 +1,5 @@
 """A check of an op: what is computed on the device, and how far it is from what it should be."""
 
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,9 +25,7 @@ def run_all(bench: Bench, checks: Iterable[Check]) -> None:
     checks = list(checks)
 
     def compiled(check: Check) -> Any:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # Triton announces its end
-            return jax.jit(check.run).lower(*check.given).compile()
+        return jax.jit(check.run).lower(*check.given).compile()
 
     programs = bench.together({i: partial(compiled, check) for i, check in enumerate(checks)}, quiet=False)
     for i, check in enumerate(checks):

@@ -1,7 +1,6 @@
 """Corner pooling against a plain copy of the same map: every implementation, forward and with its gradient."""
 
 import statistics
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -44,7 +43,7 @@ def measure(bench: Bench) -> None:
             bench.failed(case._asdict(), error)
             continue
         for row in rows:
-            bench.add(row)
+            bench.send(row)
 
 
 def compared(bench: Bench, case: Case) -> list[Row]:
@@ -74,9 +73,7 @@ def compared(bench: Bench, case: Case) -> list[Row]:
 
 
 def compiled(sets: list, function: Callable[[tuple], Any]) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Triton announces its end
-        return jax.jit(lambda sets: [function(maps) for maps in sets]).lower(sets).compile()
+    return jax.jit(lambda sets: [function(maps) for maps in sets]).lower(sets).compile()
 
 
 def pooled(name: str, mode: str, direction: str, maps: tuple[jax.Array, ...]) -> Any:

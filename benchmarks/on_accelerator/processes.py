@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 from multiprocessing.connection import Connection
@@ -50,6 +51,7 @@ def rows_of(module: str, *, end: float, small: bool) -> Iterator[Row]:
 def work(module: str, end: float, small: bool, send: Connection) -> None:
     """The process of a part: ends at once when the part has, whatever its threads still compile."""
     os.setsid()  # so that its own processes can be ended with it
+    warnings.simplefilter("ignore", DeprecationWarning)  # Triton announces its end with every kernel
     bench = Bench(send.send, end=end, small=small, cores=len(os.sched_getaffinity(0)))
     measure = importlib.import_module(module).measure  # by name: no part needs what the others import
     bench.send({"about": about()})
