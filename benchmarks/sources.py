@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import tyro
-from pipeline import BATCH, batches_of, cpu_seconds, write_photos
+from photos import write_photos
+from pipeline import BATCH, batches_of, cpu_seconds
 
 from cornerjax.config import Data
 from cornerjax.data.pack import pack

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from cornerjax.data import extreme_points
 from cornerjax.data.shape_pictures import SHAPES, SPLITS, STYLES, Shape, Style, make_picture
@@ -124,6 +123,8 @@ def _as_coco(pictures: Sequence[Sequence[Shape]], style: Style) -> str:
 
 def _annotation(shape: Shape, side: int) -> dict[str, object]:
     """COCO's entry of a shape, whose parts under later shapes count as well, but for the ids."""
+    from pycocotools import mask as coco_mask  # not before it is needed: other data sets are opened without it
+
     x, y, width, height = shape.box
     whole = np.zeros((side, side), np.uint8, order="F")
     whole[y : y + height, x : x + width] = shape.mask

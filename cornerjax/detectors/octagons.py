@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pycocotools import mask as coco_mask
 
 from cornerjax.data.extreme_points import mask_of
 
@@ -36,6 +35,8 @@ def octagons(points: Float[np.ndarray, "n 4 2"]) -> Float[np.ndarray, "n 8 2"]:
 
 def filled(polygons: Float[np.ndarray, "n p 2"], height: int, width: int) -> Bool[np.ndarray, "n height width"]:
     """The pixels inside each polygon, by COCO's rule."""
+    from pycocotools import mask as coco_mask  # not before it is needed: no network and no training step does
+
     masks = np.zeros((len(polygons), height, width), bool)
     for mask, polygon in zip(masks, polygons, strict=True):
         runs = coco_mask.frPyObjects([polygon.astype(np.float64).reshape(-1).tolist()], height, width)

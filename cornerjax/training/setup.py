@@ -91,6 +91,7 @@ def example_of(config: Config) -> dict[str, Array]:
     """A training example with no objects, of the names, shapes and types that the pipeline makes."""
     detector, (height, width) = get_detector(config.model.detector), config.data.crop_px
     objects = {"boxes": np.zeros((0, 4), np.float32), "classes": np.zeros(0, np.int32)}
+    objects |= {name: np.zeros((0, 4, 2), np.float32) for name in config.data.needs}
     encoded = detector.encode(objects, config)
     if config.data.render == "device":
         draws = draw(np.random.default_rng(0), height, width, config.data)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cornerjax.config import Data, Optim
-from cornerjax.detectors import get_detector
+from cornerjax.detectors import DETECTORS, get_detector
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 from cornerjax.errors import InputError
 from cornerjax.nn.backbones.hourglass import Hourglass
@@ -102,3 +102,9 @@ def test_a_step_of_shapes_alone_says_what_it_needs():
     assert held > 0.1
     line = memory_line(step.lower(state, batch).compile())
     assert float(line.split(":")[1].split("GB")[0]) == pytest.approx(held, abs=0.01)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_has_an_example_to_compile_for(name):
+    config = replaced(DETECTORS[name].defaults, {"model.num_classes": 2, "data.render": "device"})
+    assert example_of(config)["valid"].shape == (config.data.max_objects,)
