@@ -21,6 +21,7 @@ from cornerjax.detectors.rows import Candidates, Found
 from cornerjax.errors import InputError
 from cornerjax.keypoints import Keypoint, Objects
 from cornerjax.losses import Losses, batch_counts, heat_loss, offset_loss, weighted_mean
+from cornerjax.nn.folding import Fold, folded
 from cornerjax.nn.functional import Tree, by_path, functional
 from cornerjax.nn.layers import configure
 from cornerjax.targets import Encoded, encode_keypoints, render_keypoints
@@ -270,6 +271,13 @@ def make_network(
     network = detector.build(config.model, rng)
     configure(network, config.compute, batch_norm_groups=batch_norm_groups)
     return functional(network)
+
+
+def make_predictor_network(detector: Detector, config: Config) -> tuple[Callable[..., tuple[Any, Tree]], Fold]:
+    """(apply, fold) of nn.folding for `config.model`, computed as `config.compute` says: it only predicts."""
+    network = detector.build(config.model, None)
+    configure(network, config.compute)
+    return folded(network)
 
 
 def check_type(config: Config, detector: Detector) -> None:

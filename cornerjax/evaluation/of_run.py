@@ -11,7 +11,7 @@ from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.detectors import check
-from cornerjax.detectors.base import make_network
+from cornerjax.detectors.base import make_predictor_network
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
@@ -53,8 +53,8 @@ def evaluate_run(asked: Options) -> None:
     out, options = Path(asked.out or run.path / "eval").resolve(), _options(asked, source)
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
-    apply, *_ = make_network(detector, config, None)
-    evaluator, weights = Evaluator(detector, apply, config, source), (params, model_state)
+    apply, fold = make_predictor_network(detector, config)
+    evaluator, weights = Evaluator(detector, apply, config, source), fold(params, model_state)
     detections = [found.above(asked.min_score) for found in evaluator.find(*weights)]
     oracles = []
     if asked.oracles:

@@ -14,7 +14,7 @@ from cornerjax.checkpoint import open_workdir, restore_weights
 from cornerjax.config import Config
 from cornerjax.data.images import load_image
 from cornerjax.detectors import check
-from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_network
+from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_predictor_network
 from cornerjax.detectors.rows import Detections
 from cornerjax.devices import local_copies, on_first
 from cornerjax.errors import InputError
@@ -138,8 +138,8 @@ def load(
     detector = check(config)
     params, model_state, _ = restore_weights(run.path, checkpoint)
     detector.check(config)
-    apply, *_ = make_network(detector, config, None)
-    return Predictor(detector, apply, params, model_state, config, run.class_names)
+    apply, fold = make_predictor_network(detector, config)
+    return Predictor(detector, apply, *fold(params, model_state), config, run.class_names)
 
 
 def as_bgr(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:

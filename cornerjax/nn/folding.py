@@ -1,18 +1,21 @@
 """Networks that only predict: batch normalisation, linear then, becomes a part of the convolutions before it."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import lax
 
-from cornerjax.nn.functional import Tree, functional, with_weights
+from cornerjax.nn.functional import Tree, by_path, functional, nested
 from cornerjax.nn.layers import BatchNorm, ConvTranspose
 
-Fold = Callable[[Tree, Tree], tuple[Tree, Tree]]  # (params, model_state) -> those of the folded network
+Fold = Callable[[Tree, Tree], tuple[Tree, Tree]]  # (params, model_state) -> those of the folded network, on a device
+
+
+class _Pair(NamedTuple):
+    bn: str  # dotted path
+    convs: dict[str, int]  # dotted path -> axis of the kernel along which its outputs lie
 
 
 def folded(network: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Fold]:
@@ -21,38 +24,36 @@ def folded(network: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Fold]:
     A module says which of its convolutions come before a BatchNorm: `folds = {"bn": ("conv",)}`; several are
     those whose outputs are put one behind the other. Any other BatchNorm is left as it is.
     """
+    form = nnx.clone(network)
+    pairs = list(_mark(form))
 
-    @jax.jit
     def fold(params: Tree, model_state: Tree) -> tuple[Tree, Tree]:
-        own = with_weights(network, params, model_state)
-        _fold(own)
-        return functional(own)[1:]
+        # With NumPy: as operations of JAX's, hundreds of arrays of a hundred shapes would have to be compiled for.
+        weights, state = ({path: np.asarray(x) for path, x in by_path(tree).items()} for tree in (params, model_state))
+        for pair in pairs:
+            _fold(pair, weights, state)
+        return jax.device_put((nested(weights), nested(state)))
 
-    form = with_weights(network, *functional(network)[1:])  # not the caller's
-    _fold(form)
     return functional(form)[0], fold
 
 
-def _fold(network: nnx.Module) -> None:
-    for _, module in list(nnx.iter_graph(network)):
+def _mark(network: nnx.Module) -> Iterator[_Pair]:
+    """Every BatchNorm that can be folded, which is told that it is."""
+    for path, module in list(nnx.iter_graph(network)):
         for name, convs in getattr(type(module), "folds", {}).items():
-            _fold_one(getattr(module, name), [getattr(module, conv) for conv in convs])
+            getattr(module, name).folded = True
+            axes = {conv: 2 if isinstance(getattr(module, conv), ConvTranspose) else 3 for conv in convs}
+            inside = ".".join(map(str, path)) + "." * bool(path)
+            yield _Pair(inside + name, {inside + conv: axis for conv, axis in axes.items()})
 
 
-def _fold_one(bn: BatchNorm, convs: list[Any]) -> None:
-    """Move what a BatchNorm multiplies by into the convolutions, and leave in its bias what it adds."""
-    factor = bn.scale[...] * lax.rsqrt(bn.var[...] + bn.eps)
-    bn.bias.set_value(bn.bias[...] - bn.mean[...] * factor)
-    sizes = [conv.kernel[...].shape[_outputs(conv)] for conv in convs]
-    for conv, part in zip(convs, jnp.split(factor, np.cumsum(sizes)[:-1]), strict=True):
-        along = [1] * 4
-        along[_outputs(conv)] = -1
-        conv.kernel.set_value(conv.kernel[...] * part.reshape(along))
-        if getattr(conv, "bias", None) is not None:
-            conv.bias.set_value(conv.bias[...] * part)
-    bn.folded = True
-
-
-def _outputs(conv: Any) -> int:
-    """The axis of a kernel along which its outputs lie."""
-    return 2 if isinstance(conv, ConvTranspose) else 3
+def _fold(pair: _Pair, weights: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+    """Move what a BatchNorm multiplies by into its convolutions, and leave in its bias what it adds."""
+    factor = weights[f"{pair.bn}.scale"] / np.sqrt(state[f"{pair.bn}.var"] + BatchNorm.eps)
+    weights[f"{pair.bn}.bias"] = weights[f"{pair.bn}.bias"] - state[f"{pair.bn}.mean"] * factor
+    for conv, axis in pair.convs.items():
+        kernel = weights[f"{conv}.kernel"]
+        part, factor = np.split(factor, [kernel.shape[axis]])
+        weights[f"{conv}.kernel"] = kernel * (part if axis == 3 else part[:, None])
+        if f"{conv}.bias" in weights:
+            weights[f"{conv}.bias"] = weights[f"{conv}.bias"] * part

@@ -28,12 +28,6 @@ def functional(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Tree
     return apply, params, model_state
 
 
-def with_weights(model: nnx.Module, params: Tree, model_state: Tree) -> Any:
-    """Another model of the same form with these weights, as `functional` gives them."""
-    graphdef, *_ = nnx.split(model, nnx.Param, ...)
-    return nnx.merge(graphdef, _for_nnx(params), _for_nnx(model_state))
-
-
 def recomputed(function: Callable[[Any, Any], Any], module: Any, x: Any) -> Any:
     """function(module, x), of which only x is kept for the backward pass; that computes the rest again."""
     graphdef, state = nnx.split(module)

@@ -17,10 +17,12 @@ from cornerjax.data.pipeline import make_batches
 from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
 from cornerjax.detectors import check
+from cornerjax.detectors.base import make_predictor_network
 from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
+from cornerjax.nn.folding import Fold
 from cornerjax.nn.functional import Tree
 from cornerjax.training.finetune import Init, init_weights, record_of
 from cornerjax.training.guard import Guard
@@ -62,7 +64,8 @@ def train(
     detector.check(config)
     tx = make_optimiser(config)
     apply, params, model_state = network_of(config, np.random.default_rng(config.seed))
-    evaluator = Evaluator(detector, apply, config, val_source)
+    predict, fold = make_predictor_network(detector, config)
+    evaluator = Evaluator(detector, predict, config, val_source)
     workdir = Path(workdir)
     with locked(workdir):
         params, model_state = _start(workdir, config, source, params, model_state, recipe, init)
@@ -78,7 +81,7 @@ def train(
                     log.say(f"resuming {workdir} at step {first} of {config.steps}")
                 if said := warning(workdir, val_source):
                     log.say(said)
-                run = Run(config, mesh, evaluator, checkpoints, log, signals, Guard(workdir))
+                run = Run(config, mesh, evaluator, fold, checkpoints, log, signals, Guard(workdir))
                 batches = make_batches(
                     source,
                     config,
@@ -142,6 +145,7 @@ class Run:
     config: Config
     mesh: Mesh
     evaluator: Evaluator
+    fold: Fold
     checkpoints: Checkpoints
     log: TrainLog
     signals: StopSignals
@@ -209,7 +213,8 @@ class Run:
     def evaluate(self, step: int, state: TrainState) -> float:
         """AP of the weights that are meant to be used; the log gets all of the result."""
         with self.signals.at_once(step):
-            result = self.evaluator(**state.evaluated())
+            weights = state.evaluated()
+            result = self.evaluator(*self.fold(weights["params"], weights["model_state"]))
         pictures = self.evaluator.pictures(result, PICTURES) if jax.process_index() == 0 else []
         self.log.evaluation(step, result.metrics, pictures)
         return result.metrics["AP"]

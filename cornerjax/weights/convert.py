@@ -20,7 +20,7 @@ from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import apply_preset, get_detector
-from cornerjax.detectors.base import Detector, make_network
+from cornerjax.detectors.base import Detector, make_network, make_predictor_network
 from cornerjax.errors import InputError, RunError
 from cornerjax.files import write_atomically
 from cornerjax.inference.predictor import Predictor
@@ -60,7 +60,8 @@ class Converted:
         return apply, params, model_state
 
     def predictor(self) -> Predictor:
-        return Predictor(self.detector, *self.network(), self.config, self.class_names)
+        apply, fold = make_predictor_network(self.detector, self.config)
+        return Predictor(self.detector, apply, *fold(*self.network()[1:]), self.config, self.class_names)
 
 
 def from_torch(
