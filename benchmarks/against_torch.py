@@ -44,6 +44,7 @@ from torch_networks import drawn, load, torch_network  # noqa: E402
 
 from cornerjax.config import Config, load_recipe  # noqa: E402
 from cornerjax.detectors import get_detector  # noqa: E402
+from cornerjax.detectors.base import make_predictor_network  # noqa: E402
 from cornerjax.nn.functional import Tree, parameter_count  # noqa: E402
 from cornerjax.training.mesh import data_mesh, to_devices  # noqa: E402
 from cornerjax.training.optimiser import make_optimiser  # noqa: E402
@@ -73,7 +74,8 @@ def variants(config: Config) -> dict[str, Variant]:
     apply, *trees = network_of(config, None)
     rng = np.random.default_rng(0)
     params, model_state = (jax.tree.map(jnp.asarray, drawn(tree, rng)) for tree in trees)
-    return {"ours": (apply, params, model_state)}
+    predict, fold = make_predictor_network(get_detector(config.model.detector), config)
+    return {"ours": (apply, params, model_state), "ours, folded": (predict, *fold(params, model_state))}
 
 
 def theirs(config: Config, ours: Variant, layout: torch.memory_format) -> torch.nn.Module:

@@ -11,8 +11,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # both must be set before Te
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it announces itself
 
 import contextlib
-import logging
-import threading
 from functools import partial
 
 import numpy as np
@@ -22,23 +20,16 @@ from jaxtyping import Int64
 from cornerjax.config import Config
 from cornerjax.data import order
 from cornerjax.data.batch_memory import BatchMemory, Layout, layout_of
+from cornerjax.data.batches import Batches, skipping
 from cornerjax.data.crop import Crop
-from cornerjax.data.examples import Example, Make, Row, make_example
-from cornerjax.data.records import Record, Source, is_gone
-from cornerjax.data.workers import Processes, Threads, open_pool, worker_count
-from cornerjax.errors import InputError
+from cornerjax.data.examples import Example, Make, make_example
+from cornerjax.data.records import Source
+from cornerjax.data.workers import open_pool
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
     tf.config.set_visible_devices([], "GPU")
 
-log = logging.getLogger("cornerjax")
-IN_A_ROW = 20  # so many images that cannot be read, one after the other: it is not the images
 MAKING = 2  # batches at the same time: while the last examples of one are made, no worker waits
-AT_ONCE = (
-    8  # examples that a worker is asked for at a time, at most: asking costs this process a tenth of a millisecond
-)
-
-Skip = Callable[[InputError], None]  # called with why an image cannot be read, when the next one takes its place
 
 
 def make_batches(
@@ -74,14 +65,14 @@ def make_batches(
         data.on_bad_image="skip" no image of many in a row. RunError: a worker process has ended.
     """
     rows = order.host_rows(config.data.batch, host=host, hosts=hosts)
-    skip = _skipping(set() if skipped is None else skipped) if config.data.on_bad_image == "skip" else None
+    skip = skipping(set() if skipped is None else skipped) if config.data.on_bad_image == "skip" else None
     make: Make = partial(make_example, config=config, encode=encode, render=render, crop=crop)
-    batches = _Batches(source, config, rows, skip)
+    batches = Batches(source, config, rows, skip)
     first = first_step * len(rows)  # this host's examples are numbered from 0 on
     return _iterate(batches, make, layout_of(batches.example(first, make), len(rows)), first)
 
 
-def _iterate(batches: "_Batches", make: Make, layout: Layout, first: int) -> Generator[Example, None, None]:
+def _iterate(batches: Batches, make: Make, layout: Layout, first: int) -> Generator[Example, None, None]:
     data, size = batches.config.data, len(batches.rows)
     failures: dict[int, Exception] = {}
     memory = BatchMemory(layout)
@@ -111,99 +102,6 @@ def _iterate(batches: "_Batches", make: Make, layout: Layout, first: int) -> Gen
             yield batch
             del batch  # its memory may be used again while the next one is waited for
             first += size
-
-
-class _Batches:
-    """This host's batches, filled by workers."""
-
-    def __init__(self, source: Source, config: Config, rows: range, skip: Skip | None):
-        self.source, self.config, self.rows, self._skip = source, config, rows, skip
-
-    def fill(self, numbers: list[int], pool: Threads | Processes, memory: BatchMemory) -> Example:
-        """The batch of the host's examples of these numbers.
-
-        Raises: as make_batches while iterating.
-        """
-        place, batch = memory.take()
-        rows = [self._row(row, number) for row, number in enumerate(numbers)]
-        at_once = max(1, min(AT_ONCE, len(rows) // (2 * worker_count(self.config.data))))
-        parts = [rows[i : i + at_once] for i in range(0, len(rows), at_once)]
-        futures = [pool.submit(place, batch, part) for part in parts]
-        for part, future in zip(parts, futures, strict=True):
-            for (row, position, _), error in zip(part, future.result(), strict=True):
-                if error and not (self._skip and isinstance(error, InputError)):
-                    raise error
-                if error:
-
-                    def attempt(record: Record, row: int = row, position: int = position) -> Exception | None:
-                        return pool.submit(place, batch, [(row, position, record)]).result()[0]
-
-                    self._until_readable(position, attempt)
-        return batch
-
-    def example(self, number: int, make: Make) -> Example:
-        """The host's example of this number, made here.
-
-        Raises: as make_batches while iterating.
-        """
-        _, position, record = self._row(0, number)
-        if not self._skip:
-            return make(record, position)
-        made: list[Example] = []
-
-        def attempt(record: Record) -> Exception | None:
-            try:
-                made.append(make(record, position))
-            except InputError as e:
-                return e
-            return None
-
-        self._until_readable(position, attempt)
-        return made[0]
-
-    def _row(self, row: int, number: int) -> Row:
-        position = order.host_position(number, self.config.data.batch, self.rows)
-        return row, position, self.source.records[self._index(position)]
-
-    def _index(self, position: int) -> int:
-        return order.image_index(position, seed=self.config.seed, num_images=len(self.source.records))
-
-    def _until_readable(self, position: int, attempt: Callable[[Record], Exception | None]) -> None:
-        """Call `attempt`, which says what is wrong with the image of a position and the next ones, until nothing is.
-
-        Raises: InputError: nothing of many in a row could be read.
-        """
-        assert self._skip is not None
-        bad: list[InputError] = []
-        records, index = self.source.records, self._index(position)
-        for i in range(index, index + min(IN_A_ROW, len(records))):
-            record = records[i % len(records)]
-            error = attempt(record)
-            if error is None:
-                for reason in bad:
-                    self._skip(reason)
-                return
-            if not isinstance(error, InputError) or is_gone(record.folder):
-                raise error
-            bad.append(error)
-        raise InputError(
-            f"none of {len(bad)} images in a row could be read, the first of them: {bad[0]}; "
-            f"is the data directory {records[index].folder} still there?"
-        )
-
-
-def _skipping(skipped: set[str]) -> Skip:
-    """What to do with an image that is skipped: log it, the first time, and how many there are."""
-    lock = threading.Lock()  # several batches may meet the same image
-
-    def skip(reason: InputError) -> None:
-        with lock:
-            if str(reason) in skipped:
-                return
-            skipped.add(str(reason))
-            log.warning("%s; the next image takes its place, images skipped so far: %d", reason, len(skipped))
-
-    return skip
 
 
 def _options() -> tf.data.Options:
