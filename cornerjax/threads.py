@@ -1,4 +1,4 @@
-"""Work in threads, ahead of who needs it."""
+"""Work in threads, ahead of who needs it, and how many cores there are for it."""
 
 import collections
 import os
@@ -10,10 +10,14 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def loaders() -> int:
-    """How many threads load images: as many as this process may use cores, and no fewer than a disk can serve."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores, 4), 32)
+    """How many threads load images: as many as there are cores, and no fewer than a disk can serve."""
+    return min(max(usable_cores(), 4), 32)
 
 
 THREADS = loaders()

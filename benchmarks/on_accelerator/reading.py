@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from cornerjax.data.coco import open_coco
 from cornerjax.data.examples import make_example
 from cornerjax.data.workers import open_pool
 from cornerjax.detectors import get_detector
+from cornerjax.threads import usable_cores
 from cornerjax.validation import replaced
 
 CLASSES = 80
@@ -29,7 +29,7 @@ AT_ONCE = 2  # batches that are made at the same time, as data.pipeline has it
 
 def measure(bench: Bench) -> None:
     """As many workers as cores at most; "host" where the device has nothing to do but train."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     counts = [1] if bench.small else sorted({1, *(count for count in (2, 4, 8) if count < cores), cores})
     with tempfile.TemporaryDirectory() as made:
         root = write_photos(Path(made), 4 if bench.small else 64)

@@ -23,6 +23,7 @@ from cornerjax.config import Data
 from cornerjax.data.batch_memory import Batch, BatchMemory
 from cornerjax.data.examples import Make, Row, fill
 from cornerjax.errors import RunError
+from cornerjax.threads import usable_cores
 
 MOST = 32  # workers where data.workers leaves the number to us: no accelerators of one machine are known to need more
 START = """
@@ -44,8 +45,7 @@ ENVIRONMENT = {
 
 def worker_count(data: Data) -> int:
     """How many workers the options ask for; left to us: as many as this process has cores, but one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return data.workers or max(1, min(cores - 1, MOST))
+    return data.workers or max(1, min(usable_cores() - 1, MOST))
 
 
 class Threads:
