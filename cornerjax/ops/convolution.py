@@ -10,6 +10,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 WIDE = 96 * 96  # channels in times channels out
+LARGE = 16 * 16  # cells of the output
 HWIO, HWOI = ("NHWC", "HWIO", "NHWC"), ("NHWC", "HWOI", "NHWC")
 
 
@@ -24,7 +25,8 @@ def conv(
 
     The gradient is first-order only where CPUs have a form of their own for that of the kernel.
     """
-    form = _conv if _has_wide_gradient(kernel.shape) else _plain_conv
+    rows, columns = (-(-size // stride) for size in x.shape[1:3])
+    form = _conv if _has_wide_gradient(rows, columns, kernel.shape) else _plain_conv
     return form(stride, precision)(x, kernel)
 
 
@@ -82,20 +84,25 @@ def depthwise_conv_transpose(
     return jnp.stack(rows, axis=2).reshape(b, factor * h, factor * w, c)
 
 
-def kernel_gradient_by_shifts(
+def kernel_gradient_by_rows(
     x: Float[Array, "b h w c"], g: Float[Array, "b h2 w2 k"], side: int, stride: int
 ) -> Float[Array, "side side c k"]:
-    """The gradient of the kernel of `conv`: for each of its places a product of matrices, the shifted map and g."""
+    """The gradient of the kernel of `conv`: for each of its rows a product of matrices, g and the shifted map.
+
+    In this order, and with the columns of a row side by side, what has to be moved in memory beforehand is least.
+    """
     pad, sums = (side - 1) // 2, jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows, columns = ((size - 1) * stride + 1 for size in g.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    beside = jnp.concatenate([padded[:, :, j : j + columns : stride] for j in range(side)], axis=3)
 
-    def at(i: int, j: int) -> Array:
-        shifted = padded[:, i : i + rows : stride, j : j + columns : stride]
-        over = ((0, 1, 2), (0, 1, 2))
-        return lax.dot_general(shifted, g, (over, ((), ())), preferred_element_type=sums)
+    def row(i: int) -> Array:
+        shifted = beside[:, i : i + rows : stride].reshape(-1, beside.shape[3])
+        flat = g.reshape(-1, g.shape[3])
+        return lax.dot_general(flat, shifted, (((0,), (0,)), ((), ())), preferred_element_type=sums)
 
-    return jnp.stack([jnp.stack([at(i, j) for j in range(side)]) for i in range(side)]).astype(x.dtype)
+    kernel = jnp.stack([row(i) for i in range(side)])  # (side, k, side * c)
+    return kernel.reshape(side, g.shape[3], side, x.shape[3]).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def depthwise_by_shifts(
@@ -188,14 +195,14 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
     return conv
 
 
-def _has_wide_gradient(kernel: tuple[int, ...]) -> bool:
+def _has_wide_gradient(rows: int, columns: int, kernel: tuple[int, ...]) -> bool:
     """Whether a CPU sums up the kernel's gradient by products of matrices in less time than XLA's convolution does.
 
     That takes the map for a kernel, at a cost that grows faster than its size: for 256 channels at 64x64 three times as
-    long (3x3), eight times (1x1). Products of narrow matrices are slow.
+    long (3x3), eight times (1x1). On small maps, and of narrow matrices, products are slower.
     """
     side, _, cin, cout = kernel
-    return side == 1 or (side == 3 and cin * cout >= WIDE)
+    return side == 1 or (side == 3 and cin * cout >= WIDE and rows * columns >= LARGE)
 
 
 @cache  # JAX knows a function that it has compiled by its identity
@@ -222,7 +229,7 @@ def _conv(stride: int, precision: lax.Precision | None) -> Callable:
             x,
             kernel,
             g,
-            cpu=lambda x, kernel, g: kernel_gradient_by_shifts(x, g, kernel.shape[0], stride),
+            cpu=lambda x, kernel, g: kernel_gradient_by_rows(x, g, kernel.shape[0], stride),
             default=lambda x, kernel, g: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](g)[0],
         )
         return dx, dkernel
