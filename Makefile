@@ -50,7 +50,7 @@ lint: $(VENV)/installed-dev
 torch: $(VENV)/installed-torch  ## PyTorch, for the tests that read its files; make test skips them without it
 
 bench: $(VENV)/installed  ## what takes minutes; benchmarks/pooling_ablation.py takes hours
-	for script in corner_pool pipeline sources saccade tpu_aot resume hosts; do $(RUN) benchmarks/$$script.py || exit 1; done
+	for script in corner_pool pipeline sources nms saccade tpu_aot resume hosts; do $(RUN) benchmarks/$$script.py || exit 1; done
 
 $(VENV)/installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
