@@ -159,6 +159,8 @@ class BatchNorm(nnx.Module):
     @jax.named_scope("batch_norm")  # its sums over the devices can be told from others by this name
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:
         if self.folded:
+            if train:
+                raise ValueError("a folded network only predicts; train the one that it was made of")
             return x + self.bias[...].astype(x.dtype)
         wide = precise(x)
         if train:

@@ -85,7 +85,11 @@ def depthwise_conv_transpose(
 
 
 def kernel_gradient_by_rows(
-    x: Float[Array, "b h w c"], g: Float[Array, "b h2 w2 k"], side: int, stride: int
+    x: Float[Array, "b h w c"],
+    g: Float[Array, "b h2 w2 k"],
+    side: int,
+    stride: int,
+    precision: lax.Precision | None = None,
 ) -> Float[Array, "side side c k"]:
     """The gradient of the kernel of `conv`: for each of its rows a product of matrices, g and the shifted map.
 
@@ -99,7 +103,8 @@ def kernel_gradient_by_rows(
     def row(i: int) -> Array:
         shifted = beside[:, i : i + rows : stride].reshape(-1, beside.shape[3])
         flat = g.reshape(-1, g.shape[3])
-        return lax.dot_general(flat, shifted, (((0,), (0,)), ((), ())), preferred_element_type=sums)
+        over = (((0,), (0,)), ((), ()))
+        return lax.dot_general(flat, shifted, over, precision=precision, preferred_element_type=sums)
 
     kernel = jnp.stack([row(i) for i in range(side)])  # (side, k, side * c)
     return kernel.reshape(side, g.shape[3], side, x.shape[3]).transpose(0, 2, 3, 1).astype(x.dtype)
@@ -229,7 +234,7 @@ def _conv(stride: int, precision: lax.Precision | None) -> Callable:
             x,
             kernel,
             g,
-            cpu=lambda x, kernel, g: kernel_gradient_by_rows(x, g, kernel.shape[0], stride),
+            cpu=lambda x, kernel, g: kernel_gradient_by_rows(x, g, kernel.shape[0], stride, precision),
             default=lambda x, kernel, g: jax.vjp(lambda kernel: plain(x, kernel), kernel)[1](g)[0],
         )
         return dx, dkernel

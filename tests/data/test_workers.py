@@ -33,7 +33,8 @@ CONFIG = CornerConfig(
 )
 # Without a main guard, and functions of the script itself: what a notebook does.
 SCRIPT = """
-import hashlib, sys, time
+import hashlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it may have been told to take no notice, as by nohup
 from dataclasses import replace
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.source import open_source

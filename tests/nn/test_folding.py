@@ -64,3 +64,5 @@ def test_a_folded_network_gives_the_same_maps(name):
     assert jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, (params, model_state))
     bias = jax.make_jaxpr(lambda *w: apply_folded(*w, x, train=False)[0])(*weights)
     assert "rsqrt" not in str(bias)
+    with pytest.raises(ValueError, match=r"^a folded network only predicts"):
+        apply_folded(*weights, x, train=True)
