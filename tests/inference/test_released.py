@@ -19,6 +19,7 @@ from cornerjax.commands.weights import main
 from cornerjax.inference.placing import resized
 from cornerjax.inference.whole_image import WholeImage, combine_and_select, decode
 from cornerjax.ops.pixels import normalise
+from cornerjax.weights.convert import read
 
 torch = pytest.importorskip("torch")
 
@@ -157,12 +158,13 @@ def test_a_released_checkpoint_finds_the_boxes_of_the_original(case, golden, tmp
     assert len(besides) <= SHARE_THAT_MAY_DIFFER * len(top), besides
 
 
-def network_in_float64(predictor, images):
-    """Float32 maps of images and mirrored ones by a float64 network."""
+def network_in_float64(network, images):
+    """Float32 maps of images and mirrored ones by a network, given as (apply, params, model_state), in float64."""
+    apply, *weights = network
     inputs = jnp.concatenate([images, images[:, :, ::-1]])
-    given = jax.tree.map(np.float64, (*predictor.weights, normalise(inputs.astype(jnp.float32) / 255)))
+    given = jax.tree.map(np.float64, (*weights, normalise(inputs.astype(jnp.float32) / 255)))
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        outputs, _ = jax.jit(partial(predictor.apply, train=False))(*given)
+        outputs, _ = jax.jit(partial(apply, train=False))(*given)
     return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), jax.device_get(outputs))
 
 
@@ -172,14 +174,15 @@ def test_the_released_extremenet_finds_the_boxes_and_points_of_the_original(case
     """Its best points all have the score 1. Which of them are taken is decided by a heap through which the whole map
     goes: float32 maps of another machine have others, those of a float64 network are the same everywhere."""
     recorded = golden(f"e2e/{case}.npz")
-    predictor = cornerjax.from_torch("extremenet", released("ExtremeNet", str(recorded["tweak"])), test=EXTREMES[case])
-    detector, config, procedure = predictor.detector, predictor.config, predictor.procedure
+    checkpoint = read("extremenet", released("ExtremeNet", str(recorded["tweak"])), test=EXTREMES[case])
+    network, procedure = checkpoint.network(), checkpoint.predictor().procedure
+    detector, config = checkpoint.detector, checkpoint.config
     assert isinstance(procedure, WholeImage)
     picture, candidates, placements = recorded["image"], [], []
     for scale, size in zip(config.test.scales, procedure.bucket(*picture.shape[:2]), strict=True):
         placed = procedure.place([resized(picture, scale)], [picture.shape[:2]], size, 1, scale=scale)
         images, borders, factors, sizes = map(jnp.asarray, placed)
-        maps = network_in_float64(predictor, images)
+        maps = network_in_float64(network, images)
         candidates.append(jax.jit(partial(decode, detector, config))(maps, images, borders, factors, sizes))
         placements.append((borders, factors, sizes))
     found = combine_and_select(detector, config, candidates, placements)
