@@ -98,15 +98,16 @@ def kernel_gradient_by_rows(
     pad, sums = (side - 1) // 2, jnp.float64 if x.dtype == jnp.float64 else jnp.float32
     rows, columns = ((size - 1) * stride + 1 for size in g.shape[1:3])
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    beside = jnp.concatenate([padded[:, :, j : j + columns : stride] for j in range(side)], axis=3)
+    flat = g.reshape(-1, g.shape[3])
 
-    def row(i: int) -> Array:
-        shifted = beside[:, i : i + rows : stride].reshape(-1, beside.shape[3])
-        flat = g.reshape(-1, g.shape[3])
+    def row(i: Array) -> Array:
+        band = lax.dynamic_slice_in_dim(padded, i, rows, axis=1)[:, ::stride]
+        beside = jnp.concatenate([band[:, :, j : j + columns : stride] for j in range(side)], axis=3)
         over = (((0,), (0,)), ((), ()))
+        shifted = beside.reshape(-1, beside.shape[3])
         return lax.dot_general(flat, shifted, over, precision=precision, preferred_element_type=sums)
 
-    kernel = jnp.stack([row(i) for i in range(side)])  # (side, k, side * c)
+    kernel = lax.map(row, jnp.arange(side))  # in a loop: otherwise XLA holds what is moved for all layers at once
     return kernel.reshape(side, g.shape[3], side, x.shape[3]).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
