@@ -15,6 +15,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from cornerjax.config import Compute
+from cornerjax.ops.batch_norm import batch_norm
 from cornerjax.ops.convolution import conv, conv_transpose, depthwise_conv, depthwise_conv_transpose
 from cornerjax.ops.deformable import deformable_conv
 from cornerjax.ops.precision import precise
@@ -162,26 +163,21 @@ class BatchNorm(nnx.Module):
             if train:
                 raise ValueError("a folded network only predicts; train the one that it was made of")
             return x + self.bias[...].astype(x.dtype)
-        wide = precise(x)
         if train:
-            wide = wide.reshape(self.groups, -1, *x.shape[1:])
-            mean, var = self._statistics(wide)
-        else:
-            mean, var = self.mean[...], self.var[...]
-        factor = self.scale[...] * lax.rsqrt(var + self.eps)
-        return ((wide - mean) * factor + self.bias[...]).astype(x.dtype).reshape(x.shape)
+            parts = x.reshape(self.groups, -1, *x.shape[1:])
+            y, mean, var = batch_norm(parts, self.scale[...], self.bias[...], self.eps)
+            self._remember(mean, var, parts.size // (self.groups * x.shape[-1]))
+            return y.reshape(x.shape)
+        factor = self.scale[...] * lax.rsqrt(self.var[...] + self.eps)
+        return ((precise(x) - self.mean[...]) * factor + self.bias[...]).astype(x.dtype)
 
-    def _statistics(self, x: Float[Array, "g b h w c"]) -> tuple[Float[Array, "g 1 1 1 c"], Float[Array, "g 1 1 1 c"]]:
-        """Of this batch; they also enter the running ones."""
-        mean = x.mean((1, 2, 3), keepdims=True)
-        var = jnp.square(x - mean).mean((1, 2, 3), keepdims=True)  # E[x^2] - E[x]^2 would cancel
-        n = x.size // (x.shape[0] * x.shape[4])
+    def _remember(self, mean: Float[Array, "g 1 1 1 c"], var: Float[Array, "g 1 1 1 c"], n: int) -> None:
+        """The statistics of this batch, of n values a channel in each group, enter the running ones."""
         old, new = 1 - self.momentum, self.momentum
         # Differs from CornerNet: there the running ones are those of the first group, that of the first GPU.
         group_mean, group_var = (lax.stop_gradient(value.mean((0, 1, 2, 3))) for value in (mean, var))
         self.mean.set_value(old * self.mean[...] + new * group_mean)
         self.var.set_value(old * self.var[...] + new * n / max(n - 1, 1) * group_var)
-        return mean, var
 
 
 def configure(network: nnx.Module, compute: Compute, *, batch_norm_groups: int = 1) -> None:

@@ -177,8 +177,28 @@ def transpose_by_dilation(
     )
 
 
-def _by_platform(cpu: Callable, default: Callable) -> Callable:
+def transpose_gradient_by_rows(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "4 4 k c"],
+    g: Float[Array, "b 2*h 2*w k"],
+    precision: lax.Precision | None = None,
+) -> tuple[Float[Array, "b h w c"], Float[Array, "4 4 k c"]]:
+    """The gradient of `conv_transpose`: that of the kernel is what a convolution from the output to the input has.
+
+    On a CPU the kernel's takes 0.5 to 0.9 of the time that it takes by phases.
+    """
+    (dx,) = jax.vjp(lambda x: transpose_by_phases(x, kernel, precision), x)[1](g)
+    return dx, kernel_gradient_by_rows(g, x, 4, 2, precision)
+
+
+def _gradient_of(form: Callable) -> Callable:
+    return lambda x, kernel, g: jax.vjp(form, x, kernel)[1](g)
+
+
+def _by_platform(cpu: Callable, default: Callable, cpu_gradient: Callable | None = None) -> Callable:
     """A convolution (x, kernel) that is `cpu` on CPUs and `default` elsewhere.
+
+    cpu_gradient: of `cpu`, from (x, kernel, g), where JAX's own is slower.
 
     Decided when the computation is lowered, so that one compiled ahead for another platform gets that platform's form.
     The gradient chooses for itself: differentiating through the choice would keep the residuals of both forms.
@@ -192,10 +212,7 @@ def _by_platform(cpu: Callable, default: Callable) -> Callable:
         return conv(x, kernel), (x, kernel)
 
     def backward(inputs, g):
-        def gradient(form):
-            return lambda x, kernel, g: jax.vjp(form, x, kernel)[1](g)
-
-        return lax.platform_dependent(*inputs, g, cpu=gradient(cpu), default=gradient(default))
+        return lax.platform_dependent(*inputs, g, cpu=cpu_gradient or _gradient_of(cpu), default=_gradient_of(default))
 
     conv.defvjp(forward, backward)
     return conv
@@ -257,4 +274,5 @@ def _transpose(precision: lax.Precision | None) -> Callable:
     return _by_platform(
         cpu=partial(transpose_by_phases, precision=precision),
         default=partial(transpose_by_dilation, precision=precision),
+        cpu_gradient=partial(transpose_gradient_by_rows, precision=precision),
     )

@@ -52,6 +52,12 @@ class Instruction(NamedTuple):
         found = re.search(pattern, self.rest)
         return found[1] if found else ""
 
+    @property
+    def called(self) -> list[str]:
+        """Computations that it names: a fusion's inside, the body of a loop, what adds two numbers for a reduction."""
+        branches = _BRANCHES.search(self.rest)
+        return _CALLED.findall(self.rest) + (re.findall(r"[\w.-]+", branches[1]) if branches else [])
+
 
 class Collective(NamedTuple):
     """An operation in which devices tell each other something."""
@@ -121,7 +127,7 @@ def read_program(text: str) -> Program:
                 found = _trips(instruction, computations)
                 trips = found or 1
                 unknown.extend([] if found else [instruction.name])
-            for called in _called(instruction):
+            for called in instruction.called:
                 visit(called, times * trips)
 
     visit(entry, 1)
@@ -142,17 +148,21 @@ def collectives(program: Program, devices: int) -> list[Collective]:
     return found
 
 
+def traffic(program: Program) -> Iterator[tuple[Instruction, int]]:
+    """Every instruction of a run with the bytes that it reads from the main memory and writes to it, rounds and all."""
+    for computation, instruction, times in program.instructions():
+        yield instruction, _moved(computation, instruction, program) * times
+
+
 def hbm_bytes(program: Program) -> int:
     """Bytes that the instructions of a run read from the main memory and write to it."""
-    return sum(
-        _moved(computation, instruction, program) * times for computation, instruction, times in program.instructions()
-    )
+    return sum(nbytes for _, nbytes in traffic(program))
 
 
 def loop_factor(program: Program) -> float:
     """By how much loops multiply the FLOPs of a program's convolutions and matrix products; 1.0 without loops."""
     flops = {
-        name: sum(_flops(i, body) for body in _with_fused(program, name) for i in body.values())
+        name: sum(_flops(i, body) for body in with_fused(program, name) for i in body.values())
         for name in program.rounds
     }
     once = sum(flops.values())
@@ -173,11 +183,6 @@ def _arrays(types: str) -> Iterator[Array]:
             padded[cut:] = [-(-size // side) * side for size, side in zip(padded[cut:], sides, strict=True)]
         in_hbm = "S(" not in layout or "S(0)" in layout
         yield Array(shape, math.prod(shape) * bits // 8, math.prod(padded or shape) * bits // 8, in_hbm)
-
-
-def _called(instruction: Instruction) -> list[str]:
-    branches = _BRANCHES.search(instruction.rest)
-    return _CALLED.findall(instruction.rest) + (re.findall(r"[\w.-]+", branches[1]) if branches else [])
 
 
 def _trips(loop: Instruction, computations: dict[str, Computation]) -> int | None:
@@ -212,7 +217,7 @@ def _moved(computation: Computation, instruction: Instruction, program: Program)
     if instruction.kind in ("slice", "dynamic-slice"):
         given = [min(given[0], *(array.padded for array in instruction.results))]
     if instruction.kind == "fusion":
-        inside = program.computations[_called(instruction)[0]]
+        inside = program.computations[instruction.called[0]]
         slices = [_sliced(inside, i) for i in range(len(given))]
         given = [size if cut is None else min(size, cut) for size, cut in zip(given, slices, strict=True)]
     results = () if instruction.kind.endswith("-start") else instruction.results
@@ -231,13 +236,13 @@ def _sliced(inside: Computation, index: int) -> int | None:
     return sum(i.results[0].padded for i in users) if sliced else None
 
 
-def _with_fused(program: Program, name: str) -> Iterator[Computation]:
+def with_fused(program: Program, name: str) -> Iterator[Computation]:
     """A computation and those of the fusions in it."""
     yield program.computations[name]
     for instruction in program.computations[name].values():
         if instruction.kind == "fusion":
-            for called in _called(instruction):
-                yield from _with_fused(program, called)
+            for called in instruction.called:
+                yield from with_fused(program, called)
 
 
 def _flops(instruction: Instruction, computation: Computation) -> int:

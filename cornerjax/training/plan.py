@@ -134,9 +134,9 @@ def _share(config: Config, devices: int) -> Config:
 
 
 def sums_of(state: TrainState, config: Config, devices: int) -> dict[str, list[hlo.Collective]]:
-    """What a step adds up over the devices, by origin: all gradients at once, and for each BatchNorm five vectors.
+    """What a step adds up over the devices, by origin: all gradients at once, and for each BatchNorm four vectors.
 
-    Forwards one for the mean and then one for the variance, backwards three together, as XLA does for TPUs.
+    Forwards one for the mean and then one for the variance, backwards two together, as XLA does for TPUs.
     """
     parts = config.optim.accumulate
     groups = max(1, config.optim.batch_norm_groups // parts)  # of a part of the batch
@@ -147,7 +147,7 @@ def sums_of(state: TrainState, config: Config, devices: int) -> dict[str, list[h
         return [hlo.Collective("all-reduce", shapes, _nbytes(arrays), over, parts, "")] if over > 1 else []
 
     means = [x for path, x in jax.tree.leaves_with_path(state.model_state) if path[-1].key == "mean"]
-    statistics = [one for mean in means for arrays in (mean, mean, [mean] * 3) for one in summed(arrays, together)]
+    statistics = [one for mean in means for arrays in (mean, mean, [mean] * 2) for one in summed(arrays, together)]
     return {"BatchNorm": statistics, "gradients": summed(state.params, devices), "the rest": []}
 
 

@@ -21,7 +21,7 @@ COUNT_FLOORS = """\
   estimates: as if every operation by element were done where its result is read, every other array kept in memory from
   when it is written until it is read last, and nothing in a cache. Compiled for an H100, CornerNet-Squeeze needs 5 %
   less memory for temporaries and moves 17 % fewer bytes. What cuDNN sets aside, and the program, are counted nowhere.
-  NVLink: the gradients in one sum, and three sums for each BatchNorm."""
+  NVLink: the gradients in one sum, and three small sums for each BatchNorm."""
 ALONE = """\
   Assumed: a {unit} alone takes the larger one of its compute and HBM times above. No {unit} reaches them, and beside
   longer times what {unit}s tell each other weighs less. Nothing goes on at the same time: BatchNorm's sums wait for a

@@ -43,9 +43,11 @@ def _value_and_gradients(f, stride, x, kernel):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_forms_agree(op, stride, shape):
     x, kernel = arrays(op, shape)
+    # On CPUs the transposed form has a gradient of its own, which sums up in another order than JAX's.
+    chosen_atol = 1e-5 if op == "transpose" else 1e-6
     for a, b, c in zip(*value_and_gradients(op, stride, x, kernel), strict=True):  # chosen, for CPUs, for others
         np.testing.assert_allclose(b, c, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=chosen_atol)
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["value", "gradient"])
@@ -101,7 +103,8 @@ def test_a_convolution_is_xla_s(side, stride, cin, cout, size):
     theirs = f(plain, stride, x, kernel)
     np.testing.assert_array_equal(ours[0], theirs[0])
     for a, b in zip(ours[1:], theirs[1:], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+        # Sums of up to 870 products in another order: what rounding leaves goes with the largest, not with each.
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=3e-6 * float(jnp.abs(b).max()))
     low = [array.astype(jnp.bfloat16) for array in (x, kernel)]
     _, vjp = jax.vjp(lambda x, k: convolution.conv(x, k, stride=stride), *low)
     g = jnp.ones(theirs[0].shape, jnp.bfloat16)
