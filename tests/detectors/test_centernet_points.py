@@ -2,12 +2,14 @@
 
 import json
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from recorded import (
+    FAST_COMPILE,
     GOLDEN,
     NOISE,
     RECORDINGS,
@@ -286,12 +288,13 @@ def test_dla_makes_two_maps_that_nothing_reads():
     apply, params, model_state = make_network(POINTS, config, np.random.default_rng(0))
     images = jnp.asarray(np.random.default_rng(1).standard_normal((2, 64, 64, 3)), jnp.float32)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=FAST_COMPILE)
+    @partial(jax.grad, has_aux=True)
     def step(params):
         outputs, after = apply(params, model_state, images, train=True)
         return sum(x.sum() for x in jax.tree.leaves(outputs)), after
 
-    slopes, after = jax.grad(step, has_aux=True)(params)
+    slopes, after = step(params)
     slopes, after, before = by_path(slopes), by_path(after), by_path(model_state)
     unread = {path for path, slope in slopes.items() if not np.any(slope)}
     expected = re.compile(r"backbone\.trees\.[12]\.project\..*")
