@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.commands.cli import run
 from cornerjax.config import load_recipe
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
+from cornerjax.new_workdir import create_workdir
 from cornerjax.validation import replaced
 
 CONFIGS = Path(__file__).parents[1] / "configs"

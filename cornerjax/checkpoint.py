@@ -1,7 +1,6 @@
-"""The checkpoints of a work directory, and its start as the place of a run."""
+"""The checkpoints of a work directory."""
 
 import itertools
-import json
 import logging
 import math
 import shutil
@@ -15,82 +14,10 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cornerjax.config import Config, differences, to_json
 from cornerjax.errors import InputError, RunError
-from cornerjax.files import write_atomically
-from cornerjax.workdir import Workdir, not_written, open_workdir, reason, unusable, versions
-from cornerjax.workdir import locked as locked
+from cornerjax.workdir import not_written, reason
 
-# What may change between two starts of the same run: no update of the weights depends on it.
-_FREE = (
-    "log_steps",
-    "save_steps",
-    "save_minutes",
-    "eval_steps",
-    "keep",
-    "data.workers",
-    "data.worker_kind",
-    "data.on_bad_image",
-)
-_FREE_PARTS = ("test.", "compute.")
 _LOG = logging.getLogger("cornerjax")
-
-
-def create_workdir(
-    path: str | Path,
-    config: Config,
-    class_names: tuple[str, ...],
-    category_ids: tuple[int, ...],
-    *,
-    recipe: str,
-    init: dict[str, str] | None = None,
-    trained_on: str = "",
-) -> Workdir:
-    """Write the description of a new run, or check that the one there is of the same run.
-
-    Args:
-        recipe: name of the recipe, for the record.
-        init: where its first weights came from, for the record; None: drawn at random.
-        trained_on: a hash of the training images; if the run began with others, a warning says so.
-    Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
-        cannot be written. RunError: the disk is full.
-    """
-    path = Path(path)
-    if (path / "run.json").is_file():
-        there = open_workdir(path)
-        if has_checkpoint(path):
-            began = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            init = began.get("init")  # where its first weights did come from
-            if began.get("trained_on", trained_on) != trained_on:
-                _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
-        steps = ("steps",) if config.optim.schedule == "step" else ()  # a cosine ends with the last step
-        free = (*_FREE, *_FREE_PARTS, *steps)
-        other = [d for d in differences(there.config, config) if not d.startswith(free)]
-        if there.class_names != class_names:
-            other.append(f"class names: {list(there.class_names)}, {list(class_names)}")
-        if other:
-            raise InputError(
-                f"work directory {path} belongs to another run (there, here: {'; '.join(other)}); "
-                "give another --workdir, or the same settings to resume"
-            )
-    if jax.process_index():
-        return Workdir(path, config, class_names, category_ids)  # the first process writes
-    run = {
-        "class_names": class_names,
-        "category_ids": category_ids,
-        "recipe": recipe,
-        "init": init,
-        "seed": config.seed,
-        "trained_on": trained_on,
-        "versions": versions(),
-    }
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        write_atomically(path / "config.json", to_json(config))
-        write_atomically(path / "run.json", json.dumps(run, indent=2))
-    except OSError as e:
-        raise unusable(path, e) from None
-    return Workdir(path, config, class_names, category_ids)
 
 
 class Checkpoints:

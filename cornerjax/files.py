@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,3 +25,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     with open_atomically(path) as file:
         # File names that are not UTF-8 have surrogates, and get their bytes back.
         file.write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+
+
+def no_links(path: str, flags: int) -> int:
+    """An opener for `open`: a link in place of the file is an error, as it may lead to a file of somebody else."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

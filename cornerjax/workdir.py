@@ -31,6 +31,7 @@ from cornerjax import ops
 from cornerjax.config import Config
 from cornerjax.detectors import read_config
 from cornerjax.errors import InputError, RunError
+from cornerjax.files import no_links
 from cornerjax.validation import code_of
 
 PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
@@ -100,7 +101,7 @@ def locked(path: Path) -> Iterator[None]:
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".lock").open("a+b", buffering=0)
+        file = open(path / ".lock", "a+b", buffering=0, opener=no_links)  # noqa: SIM115  # closed below
     except OSError as e:
         raise unusable(path, e) from None
     with file:

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.checkpoint import Checkpoints, create_workdir, open_workdir, restore_weights
+from cornerjax.checkpoint import Checkpoints, restore_weights
 from cornerjax.commands.process import LOGS, quiet
 from cornerjax.config import Optim
 from cornerjax.detectors.cornernet import CornerConfig
 from cornerjax.errors import InputError, RunError
+from cornerjax.new_workdir import create_workdir
+from cornerjax.workdir import open_workdir
 
 NAMES, IDS = ("cat", "dog"), (3, 17)
 

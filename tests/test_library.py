@@ -6,11 +6,12 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 
-from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Data
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.backbones.hourglass import Hourglass
 
 PROGRAM = """

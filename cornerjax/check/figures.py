@@ -9,6 +9,7 @@ import numpy as np
 from cornerjax.check.annotations import Split
 from cornerjax.check.findings import Findings
 from cornerjax.config import Config
+from cornerjax.text import plain
 
 EDGES_PX = (0, 8, 16, 32, 64, 128, 256, 512)  # of the histogram of longer sides
 MEDIUM_PX, LARGE_PX = 32, 96  # sides of squares of the areas at which COCO's medium and large begin
@@ -74,21 +75,20 @@ def table(split: Split, figures: Figures, config: Config) -> str:
     width = max(len(column) for column in columns) + 2
     crowd = "treated as ordinary boxes" if config.data.crowd else "left out"
     sizes = (("small", f.small), ("medium", f.medium), ("large", f.large))
-    return "\n".join(
-        [
-            f"{split.name}: {split.file}, images in {split.folder}",
-            f"  {f.images} images, {f.images_without_boxes} of them without boxes; {f.boxes} boxes; "
-            f"crowd boxes: {f.crowd} ({crowd})",
-            f"  objects in an image: {f.objects_mean:.1f} on average, {f.objects_most} at most; "
-            f"data.max_objects is {config.data.max_objects}",
-            f"  {len(used)} of {len(split.categories)} classes used: "
-            + ", ".join(f"{name} {n}" for n, name in used[:12])
-            + (f", and {len(used) - 12} more" if len(used) > 12 else ""),
-            "  longer side, px  " + "".join(f"{column:>{width}}" for column in columns),
-            "  boxes            " + "".join(f"{n:>{width}}" for n in f.longer_side_px.values()),
-            "  COCO's sizes: " + ", ".join(f"{n} {name} ({100 * n / max(f.boxes, 1):.0f} %)" for name, n in sizes),
-        ]
-    )
+    lines = [
+        f"{split.name}: {split.file}, images in {split.folder}",
+        f"  {f.images} images, {f.images_without_boxes} of them without boxes; {f.boxes} boxes; "
+        f"crowd boxes: {f.crowd} ({crowd})",
+        f"  objects in an image: {f.objects_mean:.1f} on average, {f.objects_most} at most; "
+        f"data.max_objects is {config.data.max_objects}",
+        f"  {len(used)} of {len(split.categories)} classes used: "
+        + ", ".join(f"{name} {n}" for n, name in used[:12])
+        + (f", and {len(used) - 12} more" if len(used) > 12 else ""),
+        "  longer side, px  " + "".join(f"{column:>{width}}" for column in columns),
+        "  boxes            " + "".join(f"{n:>{width}}" for n in f.longer_side_px.values()),
+        "  COCO's sizes: " + ", ".join(f"{n} {name} ({100 * n / max(f.boxes, 1):.0f} %)" for name, n in sizes),
+    ]
+    return "\n".join(map(plain, lines))
 
 
 def note_counts(splits: list[Split], config: Config, findings: Findings) -> None:

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from cornerjax.text import plain
+
 Level = Literal["error", "warning", "info"]
 LEVELS = get_args(Level)
 PLURALS = {"box": "boxes", "category": "categories", "entry": "entries"}
@@ -32,7 +34,7 @@ class Finding:
         """As printed, with the first examples."""
         more = ", ..." if len(self.examples) > SHOWN else ""
         where = f": {', '.join(self.examples[:SHOWN])}{more}" if self.examples else ""
-        return f"{self.level:<7}  {self.count} {self.text}{where}"
+        return plain(f"{self.level:<7}  {self.count} {self.text}{where}")
 
 
 class Findings:

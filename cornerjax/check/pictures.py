@@ -10,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, ignored, in_one_cell
 from cornerjax.data.records import Record, read_image
 from cornerjax.drawing import class_colour, draw_boxes, draw_heat, draw_points, layer_colour, sheet
+from cornerjax.files import write_atomically
 from cornerjax.ops.pixels import MEAN, STD
 
 PANEL_PX = 512  # longer side, about
@@ -42,7 +43,7 @@ def draw_samples(
         rows.append([*panels, *(map_panel(example, title, maps) for title, maps in others.items())])
     columns = len(rows[0]) * min(2, len(rows))
     _, content = cv2.imencode(".jpg", sheet([panel for row in rows for panel in row], columns=columns))
-    file.write_bytes(content.tobytes())
+    write_atomically(file, content.tobytes())
 
 
 def image_panel(record: Record, image: Picture, class_names: Sequence[str]) -> Picture:

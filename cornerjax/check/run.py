@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from cornerjax.check.pictures import draw_samples
 from cornerjax.config import Config
 from cornerjax.detectors import check
 from cornerjax.errors import InputError
+from cornerjax.files import write_atomically
+
+REPORT, SAMPLES = "report.json", "samples.jpg"
 
 
 def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, samples: int) -> Findings:
@@ -27,6 +31,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
         samples: training examples drawn; 0: no picture.
     Raises: InputError: the set cannot be opened, the configuration makes no sense, or `out` cannot be written.
     """
+    refuse_to_replace(out)
     detector, findings = check(config), Findings()
     splits = [read_split(config.data, name, findings) for name in names]
     config = _with_classes(config, len(splits[0].categories))
@@ -49,10 +54,10 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     chosen = choose(examples, fits, samples)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "report.json").write_text(json.dumps(report, indent=1))
+        write_atomically(out / REPORT, json.dumps(report, indent=1))
         if chosen:
             class_names = list(splits[0].categories.values())
-            draw_samples(out / "samples.jpg", examples, chosen, class_names)
+            draw_samples(out / SAMPLES, examples, chosen, class_names)
     except OSError as e:
         raise InputError(f"cannot write {out}: {e.strerror}") from None
     (height, width), stride = config.data.crop_px, detector.stride(config.model)
@@ -61,9 +66,25 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     for split, of_split in zip(splits, figures, strict=True):
         print(table(split, of_split, config), end="\n\n")
     print("\n".join(finding.line() for finding in findings.sorted()))
-    print(f"\nwritten: {out / 'report.json'}" + (f", {out / 'samples.jpg'}" if chosen else ""))
+    print(f"\nwritten: {out / REPORT}" + (f", {out / SAMPLES}" if chosen else ""))
     print(findings.verdict())
     return findings
+
+
+def refuse_to_replace(out: Path) -> None:
+    """What lies in the way of the files must be an earlier check's.
+
+    Raises: InputError: naming what it is.
+    """
+    there = [out / name for name in (REPORT, SAMPLES) if os.path.lexists(out / name)]
+    if not there:
+        return
+    try:
+        earlier = json.loads((out / REPORT).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        earlier = None
+    if not isinstance(earlier, dict) or not {"root", "recipe", "splits", "findings"} <= earlier.keys():
+        raise InputError(f"{there[0]} is there and no check wrote it; --out names another folder")
 
 
 def _with_classes(config: Config, number: int) -> Config:

@@ -5,6 +5,8 @@ their targets. Exit code 0: training can start; 1: there are errors to be correc
 """
 
 import dataclasses
+import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +22,8 @@ class Check:
     config: str = ""  # recipe to train it with; CornerNet-Squeeze as published if not given
     splits: tuple[str, ...] = ()  # splits to check, the one to train on first; those of the recipe if not given
     images: str = ""  # folder of the images; searched for in the usual places if not given
-    out: str = ""  # folder for report.json and samples.jpg; runs/check/<name of the data set> if not given
+    # folder for report.json and samples.jpg; runs/check/<name of the data set>-<number of its place> if not given
+    out: str = ""
     samples: int = 12  # training examples drawn; 0: no picture
 
 
@@ -37,10 +40,17 @@ def main(args: Sequence[str]) -> None:
         dataclasses.replace(config, data=data),
         options.splits or (data.train, data.val),
         recipe=options.config or "CornerNet-Squeeze as published (--config names another recipe)",
-        out=Path(options.out or Path("runs/check") / Path(options.root.removeprefix("tfds:")).resolve().name),
+        out=Path(options.out) if options.out else default_folder(options.root),
         samples=options.samples,
     )
     sys.exit(1 if findings.has_errors() else 0)
+
+
+def default_folder(root: str) -> Path:
+    """Another one for each data set, also for two of the same name."""
+    place = Path(root.removeprefix("tfds:")).resolve()
+    number = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
+    return Path("runs/check") / f"{place.name}-{number}"
 
 
 def published_squeeze() -> Config:

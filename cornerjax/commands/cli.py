@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import io
 import itertools
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 import tyro
 
 from cornerjax.errors import InputError, RunError
+from cornerjax.text import plain, shortened
 from cornerjax.validation import flat
 
 T = TypeVar("T")
@@ -22,13 +24,19 @@ def run(main: Callable[[], None]) -> None:
     """Call `main`; an InputError or a RunError ends the process with one sentence on stderr and its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal lacks letters for, as stderr has it
+    logging.getLogger("cornerjax").addFilter(_as_plain_text)
     try:
         main()
     except (InputError, RunError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        print(f"error: {shortened(plain(str(e)))}", file=sys.stderr)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _as_plain_text(record: logging.LogRecord) -> bool:
+    record.msg, record.args = plain(record.getMessage()), ()
+    return True
 
 
 def parse(

@@ -3,16 +3,21 @@
 import difflib
 import functools
 import hashlib
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from etils import epath
 from tensorflow_datasets.core.read_only_builder import builder_from_files
+from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
 from cornerjax.errors import InputError
+
+FEATURES = "features.json"  # in which TFDS describes the features of a set
 
 
 class Shards:
@@ -101,21 +106,64 @@ def _find_builder(name: str) -> tfds.core.DatasetBuilder:
     folder = os.path.expanduser(name)
     if "://" in name or os.path.isfile(os.path.join(folder, "dataset_info.json")):
         try:
+            _refuse_code(folder, name)
             return tfds.builder_from_directory(folder)
+        except InputError:
+            raise
         except Exception as e:  # protobuf, JSON and TFDS raise many kinds
             raise InputError(f"tfds:{name} cannot be opened as a prepared TFDS set: {_first_line(e)}") from None
     if os.path.isdir(folder) or name.startswith((".", "/", "~")):
         raise InputError(f"tfds:{name} has no dataset_info.json; expected a folder that TFDS or `cornerjax pack` made")
     try:
+        for place in list_data_dirs():
+            for file in Path(place, _base(name)).rglob(FEATURES):
+                _refuse_code(str(file.parent), name)
         return builder_from_files(name)
+    except InputError:
+        raise
     except tfds.core.DatasetNotFoundError:
         raise InputError(_not_found(name)) from None
     except Exception as e:
         raise InputError(f"tfds:{name} cannot be opened: {_first_line(e)}") from None
 
 
+def _base(name: str) -> str:
+    """The name of a set without its configuration and version."""
+    return re.split("[/:]", name)[0]
+
+
+def _refuse_code(folder: str, name: str) -> None:
+    """TFDS imports whatever module this file says that the class of a feature is in; none of others is run here.
+
+    Raises: InputError: naming the class.
+    """
+    file = epath.Path(folder) / FEATURES
+    if not file.exists():
+        return  # TFDS says so
+    for kind in _classes(json.loads(file.read_text())):
+        if not re.fullmatch(r"tensorflow_datasets(\.\w+)+", kind):
+            raise InputError(f"tfds:{name} has a feature of class {kind!r}; accepted are those of tensorflow_datasets")
+
+
+def _classes(described: Any) -> Iterator[str]:
+    """The classes that a features.json names, in its present form and in the one of older versions.
+
+    Either may hold the other as text.
+    """
+    if isinstance(described, str) and described.lstrip().startswith(("{", "[")):
+        described = json.loads(described)
+    if isinstance(described, dict):
+        for key, value in described.items():
+            if key in ("pythonClassName", "python_class_name", "type") and isinstance(value, str):
+                yield value
+            yield from _classes(value)
+    elif isinstance(described, list):
+        for value in described:
+            yield from _classes(value)
+
+
 def _not_found(name: str) -> str:
-    known, base = tfds.list_builders(with_community_datasets=False), re.split("[/:]", name)[0]
+    known, base = tfds.list_builders(with_community_datasets=False), _base(name)
     if base not in known:
         close = ", ".join(difflib.get_close_matches(base, known))
         there = f"similar ones are {close}" if close else "tfds.list_builders() names all"

@@ -12,6 +12,28 @@ from cornerjax.errors import InputError
 GENERATED = " or ".join(f"{name}:SEED" for name in STYLES)
 
 
+def refuse_to_fetch(root: str, file: Path) -> None:
+    """Refuse a data set that a file names and that would have to be generated or come over the network.
+
+    Whoever sent the file would decide what is written or asked for here.
+
+    Args:
+        root: as of data.root.
+        file: that names it.
+    Raises: InputError: saying how the user can allow it.
+    """
+    kind, _, name = root.partition(":")
+    generated = kind in STYLES and not generated_folder(kind, name).is_dir()
+    if generated or "://" in root:
+        what = "would be generated in the current folder" if generated else "would be read over the network"
+        raise InputError(f"{file} names the data set {root}, which {what}; --root {root} allows it")
+
+
+def generated_folder(kind: str, seed: str) -> Path:
+    """Where a generated set is kept."""
+    return Path("data") / f"{kind}-{seed}"
+
+
 def open_source(data: Data, split: str) -> Source:
     """Open one split of the data set that the options name. Another kind of source is one more case here.
 
@@ -29,7 +51,7 @@ def open_source(data: Data, split: str) -> Source:
     if colon and kind in STYLES:
         if not name.isdecimal():
             raise InputError(f"data.root {data.root!r}: expected {GENERATED} with a number of 0 or more")
-        folder = write_shapes(Path("data") / f"{kind}-{name}", seed=int(name), style=STYLES[kind])
+        folder = write_shapes(generated_folder(kind, name), seed=int(name), style=STYLES[kind])
         data = dataclasses.replace(data, root=str(folder))
     if not Path(data.root).is_dir():
         raise InputError(

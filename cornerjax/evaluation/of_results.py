@@ -21,6 +21,7 @@ def evaluate_results(asked: Options) -> None:
 
     Raises: InputError: a file or an option cannot be used, or the folder is another evaluation's.
     """
+    asked.check()
     if bool(asked.annotations) == bool(asked.root):
         raise InputError("--results needs the true boxes: either --annotations, a COCO file, or --root and --split")
     if asked.oracles or asked.timing:

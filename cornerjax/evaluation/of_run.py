@@ -5,11 +5,11 @@ from pathlib import Path
 
 import jax
 
-from cornerjax.checkpoint import open_workdir, restore_weights
+from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, differences
 from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
-from cornerjax.data.source import open_source
+from cornerjax.data.source import open_source, refuse_to_fetch
 from cornerjax.detectors import check
 from cornerjax.detectors.base import make_predictor_network
 from cornerjax.errors import InputError
@@ -27,7 +27,7 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.inference.predictor import Predictor
 from cornerjax.validation import flat
-from cornerjax.workdir import Workdir, runnable_here, trusted_config
+from cornerjax.workdir import Workdir, open_workdir, runnable_here, trusted_config
 
 
 def evaluate_run(asked: Options) -> None:
@@ -38,8 +38,7 @@ def evaluate_run(asked: Options) -> None:
     """
     if asked.annotations:
         raise InputError("--annotations is of --results; the true boxes of a run's images are those of --root, --split")
-    if asked.timing < 0:
-        raise InputError(f"timing is {asked.timing}; accepted is 0 or more")
+    asked.check()
     run = open_workdir(Path(asked.workdir))
     trusted = trusted_config(run, allow_code=asked.allow_code)
     config = dataclasses.replace(trusted, test=asked.test, compute=asked.compute)
@@ -90,6 +89,8 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     """Images without boxes count, also for a run that was not trained on them."""
     data = run.config.data
     root, images = asked.root or data.root, asked.images or data.images
+    if not asked.root:
+        refuse_to_fetch(root, run.path / "config.json")
     source = open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)
     return align_classes(source, run.class_names, run.path)
 

@@ -1,11 +1,16 @@
 """What can be asked of eval.py, and the default of each."""
 
 import dataclasses
+import math
 from typing import Literal
 
 from cornerjax.config import Compute, Test
+from cornerjax.errors import InputError
 
 EXTRAS = ("voc", "oracles", "timing")  # options that add numbers to metrics.json, under their own names
+
+
+MOST = 100_000  # images that are timed or drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,15 @@ class Options:
     report_images: int = 32  # in report.html: three quarters the worst, a quarter the best; 0: no report
     test: Test = dataclasses.field(default_factory=Test)  # those of the run if not given
     compute: Compute = dataclasses.field(default_factory=Compute)  # that of the run if not given
+
+    def check(self) -> None:
+        """Raises: InputError: a number cannot be used."""
+        if not math.isfinite(self.min_score):
+            raise InputError(f"--min-score is {self.min_score}; accepted is a finite number")
+        for name in ("timing", "pictures", "report_images"):
+            if not 0 <= getattr(self, name) <= MOST:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} is {getattr(self, name)}; accepted is a whole number from 0 to {MOST}")
 
     @property
     def extras(self) -> list[str]:

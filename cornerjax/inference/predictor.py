@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.checkpoint import open_workdir, restore_weights
+from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config
 from cornerjax.data.images import load_image
 from cornerjax.detectors import check
@@ -22,7 +22,7 @@ from cornerjax.inference.batching import BatchPredictor
 from cornerjax.nn.functional import Tree
 from cornerjax.threads import THREADS
 from cornerjax.validation import replaced
-from cornerjax.workdir import trusted_config
+from cornerjax.workdir import open_workdir, trusted_config
 
 Photo = str | os.PathLike[str] | np.ndarray
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
+from cornerjax.files import no_links, write_atomically
+from cornerjax.text import cell
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
 OURS = ".written_by_predict"  # names of the files in the folder that are ours, a JSON string a line
@@ -62,13 +63,13 @@ def _as_json(entry: Entry, *, with_id: bool) -> dict[str, object]:
 
 
 def _csv(entries: Iterable[Entry]) -> str:
-    """A line of names, then one a box; `frame` is empty for photos."""
+    """A line of names, then one a box; `frame` is empty for photos. No name is a formula to a spreadsheet."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)
     for file, _, frame, _, found in entries:
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.classes, strict=True):
-            rows.writerow([file, frame, *box, score, found.class_names[label]])
+            rows.writerow([cell(file), frame, *box, score, cell(found.class_names[label])])
     return text.getvalue()
 
 
@@ -125,7 +126,7 @@ def note(out: Path, name: str) -> None:
     Raises: OSError: it cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / OURS).open("a", encoding="utf-8") as file:
+    with open(out / OURS, "a", encoding="utf-8", opener=no_links) as file:
         file.write(f"\n{json.dumps(name)}")  # the line before it may have been cut by a full disk
 
 

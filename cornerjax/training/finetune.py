@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cornerjax.checkpoint import open_workdir, restore_weights
+from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
 from cornerjax.errors import InputError
@@ -18,6 +18,7 @@ from cornerjax.nn.functional import Array, Tree, by_path, functional, nested
 from cornerjax.validation import flat
 from cornerjax.weights.match import match_backbone
 from cornerjax.weights.read import read_tensors
+from cornerjax.workdir import open_workdir
 
 LISTED = 10  # arrays that an error names
 FREE = ("num_classes", "pooling")  # options of the network that may differ: no array depends on them alone

@@ -17,7 +17,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from cornerjax.config import Config
-from cornerjax.files import write_atomically
+from cornerjax.errors import InputError
+from cornerjax.files import no_links, write_atomically
 from cornerjax.workdir import not_written
 
 
@@ -138,8 +139,19 @@ def _reopen(path: Path, first_step: int) -> tuple[TextIO, list[dict[str, Any]]]:
     """The file, to append to, and its lines, without those of steps that are going to be done again."""
     kept = []
     if path.exists():
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        whole = [line for line in lines if line.endswith("}")]  # a kill can cut the last one
-        kept = [line for line in map(json.loads, whole) if line["step"] <= first_step]
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        # A kill can cut the last one.
+        whole = [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.endswith("}")]
+        kept = [entry for entry in whole if entry["step"] <= first_step]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
-    return path.open("a", buffering=1), kept
+    return open(path, "a", buffering=1, encoding="utf-8", opener=no_links), kept
+
+
+def _entry(line: str, where: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int:
+        raise InputError(f"{where}, is damaged: expected a JSON object with a step; mend or remove the line to resume")
+    return entry

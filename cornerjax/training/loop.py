@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from cornerjax.checkpoint import Checkpoints, Workdir, create_workdir, has_checkpoint, locked, open_workdir
+from cornerjax.checkpoint import Checkpoints, has_checkpoint
 from cornerjax.config import Config
 from cornerjax.data.classes import align_classes
 from cornerjax.data.pipeline import make_batches
@@ -22,6 +22,7 @@ from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.folding import Fold
 from cornerjax.nn.functional import Tree
 from cornerjax.training.finetune import Init, init_weights, record_of
@@ -32,6 +33,7 @@ from cornerjax.training.optimiser import learning_rate, make_optimiser
 from cornerjax.training.setup import check_batch, memory_line, network_of, start_state
 from cornerjax.training.step import TrainState, make_train_step
 from cornerjax.training.stop import Stopped, StopSignals
+from cornerjax.workdir import Workdir, locked, open_workdir
 
 PROFILED_STEPS = 10
 PICTURES = 8  # validation images that TensorBoard gets at each evaluation

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
+from cornerjax.checkpoint import Checkpoints, restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import apply_preset, get_detector
@@ -24,6 +24,7 @@ from cornerjax.detectors.base import Detector, make_network, make_predictor_netw
 from cornerjax.errors import InputError, RunError
 from cornerjax.files import write_atomically
 from cornerjax.inference.predictor import Predictor
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.functional import Tree, by_path, nested, parameter_count
 from cornerjax.nn.layers import kernel_from_torch
 from cornerjax.validation import replaced

@@ -219,7 +219,8 @@ def test_the_command_and_its_exit_codes(shapes, tmp_path):
     assert sound.returncode == 0
     assert re.fullmatch(r"(reading (train|val): \d+/\d+\n)*", sound.stderr)  # a slow machine tells of its progress
     assert "CornerNet-Squeeze as published" in sound.stdout.splitlines()[0]
-    assert (tmp_path / "runs/check/shapes/samples.jpg").is_file()
+    (picture,) = tmp_path.glob("runs/check/shapes-*/samples.jpg")
+    assert picture.is_file()
     gone = run(tmp_path / "gone")
     assert gone.returncode == 2
     assert gone.stderr.startswith("error: ")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cornerjax
-from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.commands import eval as evaluate
 from cornerjax.commands import predict
 from cornerjax.commands import replay as replay_command
@@ -16,6 +16,7 @@ from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.errors import InputError
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.training.guard import write_batch
 

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from cornerjax.checkpoint import create_workdir
 from cornerjax.config import load_recipe
 from cornerjax.data.shapes import write_shapes
+from cornerjax.new_workdir import create_workdir
 
 ROOT = Path(__file__).parents[2]
 

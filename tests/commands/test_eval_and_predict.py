@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Data
 from cornerjax.data.images import load_image
 from cornerjax.data.shapes import SHAPES, write_shapes
@@ -18,6 +18,7 @@ from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.inference.video import VideoFile
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.backbones.hourglass import Hourglass
 
 ROOT = Path(__file__).parents[2]

@@ -373,3 +373,25 @@ def test_blood_cells_are_the_same_from_a_folder_a_pack_and_an_index(real_data, t
     assert_same(batches_of(f"tfds:{packed}", 2), theirs)
     (packed / "instances_train.json").unlink()  # now the boxes come from the shards
     assert_same(batches_of(f"tfds:{packed}", 2), theirs)
+
+
+@pytest.mark.parametrize("form", ["present", "of older versions", "one in the other"])
+def test_a_set_names_no_class_that_is_imported(copied, tmp_path, monkeypatch, form):
+    (tmp_path / "payload_of_a_set.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    evil = "payload_of_a_set.Text"
+    legacy = {
+        "type": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+        "content": {"image": {"type": evil, "content": {}}},
+    }
+    described = json.loads((copied / "features.json").read_text())
+    if form == "present":
+        described["featuresDict"]["features"]["image/filename"]["pythonClassName"] = evil
+    elif form == "of older versions":
+        described = legacy
+    else:
+        described["featuresDict"]["features"]["image"]["jsonFeature"] = {"json": json.dumps(legacy)}
+    (copied / "features.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"has a feature of class 'payload_of_a_set\.Text'; accepted are those of "):
+        open_root(f"tfds:{copied}")
+    assert "payload_of_a_set" not in sys.modules

@@ -15,7 +15,7 @@ from media import BLUE, GREEN
 
 import cornerjax
 from cornerjax import ops
-from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Compute
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
@@ -23,6 +23,7 @@ from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
 from cornerjax.errors import InputError
 from cornerjax.inference.predictor import load
 from cornerjax.inference.whole_image import WholeImage
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.backbones.hourglass import Hourglass
 
 BACKBONE = Hourglass(stacks=1, stem_dim=4, stem_kernel=3, dims=(4, 4), blocks=(1, 1), dim=4)

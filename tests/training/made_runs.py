@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from cornerjax.checkpoint import Checkpoints, create_workdir
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.functional import Tree, by_path, nested
 from cornerjax.validation import replaced

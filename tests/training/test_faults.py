@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cornerjax.checkpoint import locked
 from cornerjax.config import to_json
 from cornerjax.errors import InputError, RunError
 from cornerjax.training.loop import train
+from cornerjax.workdir import locked
 
 pytestmark = pytest.mark.slow  # whole runs, in processes of their own
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config,
 HOLD = """
 import sys, time
 from pathlib import Path
-from cornerjax.checkpoint import locked
+from cornerjax.workdir import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(100)

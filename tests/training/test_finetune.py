@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from made_runs import NETWORK, PETS, assert_equal, drawn, write_run
 
-from cornerjax.checkpoint import Checkpoints, create_workdir, restore_weights
+from cornerjax.checkpoint import Checkpoints, restore_weights
 from cornerjax.config import Data, Optim, to_json
 from cornerjax.data.shapes import write_shapes
 from cornerjax.detectors import DETECTORS
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerNet, CornerTest
 from cornerjax.errors import InputError
+from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.functional import by_path
 from cornerjax.training.finetune import Init, class_dependent, init_weights, record_of
 from cornerjax.validation import replaced

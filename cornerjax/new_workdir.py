@@ -1,0 +1,98 @@
+"""A work directory at its start: the description of a new run, or the proof that the one there is the same run."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import jax
+
+from cornerjax.checkpoint import has_checkpoint
+from cornerjax.config import Config, differences, to_json
+from cornerjax.errors import InputError
+from cornerjax.files import write_atomically
+from cornerjax.workdir import Workdir, open_workdir, unusable, versions
+
+# What may change between two starts of the same run: no update of the weights depends on it.
+_FREE = (
+    "log_steps",
+    "save_steps",
+    "save_minutes",
+    "eval_steps",
+    "keep",
+    "data.workers",
+    "data.worker_kind",
+    "data.on_bad_image",
+)
+_FREE_PARTS = ("test.", "compute.")
+_LOG = logging.getLogger("cornerjax")
+# What a start that was killed may leave before there is a run.
+_OF_A_START = re.compile(r"\.lock|config\.json|\.(config|run)\.json\.[0-9a-f]{32}")
+
+
+def create_workdir(
+    path: str | Path,
+    config: Config,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    *,
+    recipe: str,
+    init: dict[str, str] | None = None,
+    trained_on: str = "",
+) -> Workdir:
+    """Write the description of a new run, or check that the one there is of the same run.
+
+    Args:
+        recipe: name of the recipe, for the record.
+        init: where its first weights came from, for the record; None: drawn at random.
+        trained_on: a hash of the training images; if the run began with others, a warning says so.
+    Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
+        cannot be written. RunError: the disk is full.
+    """
+    path = Path(path)
+    if (path / "run.json").is_file():
+        there = open_workdir(path)
+        if has_checkpoint(path):
+            began = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            init = began.get("init")  # where its first weights did come from
+            if began.get("trained_on", trained_on) != trained_on:
+                _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
+        steps = ("steps",) if config.optim.schedule == "step" else ()  # a cosine ends with the last step
+        free = (*_FREE, *_FREE_PARTS, *steps)
+        other = [d for d in differences(there.config, config) if not d.startswith(free)]
+        if there.class_names != class_names:
+            other.append(f"class names: {list(there.class_names)}, {list(class_names)}")
+        if other:
+            raise InputError(
+                f"work directory {path} belongs to another run (there, here: {'; '.join(other)}); "
+                "give another --workdir, or the same settings to resume"
+            )
+    elif others := [name for name in _names_in(path) if not _OF_A_START.fullmatch(name)]:
+        raise InputError(
+            f"work directory {path} holds {others[0]}, but no run; give another --workdir, or one that is empty"
+        )
+    if jax.process_index():
+        return Workdir(path, config, class_names, category_ids)  # the first process writes
+    run = {
+        "class_names": class_names,
+        "category_ids": category_ids,
+        "recipe": recipe,
+        "init": init,
+        "seed": config.seed,
+        "trained_on": trained_on,
+        "versions": versions(),
+    }
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomically(path / "config.json", to_json(config))
+        write_atomically(path / "run.json", json.dumps(run, indent=2))
+    except OSError as e:
+        raise unusable(path, e) from None
+    return Workdir(path, config, class_names, category_ids)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    except OSError as e:
+        raise unusable(folder, e) from None

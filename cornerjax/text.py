@@ -1,0 +1,23 @@
+"""Names of others as text for people: what they hold cannot act on a terminal, and no message is endless."""
+
+LONGEST = 480  # characters of a sentence about what is wrong
+
+_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")  # what a cell that is a formula begins with
+
+
+def plain(text: str) -> str:
+    """Text without characters that move the cursor, begin a line, or cannot be seen or written: they are spelt out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Text of no more than so many characters: of a longer one its beginning and its end."""
+    if len(text) <= longest:
+        return text
+    end = longest // 3
+    return f"{text[: longest - end - 5]} ... {text[-end:]}"
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a CSV file: an apostrophe before what a spreadsheet would compute."""
+    return f"'{text}" if text.startswith(_SPREADSHEETS) else text
