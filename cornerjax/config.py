@@ -11,7 +11,7 @@ import runpy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from cornerjax import validation
+from cornerjax import files, validation
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
 from cornerjax.validation import Count, Natural, NotNegative, Part, Positive
@@ -200,12 +200,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     Raises: InputError: the file is not there or is no JSON object, or an older version wrote it.
     """
     path = Path(path)
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}; expected the config.json that training writes") from None
-    except ValueError as e:
-        raise InputError(f"{path} is not JSON: {e}") from None
+    fields = files.read_json(path, "the config.json that training writes")
     if not isinstance(fields, dict):
         raise InputError(f"{path} is no JSON object; expected the config.json that training writes")
     if "model" in fields and "compute" not in fields:

@@ -1,11 +1,32 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and JSON that is read or refused in a sentence."""
 
 import contextlib
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from cornerjax.errors import InputError
+from cornerjax.text import shortened
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        expected: what the file should be, for the message.
+    Raises: InputError: it cannot be read, or is no JSON that can be used.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected {expected}") from None
+    except RecursionError:
+        raise InputError(f"{path} has lists in lists, too deep to be read; expected {expected}") from None
+    except ValueError as e:  # also of text that is no UTF-8, and of numbers with thousands of digits
+        raise InputError(f"{path} is not JSON: {shortened(str(e), 120)}; expected {expected}") from None
 
 
 @contextlib.contextmanager

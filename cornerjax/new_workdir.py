@@ -10,8 +10,8 @@ import jax
 from cornerjax.checkpoint import has_checkpoint
 from cornerjax.config import Config, differences, to_json
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
-from cornerjax.workdir import Workdir, open_workdir, unusable, versions
+from cornerjax.files import read_json, write_atomically
+from cornerjax.workdir import RUN_JSON, Workdir, open_workdir, unusable, versions
 
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = (
@@ -53,7 +53,7 @@ def create_workdir(
     if (path / "run.json").is_file():
         there = open_workdir(path)
         if has_checkpoint(path):
-            began = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            began = read_json(path / "run.json", RUN_JSON)
             init = began.get("init")  # where its first weights did come from
             if began.get("trained_on", trained_on) != trained_on:
                 _LOG.warning("the training images or their boxes are no longer those that %s began with", path)

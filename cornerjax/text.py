@@ -1,5 +1,7 @@
 """Names of others as text for people: what they hold cannot act on a terminal, and no message is endless."""
 
+from typing import Any
+
 LONGEST = 480  # characters of a sentence about what is wrong
 
 _SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")  # what a cell that is a formula begins with
@@ -16,6 +18,14 @@ def shortened(text: str, longest: int = LONGEST) -> str:
         return text
     end = longest // 3
     return f"{text[: longest - end - 5]} ... {text[-end:]}"
+
+
+def short(value: Any, longest: int = 60) -> str:
+    """A value of somebody's file as a message shows it."""
+    try:
+        return shortened(plain(repr(value)), longest)
+    except (RecursionError, ValueError):  # lists in lists; whole numbers of thousands of digits
+        return f"a {type(value).__name__} too large to be shown"
 
 
 def cell(text: str) -> str:

@@ -14,7 +14,6 @@ import dataclasses
 import errno
 import fcntl
 import importlib.metadata
-import json
 import logging
 import os
 import platform
@@ -24,6 +23,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -31,10 +31,11 @@ from cornerjax import ops
 from cornerjax.config import Config
 from cornerjax.detectors import read_config
 from cornerjax.errors import InputError, RunError
-from cornerjax.files import no_links
+from cornerjax.files import no_links, read_json
 from cornerjax.validation import code_of
 
 PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+RUN_JSON = "the JSON that cornerjax train wrote"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -57,12 +58,16 @@ def open_workdir(path: str | Path) -> Workdir:
     if not (path / "run.json").is_file():
         what = "has no run.json" if path.is_dir() else "does not exist"
         raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
-    try:
-        run = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        names, ids = tuple(run["class_names"]), tuple(run["category_ids"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path / 'run.json'} is damaged; expected the JSON that cornerjax train wrote") from None
-    return Workdir(path, read_config(path / "config.json"), names, ids)
+    run: Any = read_json(path / "run.json", RUN_JSON)
+    run = run if isinstance(run, dict) else {}
+    names, ids = run.get("class_names"), run.get("category_ids")
+    if not _all(names, str) or not _all(ids, int) or len(names) != len(ids):
+        raise InputError(f"{path / 'run.json'} is damaged; expected {RUN_JSON}")
+    return Workdir(path, read_config(path / "config.json"), tuple(names), tuple(ids))
+
+
+def _all(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
 def trusted_config(run: Workdir, *, allow_code: bool) -> Config:

@@ -17,9 +17,9 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 # Each room may import from the rooms of the rows above its own, and from itself.
 ROWS = [
-    {"errors"},
+    {"errors", "text"},
     {"validation", "legacy", "keypoints"},
-    {"ops", "drawing", "files", "text", "progress", "hosts", "devices", "threads"},
+    {"ops", "drawing", "files", "progress", "hosts", "devices", "threads"},
     {"config"},
     {"losses", "targets", "data", "nn"},
     {"detectors"},

@@ -8,11 +8,13 @@ import numpy as np
 
 from cornerjax.check.findings import Findings
 from cornerjax.config import Data
-from cornerjax.data import coco, extreme_points
-from cornerjax.data.coco import ImageEntry, Json, ObjectEntry, Place
+from cornerjax.data import coco, coco_entries, extreme_points
+from cornerjax.data.coco import ImageEntry, ObjectEntry, Place
+from cornerjax.data.coco_entries import Json
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
+from cornerjax.text import short
 
 BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
 
@@ -89,8 +91,8 @@ def _categories(entries: list[Json], split: str, findings: Findings) -> dict[int
     categories: dict[int, str] = {}
     nameless, repeated = [], []
     for entry in entries:
-        if type(entry.get("id")) is not int or not isinstance(entry.get("name"), str):
-            nameless.append(f"{split}: {_short(entry)}")
+        if not coco_entries.is_id(entry.get("id")) or not coco_entries.is_name(entry.get("name")):
+            nameless.append(f"{split}: {short(entry)}")
         elif entry["id"] in categories:
             repeated.append(f"{split}: id {entry['id']}, {categories[entry['id']]} and {entry['name']}")
         else:
@@ -118,13 +120,13 @@ def _images(entries: list[Json], split: str, findings: Findings) -> dict[int, Im
     images: dict[int, ImageEntry] = {}
     nameless, sizeless, repeated, files = [], [], [], defaultdict(list)
     for entry in entries:
-        if type(entry.get("id")) is not int or not isinstance(entry.get("file_name"), str):
-            nameless.append(f"{split}: {_short(entry)}")
+        if not coco_entries.is_id(entry.get("id")) or not coco_entries.is_file_name(entry.get("file_name")):
+            nameless.append(f"{split}: {short(entry)}")
             continue
         image_id, name, sizes = entry["id"], entry["file_name"], [entry.get("height"), entry.get("width")]
         files[Path(name)].append(image_id)
-        if not all(type(size) is int and 0 < size < coco.TOO_FAR for size in sizes):
-            sizeless.append(f"{_label(split, name, image_id)}: {sizes[1]}x{sizes[0]}")
+        if not all(map(coco_entries.is_side, sizes)):
+            sizeless.append(f"{_label(split, name, image_id)}: {short(sizes[1])}x{short(sizes[0])}")
         elif image_id in images:
             repeated.append(f"{_label(split, name, image_id)} and {images[image_id].file_name}")
         else:
@@ -197,12 +199,15 @@ class _Objects:
         """Whether training would use it as an object."""
         image_id, category_id, box = entry.get("image_id"), entry.get("category_id"), entry.get("bbox")
         if type(image_id) is not int or image_id not in self._images:
-            return self._note("unknown image", entry, f"image id {image_id!r}")
+            return self._note("unknown image", entry, f"image id {short(image_id)}")
         if type(category_id) is not int or category_id not in self._categories:
-            return self._note("unknown category", entry, f"category id {category_id!r}")
-        if not coco.is_box(box):
-            return self._note("no box", entry, f"bbox {box}")
+            return self._note("unknown category", entry, f"category id {short(category_id)}")
+        if not coco_entries.is_box(box):
+            return self._note("no box", entry, f"bbox {short(box)}")
         assert box is not None
+        for key, is_right, _ in coco.OTHERS:
+            if not is_right(entry.get(key)):
+                return self._note(key, entry, f"{key} {short(entry[key])}")
         if entry.get("iscrowd"):
             self.crowds += 1
             if not self._crowd:
@@ -210,7 +215,7 @@ class _Objects:
         if box[2] == 0 or box[3] == 0:
             return self._note("flat", entry, f"bbox {box}")
         height, width = self._images[image_id].height, self._images[image_id].width
-        if coco.is_outside(box, height, width):
+        if coco_entries.is_outside(box, height, width):
             return self._note("outside", entry, f"bbox {box} in {width}x{height}")
         if min(box[:2]) < -BEYOND_PX or box[0] + box[2] > width + BEYOND_PX or box[1] + box[3] > height + BEYOND_PX:
             self._note("beyond", entry, f"bbox {box} in {width}x{height}")
@@ -220,14 +225,16 @@ class _Objects:
         image_id = entry.get("image_id")
         image = self._images.get(image_id) if type(image_id) is int else None
         where = _label(self._split, image.file_name, image.image_id) if image else self._split
-        self._noted[what].append(f"{where}, annotation {entry.get('id')}" + (f": {value}" if value else ""))
+        self._noted[what].append(f"{where}, annotation {short(entry.get('id'))}" + (f": {value}" if value else ""))
         return False
 
     def _add_findings(self, total: int) -> None:
         noted, add = self._noted, self._findings.add
         add("error", "annotation", "of an image that the file does not list", noted["unknown image"])
         add("error", "annotation", "of a category that the file does not list", noted["unknown category"])
-        add("error", "box", "whose bbox is not x, y, width, height: finite numbers, no size negative", noted["no box"])
+        add("error", "box", f"whose bbox is not {coco.BOX}", noted["no box"])
+        for key, _, expected in coco.OTHERS:
+            add("error", "annotation", f"whose {key} is not {expected}", noted[key])
         add("error", "box", "entirely outside its image", noted["outside"])
         mostly = 2 * len(noted["beyond"]) > total
         hint = "; is bbox really x, y, width, height, and not x1, y1, x2, y2?" if mostly else ""
@@ -243,8 +250,3 @@ class _Objects:
         if largest and max(largest) <= 1:
             text = "of at most 1 px, as all in the split; bbox must be in pixels, not in fractions of the image's size"
             add("error", "box", text, [self._split], count=len(largest))
-
-
-def _short(entry: Json) -> str:
-    text = str(entry)
-    return text if len(text) <= 60 else f"{text[:57]}..."

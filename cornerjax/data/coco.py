@@ -1,6 +1,5 @@
 """COCO's JSON as records: files are checked when they are opened, and the folder of the images is found."""
 
-import json
 import logging
 import math
 from collections import defaultdict
@@ -12,15 +11,28 @@ import numpy as np
 
 from cornerjax.config import Data
 from cornerjax.data import extreme_points
+from cornerjax.data.coco_entries import (
+    MOST_PX,
+    TOO_FAR,
+    Json,
+    is_area,
+    is_box,
+    is_file_name,
+    is_flag,
+    is_id,
+    is_name,
+    is_outside,
+    is_side,
+)
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record, Source, Stored
 from cornerjax.errors import InputError
+from cornerjax.files import read_json
 from cornerjax.progress import progress
+from cornerjax.text import short
 
 log = logging.getLogger("cornerjax")
-TOO_FAR = 1e30  # numbers of a box must be smaller: float32 must hold sums and multiples of them
-
-Json = dict[str, Any]  # an object of a JSON file
+LISTS = '"images", "annotations" and "categories"'
 
 
 class ImageEntry(NamedTuple):
@@ -39,6 +51,14 @@ class ObjectEntry(NamedTuple):
     category_id: int
     points: dict[str, np.ndarray]  # see Record; all of a file have the same
 
+
+BOX = f"four finite numbers x, y, width, height below {TOO_FAR:.0f}, no negative size"
+# What an annotation may have besides, whether it is right, and what is.
+OTHERS = (
+    ("area", is_area, "a number of pixels, or none"),
+    ("iscrowd", is_flag, "0 or 1"),
+    ("difficult", is_flag, "0 or 1"),
+)
 
 Place = Callable[[ImageEntry], tuple[Path, Stored | None]]  # an image -> its path and how it is stored, see Record
 
@@ -120,15 +140,10 @@ def read_annotations(file: Path) -> Json:
 
     Raises: InputError: it cannot be read, or lacks one of the lists.
     """
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as e:
-        raise InputError(f"cannot read {file}: {e.strerror}") from None
-    except ValueError as e:
-        raise InputError(f"{file} is not JSON: {e}") from None
+    content = read_json(file, f"COCO's {LISTS}")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise InputError(f'{file} has no list "{key}"; expected COCO\'s "images", "annotations" and "categories"')
+            raise InputError(f'{file} has no list "{key}"; expected COCO\'s {LISTS}')
         if not all(isinstance(entry, dict) for entry in content[key]):
             raise InputError(f'{file}: every entry of "{key}" must be an object in braces, as in COCO')
     return content
@@ -138,8 +153,8 @@ def _categories(entries: list[Json], file: Path) -> dict[int, str]:
     """Category id -> name, in the order of the ids."""
     categories: dict[int, str] = {}
     for entry in entries:
-        if not isinstance(entry.get("id"), int) or not isinstance(entry.get("name"), str):
-            raise InputError(f"{file}: category {entry} needs an integer id and a name")
+        if not is_id(entry.get("id")) or not is_name(entry.get("name")):
+            raise InputError(f"{file}: category {short(entry)} needs an integer id of 64 bits and a name")
         if entry["id"] in categories:
             raise InputError(f"{file}: two categories have the id {entry['id']}; ids must be unique")
         categories[entry["id"]] = entry["name"]
@@ -153,10 +168,13 @@ def _images(entries: list[Json], file: Path) -> dict[int, ImageEntry]:
     images: dict[int, ImageEntry] = {}
     for entry in entries:
         sizes = [entry.get("height"), entry.get("width")]
-        if not isinstance(entry.get("id"), int) or not isinstance(entry.get("file_name"), str):
-            raise InputError(f"{file}: image {entry} needs an integer id and a file_name")
-        if not all(isinstance(size, int) and size > 0 for size in sizes):
-            raise InputError(f"{file}: image id {entry['id']} has height and width {sizes}; expected positive integers")
+        if not is_id(entry.get("id")) or not is_file_name(entry.get("file_name")):
+            raise InputError(f"{file}: image {short(entry)} needs an integer id of 64 bits and a file_name")
+        if not all(map(is_side, sizes)):
+            raise InputError(
+                f"{file}: image id {entry['id']} has height and width {short(sizes)}; "
+                f"expected whole numbers from 1 to {MOST_PX}"
+            )
         if entry["id"] in images:
             raise InputError(f"{file}: two images have the id {entry['id']}; ids must be unique")
         images[entry["id"]] = ImageEntry(entry["id"], entry["file_name"], entry["height"], entry["width"])
@@ -183,19 +201,19 @@ def _objects(
     if extremes:
         ordered = progress(ordered, total=len(entries), what=f"extreme points, {file.name}")
     for entry in ordered:
-        name = f"{file}: annotation id {entry.get('id')}"
+        name = f"{file}: annotation id {short(entry.get('id'))}"
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
         box: Any = entry.get("bbox")
         if type(image_id) is not int or image_id not in images:
-            raise InputError(f'{name} is of image id {image_id!r}, which is not in "images"')
+            raise InputError(f'{name} is of image id {short(image_id)}, which is not in "images"')
         if type(category_id) is not int or category_id not in categories:
-            raise InputError(f'{name} has category id {category_id!r}, which is not in "categories"')
+            raise InputError(f'{name} has category id {short(category_id)}, which is not in "categories"')
         height, width = images[image_id].height, images[image_id].width
         if not is_box(box):
-            raise InputError(
-                f"{name} has bbox {box} in an image of {width}x{height} pixels; "
-                "expected four finite numbers x, y, width, height that float32 can hold, no negative size"
-            )
+            raise InputError(f"{name} has bbox {short(box)} in an image of {width}x{height} pixels; expected {BOX}")
+        for key, is_right, expected in OTHERS:
+            if not is_right(entry.get(key)):
+                raise InputError(f"{name} has {key} {short(entry[key])}; expected {expected}")
         if entry.get("iscrowd") and not data.crowd:
             continue
         if box[2] == 0 or box[3] == 0:
@@ -214,17 +232,6 @@ def _objects(
     if extremes and (said := extremes.warning()):
         log.warning("%s: %s", file, said)
     return objects
-
-
-def is_box(box: Any) -> bool:
-    """Whether it is x, y, width, height: finite numbers that float32 can hold, no size negative."""
-    numbers = isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box)
-    return numbers and all(abs(v) < TOO_FAR for v in box) and box[2] >= 0 and box[3] >= 0
-
-
-def is_outside(box: Sequence[float | int], height: int, width: int) -> bool:
-    """Whether nothing of a box, x, y, width, height, lies in an image of this size."""
-    return box[0] >= width or box[1] >= height or box[0] + box[2] <= 0 or box[1] + box[3] <= 0
 
 
 def _find_folder(root: Path, split: str, data: Data, file: Path, images: list[ImageEntry]) -> Place:

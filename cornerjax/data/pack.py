@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from cornerjax.config import Data
-from cornerjax.data.coco import Json, in_order, read_annotations
+from cornerjax.data.coco import in_order, read_annotations
+from cornerjax.data.coco_entries import Json
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError

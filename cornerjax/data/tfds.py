@@ -12,7 +12,8 @@ from pathlib import Path
 from etils import epath
 
 from cornerjax.config import Data
-from cornerjax.data.coco import ImageEntry, Json, Place, make_source, read_annotations
+from cornerjax.data.coco import ImageEntry, Place, make_source, read_annotations
+from cornerjax.data.coco_entries import Json
 from cornerjax.data.records import Source, Stored
 from cornerjax.data.shards import Shards, cache_folder
 from cornerjax.data.tfds_index import make_index

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float
 from PIL import Image
 
-from cornerjax.data.coco import Json
 from cornerjax.data.coco_classes import COCO_CATEGORIES
+from cornerjax.data.coco_entries import Json
 from cornerjax.data.shards import Shards
 from cornerjax.errors import InputError
 from cornerjax.progress import progress

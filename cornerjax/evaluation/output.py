@@ -79,7 +79,7 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
     """
     try:
         metrics = json.loads((folder / "metrics.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         metrics = None
     if not isinstance(metrics, dict) or not isinstance(metrics.get("options"), dict):
         raise InputError(f"{folder} holds files, but no metrics.json of an evaluation; --out names another folder")

@@ -5,11 +5,12 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from cornerjax.data.coco_entries import is_file_name, is_id
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.files import no_links, write_atomically
+from cornerjax.files import no_links, read_json, write_atomically
 from cornerjax.text import cell
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
@@ -96,17 +97,19 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     if not annotations:
         order = {photo: number for number, photo in enumerate(sorted(photos), start=1)}
         return [order[photo] for photo in photos]
-    try:
-        images = json.loads(Path(annotations).read_bytes())["images"]
-        known = [(Path(image["file_name"]), int(image["id"])) for image in images]
-    except OSError as e:
-        raise InputError(f"cannot read {annotations}: {e.strerror}; expected a COCO annotation file") from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f'{annotations} is no COCO file: it has no "images" with id and file_name') from None
+    content = read_json(Path(annotations), "a COCO annotation file")
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list) or not all(_is_image(image) for image in images):
+        raise InputError(f'{annotations} is no COCO file: it has no "images" with id and file_name')
+    known = [(Path(image["file_name"]), image["id"]) for image in images]
     by_name: dict[str, list[tuple[Path, int]]] = {}
     for path, number in known:
         by_name.setdefault(path.name, []).append((path, number))
     return [_id_of(photo, by_name.get(photo.name, []), annotations) for photo in photos]
+
+
+def _is_image(entry: Any) -> bool:
+    return isinstance(entry, dict) and is_id(entry.get("id")) and is_file_name(entry.get("file_name"))
 
 
 def _id_of(photo: Path, named: list[tuple[Path, int]], annotations: str) -> int:

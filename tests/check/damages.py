@@ -122,17 +122,27 @@ DAMAGES = {
     ),
     "negative size": (
         lambda f: f.add_box(18, [9, 3, 40, -41]),
-        "error: whose bbox is not x, y",
+        "error: whose bbox is not four finite numbers",
         "train/000018.jpg (id 18), annotation 9018: bbox [9, 3, 40, -41]",
     ),
     "NaN": (
         lambda f: f.add_box(19, [9, 3, float("nan"), 41]),
-        "error: whose bbox is not x, y",
+        "error: whose bbox is not four finite numbers",
         "train/000019.jpg (id 19), annotation 9019: bbox [9, 3, nan, 41]",
+    ),
+    "area in words": (
+        lambda f: f.add_box(27, [9, 3, 40, 41], area="12.5"),
+        "error: whose area is not a number",
+        "train/000027.jpg (id 27), annotation 9027: area '12.5'",
+    ),
+    "crowd in words": (
+        lambda f: f.add_box(28, [9, 3, 40, 41], iscrowd="no"),
+        "error: whose iscrowd is not 0 or 1",
+        "train/000028.jpg (id 28), annotation 9028: iscrowd 'no'",
     ),
     "three numbers": (
         lambda f: f.add_box(20, [9, 3, 41]),
-        "error: whose bbox is not x, y",
+        "error: whose bbox is not four finite numbers",
         "train/000020.jpg (id 20), annotation 9020: bbox [9, 3, 41]",
     ),
     "box twice": (

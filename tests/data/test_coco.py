@@ -118,6 +118,7 @@ def test_boxes_without_area_are_dropped_and_counted(tmp_path, caplog):
 
 
 ANNOTATION = {"id": 11, "image_id": 7, "category_id": 4, "bbox": [1, 2, 3, 4]}
+CATEGORY = "needs an integer id of 64 bits and a name"
 BAD_CONTENT = {
     "box with NaN": (
         {"annotations": [ANNOTATION | {"bbox": [1, 2, float("nan"), 4]}]},
@@ -159,7 +160,24 @@ BAD_CONTENT = {
         {"categories": [{"id": 4, "name": "a"}, {"id": 4, "name": "b"}]},
         "two categories have the id 4",
     ),
-    "category without name": ({"categories": [{"id": 4}]}, "needs an integer id and a name"),
+    "area in words": (
+        {"annotations": [ANNOTATION | {"area": "12.5"}]},
+        r"11 has area '12\.5'; expected a number",
+    ),
+    "endless area": ({"annotations": [ANNOTATION | {"area": float("inf")}]}, r"annotation id 11 has area inf"),
+    "crowd in words": ({"annotations": [ANNOTATION | {"iscrowd": "0"}]}, r"11 has iscrowd '0'; expected 0 or 1"),
+    "box across a country": ({"annotations": [ANNOTATION | {"bbox": [0, 0, 3e9, 5]}]}, r"annotation id 11 has bbox"),
+    "category id too large": (
+        {"categories": [{"id": 2**63, "name": "a"}]},
+        CATEGORY,
+    ),
+    "category id endless": (
+        {"categories": [{"id": 10**4000, "name": "a"}]},
+        CATEGORY,
+    ),
+    "category with a null": ({"categories": [{"id": 4, "name": "a\0"}]}, CATEGORY),
+    "half a character": ({"categories": [{"id": 4, "name": "\ud800"}]}, r"'\\ud800'.* needs an integer id of"),
+    "category without name": ({"categories": [{"id": 4}]}, CATEGORY),
 }
 
 
@@ -180,7 +198,11 @@ def test_content_that_makes_no_sense_is_refused(tmp_path, changes, message):
         ({"id": 3}, "two images have the id 3"),
         ({"height": 0}, "image id 7 has height and width"),
         ({"width": None}, "image id 7 has height and width"),
-        ({"file_name": 5}, "needs an integer id and a file_name"),
+        ({"id": 2**63}, "needs an integer id of 64 bits and a file_name"),
+        ({"height": 10**400}, "image id 7 has height and width"),
+        ({"file_name": "a" * 256}, "needs an integer id of 64 bits and a file_name"),
+        ({"file_name": "a\0.png"}, "needs an integer id of 64 bits and a file_name"),
+        ({"file_name": 5}, "needs an integer id of 64 bits and a file_name"),
         ({"file_name": "nope.png", "id": 1}, "image nope.png of .* is missing; looked for .*train/nope.png"),
     ],
 )

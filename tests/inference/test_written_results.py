@@ -80,7 +80,7 @@ def test_image_ids_of_an_annotation_file(tmp_path):
             image_ids([Path(photo)], str(file))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"images": [{"id": 3}]}', '{"images": [{"file_name": "a.jpg"}]}'])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"images": [{"id": 3}]}', '{"images": [{"file_name": "a.jpg"}]}'])
 def test_a_file_that_is_no_annotation_file(tmp_path, content):
     (tmp_path / "bad.json").write_text(content)
     with pytest.raises(InputError, match=r'bad\.json is no COCO file: it has no "images" with id and file_name'):

@@ -1,13 +1,17 @@
 """Ground truth and results that others have written, checked entry by entry; no image is needed."""
 
-import json
-import math
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from cornerjax.data.coco import Json, is_box, read_annotations
+from cornerjax.data.coco import BOX, OTHERS, read_annotations
+from cornerjax.data.coco_entries import Json, is_box, is_id, is_name, is_number
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.entries import Detected, GroundTruth
+from cornerjax.files import read_json
+from cornerjax.text import short
+
+RESULT = '[{"image_id", "category_id", "bbox": [x, y, width, height], "score"}]'
 
 
 def read_ground_truth(file: Path) -> GroundTruth:
@@ -24,10 +28,12 @@ def read_ground_truth(file: Path) -> GroundTruth:
         if not ids:
             raise InputError(f'{file}: "{key}" is empty; expected at least one')
         for entry in content[key]:
-            if type(entry.get("id")) is not int or (key == "categories" and not isinstance(entry.get("name"), str)):
-                raise InputError(f'{file}: entry {entry} of "{key}" needs an integer id, a category also a name')
+            if not is_id(entry.get("id")) or (key == "categories" and not is_name(entry.get("name"))):
+                raise InputError(
+                    f'{file}: entry {short(entry)} of "{key}" needs an integer id of 64 bits, a category also a name'
+                )
         if len(set(ids)) < len(ids):
-            twice = next(id_ for id_ in ids if ids.count(id_) > 1)
+            twice = Counter(ids).most_common(1)[0][0]
             raise InputError(f'{file}: two entries of "{key}" have the id {twice}; ids must be unique')
     ground_truth = cast(GroundTruth, content)
     _check_boxes(content["annotations"], ground_truth, f"{file}: annotation", 'its own "images" and "categories"')
@@ -41,24 +47,17 @@ def read_results(file: Path, ground_truth: GroundTruth, ground_truth_file: Path)
         ground_truth: read from ground_truth_file, which has the ids that there are.
     Raises: InputError: naming the file and the entry.
     """
-    try:
-        entries = json.loads(file.read_bytes())
-    except OSError as e:
-        raise InputError(f"cannot read {file}: {e.strerror}") from None
-    except ValueError as e:
-        raise InputError(f"{file} is not JSON: {e}") from None
+    entries = read_json(file, f"COCO's results, {RESULT}")
     if not isinstance(entries, list):
-        raise InputError(
-            f'{file} is no list; expected COCO\'s results, [{{"image_id", "category_id", "bbox", "score"}}]'
-        )
+        raise InputError(f"{file} is no list; expected COCO's results, {RESULT}")
     for i, entry in enumerate(entries):
         if not isinstance(entry, dict):
-            raise InputError(f'{file}: entry {i} is {entry!r}; expected {{"image_id", "category_id", "bbox", "score"}}')
+            raise InputError(f"{file}: entry {i} is {short(entry)}; expected {RESULT[1:-1]}")
     _check_boxes(entries, ground_truth, f"{file}: entry", str(ground_truth_file))
     for i, entry in enumerate(entries):
         score = entry.get("score")
-        if type(score) not in (int, float) or not math.isfinite(score):
-            raise InputError(f"{file}: entry {i} has score {score!r}; expected a finite number")
+        if not is_number(score):
+            raise InputError(f"{file}: entry {i} has score {short(score)}; expected a finite number")
     return entries
 
 
@@ -71,9 +70,9 @@ def _check_boxes(entries: list[Json], ground_truth: GroundTruth, what: str, wher
     for i, entry in enumerate(entries):
         for key, ids in known.items():
             if type(entry.get(key)) is not int or entry[key] not in ids:
-                raise InputError(f"{what} {i} has {key} {entry.get(key)!r}; expected one of the ids of {where}")
+                raise InputError(f"{what} {i} has {key} {short(entry.get(key))}; expected one of the ids of {where}")
         if not is_box(entry.get("bbox")):
-            raise InputError(
-                f"{what} {i} has bbox {entry.get('bbox')!r}; "
-                "expected four finite numbers x, y, width, height that float32 can hold, no negative size"
-            )
+            raise InputError(f"{what} {i} has bbox {short(entry.get('bbox'))}; expected {BOX}")
+        for key, is_right, expected in OTHERS:
+            if not is_right(entry.get(key)):
+                raise InputError(f"{what} {i} has {key} {short(entry[key])}; expected {expected}")
