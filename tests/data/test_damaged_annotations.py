@@ -20,7 +20,7 @@ VALUES: tuple[Any, ...] = (
     *("", "0", "x", "a\0b", "\ud800", "../../etc/passwd", "/", "x" * 300, "\x1b[2J", "=1+1", "7.png"),
     *([], [[]], [1, 2], {}, {"id": 7}, [1, 2, 3, 4], [1, 2, "3", 4], ["a"] * 1000),
 )
-SOUND = {
+SOUND: dict[str, list[dict[str, Any]]] = {
     "images": [
         {"id": 7, "file_name": "7.png", "height": 20, "width": 30},
         {"id": 3, "file_name": "3.png", "height": 10, "width": 12},
