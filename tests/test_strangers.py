@@ -16,7 +16,8 @@ from cornerjax.data.source import refuse_to_fetch
 from cornerjax.detectors.cornernet import CornerConfig
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.inference.results import Entry, note, write_results
+from cornerjax.inference.results import Entry, write_results
+from cornerjax.inference.written import note
 from cornerjax.new_workdir import create_workdir
 from cornerjax.text import plain, shortened
 from cornerjax.training.log import _reopen
@@ -60,7 +61,7 @@ def test_links_are_not_followed_for_writing(tmp_path):
     with pytest.raises(InputError, match="Too many levels of symbolic links"), locked(tmp_path):
         pass
     with pytest.raises(OSError, match="symbolic links"):
-        note(tmp_path, "a.jpg")
+        note(tmp_path, "a.jpg", "")
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OSError, match="symbolic links"):

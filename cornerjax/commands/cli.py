@@ -6,10 +6,11 @@ import difflib
 import io
 import itertools
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
@@ -28,10 +29,21 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (InputError, RunError) as e:
-        print(f"error: {shortened(plain(str(e)))}", file=sys.stderr)
-        sys.exit(e.exit_code)
+        _end(str(e), e.exit_code)
+    except BrokenPipeError:
+        _end("standard output was closed before the end", 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end(said: str, exit_code: int) -> NoReturn:
+    with contextlib.suppress(OSError):
+        print(f"error: {shortened(plain(said))}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):  # Python would try it once more at its end, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exit_code)
 
 
 def _as_plain_text(record: logging.LogRecord) -> bool:

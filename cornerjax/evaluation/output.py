@@ -64,8 +64,10 @@ def check_folder(
 
 def _names(folder: Path) -> list[str]:
     """What lies in a folder and in its pictures/."""
-    paths = [*folder.iterdir(), *((folder / "pictures").iterdir() if (folder / "pictures").exists() else [])]
-    return sorted(path.relative_to(folder).as_posix() for path in paths)
+    pictures = folder / "pictures"
+    paths = [*folder.iterdir(), *(pictures.iterdir() if pictures.is_dir() else [])]
+    # A folder has a slash at its end, but for the one that an evaluation makes.
+    return sorted(path.relative_to(folder).as_posix() + "/" * (path.is_dir() and path != pictures) for path in paths)
 
 
 def _is_known(name: str) -> bool:
@@ -135,11 +137,22 @@ def write_folder(
             if old.exists():
                 old.rename(folder)
             raise
+        _keep_others(old, folder)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as e:
         raise InputError(f"cannot write {folder}: {e.strerror}") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _keep_others(old: Path, folder: Path) -> None:
+    """Move what somebody has put into the old folder, since check_folder looked at it, into the new one.
+
+    Raises: OSError: it cannot be moved.
+    """
+    for name in _names(old) if old.exists() else []:
+        if not _is_known(name):
+            (old / name).rename(folder / name)
 
 
 def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> None:

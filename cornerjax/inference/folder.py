@@ -18,14 +18,14 @@ from cornerjax.detectors.overlay import Evidence
 from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
 from cornerjax.inference.files import Prediction, as_jpeg, predict_files, reduced
 from cornerjax.inference.inputs import Inputs, output_names
 from cornerjax.inference.options import Options
 from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.results import FILES, Entry, image_ids, note, refuse_to_replace, write_results
+from cornerjax.inference.results import FILES, Entry, image_ids, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
+from cornerjax.inference.written import note, only_writer, refuse_to_replace, sha256_of, write
 from cornerjax.progress import progress
 from cornerjax.threads import ahead
 
@@ -82,12 +82,13 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
     with _until_interrupted() as stopped:
         job = _Job(predictor, plan, stopped)
         try:
-            try:
-                job.photos()
-                job.clips()
-            finally:  # what was done until a full disk, or the second Ctrl-C, has its results
-                if job.entries:
-                    write_results(plan.out, job.entries, plan.options.results, category_ids)
+            with only_writer(plan.out):
+                try:
+                    job.photos()
+                    job.clips()
+                finally:  # what was done until a full disk, or the second Ctrl-C, has its results
+                    if job.entries:
+                        write_results(plan.out, job.entries, plan.options.results, category_ids)
         except OSError as e:
             raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
         if job.errors and not job.entries:
@@ -148,8 +149,7 @@ class _Job:
                     self.errors.append(seen)
                 else:
                     if content:
-                        note(out, name)
-                        write_atomically(out / name, content)
+                        write(out, name, content)
                     self._keep(str(path), name, None, image_id, seen.found)
                 if self._stopped():
                     self.cut_short = path != paths[-1]
@@ -208,8 +208,8 @@ class _Job:
                     if self._stopped() and not clip.live:
                         break  # those that were read ahead do not count
             if writer.written:
-                note(self._plan.out, name)
-            writer.finish()
+                note(self._plan.out, name, sha256_of(writer.complete()))
+                writer.publish()
         except BaseException:
             writer.discard()
             del self.entries[count:]

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from cornerjax.data.coco_entries import is_file_name, is_id
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.files import no_links, read_json, write_atomically
+from cornerjax.files import read_json
+from cornerjax.inference.written import write
 from cornerjax.text import cell
 
 FILES = {"json": "detections.json", "csv": "detections.csv", "coco": "results.json"}
-OURS = ".written_by_predict"  # names of the files in the folder that are ours, a JSON string a line
 COLUMNS = ("file", "frame", "x1", "y1", "x2", "y2", "score", "class")
 
 
@@ -45,8 +45,7 @@ def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], cat
             text = _csv(entries)
         else:
             text = json.dumps([result for entry in entries for result in _as_coco(entry, category_ids)])
-        note(out, FILES[kind])
-        write_atomically(out / FILES[kind], text)
+        write(out, FILES[kind], text)
 
 
 def _as_json(entry: Entry, *, with_id: bool) -> dict[str, object]:
@@ -119,36 +118,3 @@ def _id_of(photo: Path, named: list[tuple[Path, int]], annotations: str) -> int:
         count = len(numbers) or "no"
         raise InputError(f"{annotations} has {count} images with the file_name of {photo}; each photo needs one")
     return numbers[0]
-
-
-def note(out: Path, name: str) -> None:
-    """Say that a file is ours, before it is there: so a later call may replace it, however this one ends.
-
-    Args:
-        out: the folder, made if missing.
-    Raises: OSError: it cannot be written.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / OURS, "a", encoding="utf-8", opener=no_links) as file:
-        file.write(f"\n{json.dumps(name)}")  # the line before it may have been cut by a full disk
-
-
-def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) -> None:
-    """Whatever is there under a name that we are going to use must be ours, see note.
-
-    Args:
-        names: of the files to be written into `out`.
-        given: files that are read, which are never replaced.
-    Raises: InputError: naming the file that is in the way.
-    """
-    read = {path.resolve() for path in given}
-    for name in names:
-        if (out / name).resolve() in read:
-            raise InputError(f"{out / name} would overwrite a file that is read; give another folder for the results")
-    try:
-        ours = set((out / OURS).read_text(encoding="utf-8", errors="replace").splitlines())
-    except OSError:
-        ours = set()
-    for name in names:
-        if (out / name).exists() and json.dumps(name) not in ours:
-            raise InputError(f"{out / name} is there already; give another folder for the results, or remove it")

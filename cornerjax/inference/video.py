@@ -184,13 +184,12 @@ class VideoFile:
                 return writer
         raise InputError(f"cannot write {self.path}: no video of {size[0]}x{size[1]} pixels can be started there")
 
-    def finish(self) -> None:
-        """Give the file its name; without a frame there is none.
+    def complete(self) -> Path:
+        """The whole file under a name of its own, before it gets the one that it is to have; there is a frame.
 
         Raises: InputError: not all of it could be written.
         """
-        if self._writer is None:
-            return
+        assert self._writer is not None
         self._writer.release()  # says nothing of a full disk
         written = cv2.VideoCapture(str(self._temporary))
         whole = written.isOpened() and round(written.get(cv2.CAP_PROP_FRAME_COUNT)) == self.written
@@ -198,6 +197,10 @@ class VideoFile:
         if not whole:
             self.discard()
             raise InputError(f"cannot write {self.path}: not all of its frames are on the disk; is it full?")
+        return self._temporary
+
+    def publish(self) -> None:
+        """Give the complete file its name."""
         self._temporary.replace(self.path)
 
     def discard(self) -> None:

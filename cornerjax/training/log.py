@@ -77,7 +77,7 @@ class TrainLog:
         if self._bar.disable and not self._silent:
             left = (self._steps - step) * elapsed / len(losses)
             minutes, seconds = divmod(round(left), 60)
-            print(f"step {step}/{self._steps} {shown} {speed:.1f} images/s {minutes}:{seconds:02d} left", flush=True)
+            self.say(f"step {step}/{self._steps} {shown} {speed:.1f} images/s {minutes}:{seconds:02d} left")
         self._waiting = []
         self._since = time.perf_counter()
 
@@ -93,7 +93,9 @@ class TrainLog:
     def say(self, line: str) -> None:
         """A line that does not disturb the bar."""
         if not self._silent:
-            tqdm.write(line, file=sys.stderr if not self._bar.disable else sys.stdout)
+            with _to_output():
+                tqdm.write(line, file=sys.stderr if not self._bar.disable else sys.stdout)
+                sys.stdout.flush()
 
     def _write(self, step: int, values: dict[str, Any], group: str, pictures: Sequence[np.ndarray] = ()) -> None:
         if self._silent:
@@ -128,6 +130,14 @@ class TrainLog:
         if not self._silent:
             with self._one_sentence(), contextlib.closing(self._lines):
                 self._board.close()
+
+
+@contextlib.contextmanager
+def _to_output() -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise not_written("to standard output, which is closed or full", e) from None
 
 
 def _event_file(folder: Path) -> str:

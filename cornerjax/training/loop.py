@@ -190,7 +190,8 @@ class Run:
                 if report or keep:
                     self.guard.finish()
             if report:
-                self.log.report(step, float(learning_rate(self.config)(step - 1)), skipped=len(self.skipped))
+                with self.kept_on_error(state):
+                    self.log.report(step, float(learning_rate(self.config)(step - 1)), skipped=len(self.skipped))
 
             ap = None
             if evaluate:

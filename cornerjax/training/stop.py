@@ -23,7 +23,7 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Holds SIGTERM and SIGINT back until the loop asks; a second one of the same kind works as if not held back.
+    """Holds SIGTERM, SIGINT and SIGHUP back until the loop asks; a second one works as if not held back.
 
     With several processes, SIGTERM to any of them and the notices of preemption that jax.distributed listens for stop
     all at the same step. Outside the main thread nothing is held back.
@@ -37,7 +37,9 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             # With several processes SIGTERM is left to jax.distributed, whose handler tells the others.
-            held = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
+            held = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup is to be heeded
+                held.append(signal.SIGHUP)
             self._previous = {number: signal.signal(number, self._receive) for number in held}
         return self
 
@@ -45,7 +47,8 @@ class StopSignals:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if isinstance(error, Stopped) and jax.process_index() == 0:
-            print(error, flush=True)
+            with contextlib.suppress(OSError):  # the terminal may be gone, which SIGHUP says
+                print(error, flush=True)
 
     def asked(self, step: int) -> signal.Signals | None:
         """The signal after which to stop at this step; has to be asked at every step, by all processes."""

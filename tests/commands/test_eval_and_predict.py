@@ -194,7 +194,8 @@ def test_predict_everything_at_once(call, workdir, shapes, tmp_path, capsys, err
     made = VideoFile(tmp_path / "clip.mp4", 10.0)
     for photo in sorted((shapes / "images" / "val").iterdir()):
         made.write(load_image(photo))
-    made.finish()
+    made.complete()
+    made.publish()
     given = ["clip.mp4", shapes / "images" / "val" / "00000[23]*", "--workdir", workdir, "--min-score", 0.0]
     wanted = ["--classes", "circle", "triangle", "--results", "csv", "coco", "json", "--overlay", "keypoints", "tags"]
     assert call("predict.py", *given, "--out", "out", *wanted, "--batch", 2, "--max-side", 100, "--frames", 3) == 0

@@ -140,10 +140,22 @@ def test_large_pictures_are_small_on_the_sheet_and_one_is_kept_at_a_time(analysi
 
 
 def test_what_was_there_is_replaced(written, analysis):
-    (written / "pictures" / "old.jpg").write_text("")
+    (written / "pictures" / "7.jpg").write_text("")
     write_folder(written, analysis, [FOUND], options={})
     assert not list((written / "pictures").iterdir())
     assert json.loads((written / "results.json").read_text()) == [FOUND]
+
+
+def test_what_others_put_there_meanwhile_is_kept(written, analysis):
+    """check_folder has looked before; a folder with the name of a picture is no picture."""
+    (written / "pictures" / "7.jpg").mkdir()
+    for mine in ("notes.txt", "pictures/mine.jpg", "pictures/7.jpg/mine.jpg"):
+        (written / mine).write_text("mine")
+    write_folder(written, analysis, [FOUND], options={})
+    for mine in ("notes.txt", "pictures/mine.jpg", "pictures/7.jpg/mine.jpg"):
+        assert (written / mine).read_text() == "mine"
+    with pytest.raises(InputError, match="which no evaluation writes"):
+        check_folder(written, {})
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing(analysis, tmp_path):

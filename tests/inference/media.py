@@ -5,8 +5,8 @@ import json
 import cv2
 from colour_detector import draw
 
-from cornerjax.inference.results import OURS
 from cornerjax.inference.video import Clip, VideoFile
+from cornerjax.inference.written import OURS
 
 BLUE, GREEN = (3, 5, 20, 30), (15, 8, 37, 41)  # in every photo
 
@@ -22,7 +22,8 @@ def write(path, frames, fps=10.0):
     made = VideoFile(path, fps)
     for frame in frames:
         made.write(frame)
-    made.finish()
+    made.complete()
+    made.publish()
     return path
 
 

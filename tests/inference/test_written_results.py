@@ -9,7 +9,8 @@ import pytest
 
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.inference.results import OURS, Entry, image_ids, note, refuse_to_replace, write_results
+from cornerjax.inference.results import Entry, image_ids, write_results
+from cornerjax.inference.written import OURS, only_writer, refuse_to_replace, write
 
 NAMES = ("cat", "dog, small")
 TWO = Detections(
@@ -95,19 +96,26 @@ def test_results_of_an_earlier_call_are_replaced_and_nothing_else(tmp_path):
         refuse_to_replace(tmp_path, ["detections.csv"], [])
     (tmp_path / "detections.csv").unlink()
     write_results(tmp_path, ENTRIES, ["json", "csv", "coco"], (5, 3))
-    note(tmp_path, "b.jpg")
-    (tmp_path / "b.jpg").write_text("drawn")
+    write(tmp_path, "b.jpg", "drawn")
     refuse_to_replace(tmp_path, ["b.jpg", "detections.json", "detections.csv", "results.json"], [])
     (tmp_path / "d.jpg").write_text("mine")
     with pytest.raises(InputError, match=r"d\.jpg is there already"):
         refuse_to_replace(tmp_path, ["b.jpg", "d.jpg"], [])
+    (tmp_path / "b.jpg").write_text("my own, in the place of what was drawn")
+    with pytest.raises(InputError, match=r"b\.jpg is there already"):
+        refuse_to_replace(tmp_path, ["b.jpg"], [])
+    (tmp_path / "b.jpg").unlink()
+    (tmp_path / "b.jpg").mkdir()
+    with pytest.raises(InputError, match=r"b\.jpg is there already"):
+        refuse_to_replace(tmp_path, ["b.jpg"], [])
 
 
 def test_a_line_that_a_full_disk_cut_does_not_spoil_the_next(tmp_path):
-    (tmp_path / OURS).write_text('\n"a.jpg"\n"b.j')
-    note(tmp_path, "c\n\udcff.jpg")
-    for name in ("a.jpg", "c\n\udcff.jpg", "b.jpg"):
-        (tmp_path / name).write_text("")
+    write(tmp_path, "a.jpg", "")
+    with (tmp_path / OURS).open("a") as file:
+        file.write('\n["b.jpg", "e3b0')
+    write(tmp_path, "c\n\udcff.jpg", "")
+    (tmp_path / "b.jpg").write_text("")
     refuse_to_replace(tmp_path, ["a.jpg", "c\n\udcff.jpg"], [])
     with pytest.raises(InputError, match=r"b\.jpg is there already"):
         refuse_to_replace(tmp_path, ["b.jpg"], [])
@@ -118,3 +126,16 @@ def test_what_is_read_is_never_replaced(tmp_path):
     (tmp_path / "more").mkdir()
     with pytest.raises(InputError, match=r"results\.json would overwrite a file that is read"):
         refuse_to_replace(tmp_path, ["results.json"], [given])
+
+
+def test_one_call_at_a_time_writes_into_a_folder(tmp_path):
+    out = tmp_path / "a" / "b"
+    in_the_way = pytest.raises(InputError, match=r"another call writes into .*b; wait for it")
+    with only_writer(out), in_the_way, only_writer(out):
+        pass
+    assert not (tmp_path / "a").exists()  # nothing was written
+    with only_writer(out):
+        write(out, "a.jpg", "drawn")
+    with only_writer(out):
+        refuse_to_replace(out, ["a.jpg"], [])
+    assert sorted(path.name for path in out.iterdir()) == [OURS, "a.jpg"]

@@ -1,9 +1,12 @@
 """Whole runs of a tiny network: they resume bit for bit, describe themselves, and need no TensorFlow in the step."""
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +15,15 @@ import jax
 import numpy as np
 import pytest
 
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import to_json
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.training.log import TrainLog
 from cornerjax.training.loop import resolve, train
+from cornerjax.training.stop import Stopped
 from cornerjax.validation import replaced
 
 
@@ -81,6 +86,36 @@ def test_an_evaluation_that_fails_loses_nothing(config, straight, tmp_path, dige
     assert evaluations(tmp_path / "run") == []
     train(config, tmp_path / "run")
     assert evaluations(tmp_path / "run") == evaluations(straight)
+
+
+@pytest.mark.parametrize("ends", ["SIGHUP", "closed output"])
+def test_a_terminal_that_goes_away_loses_nothing(config, straight, tmp_path, digest, capsys, ends):
+    """Where it hangs up, and where what reads the output ends: the step is saved, a sentence says so."""
+    report, config_of_all = TrainLog.report, dataclasses.replace(config, log_steps=1)
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def gone_after_two(self, step, *args, **options):
+        report(self, step, *args, **options)
+        if step == 2 and ends == "SIGHUP":
+            signal.raise_signal(signal.SIGHUP)
+        elif step == 2:
+            patch.setattr(sys, "stdout", Closed())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainLog, "report", gone_after_two)
+        if ends == "SIGHUP":
+            with pytest.raises(Stopped, match="stopped by SIGHUP at step 3, which is saved"):
+                train(config_of_all, tmp_path / "run")
+        else:
+            with pytest.raises(RunError, match="cannot write to standard output, which is closed or full: Broken pipe"):
+                train(config_of_all, tmp_path / "run")
+    with Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
+        assert checkpoints.latest() == 3
+    train(config, tmp_path / "run")
+    assert digest(tmp_path / "run") == digest(straight)
 
 
 @pytest.mark.slow

@@ -1,0 +1,100 @@
+"""Which files of a folder are predict's own: it replaces these and nothing else; one call at a time writes there."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cornerjax.errors import InputError
+from cornerjax.files import no_links, write_atomically
+
+# Names and SHA-256 hashes of the files that were written, a JSON list of two a line. A file that somebody has put in
+# the place of one of them has another hash.
+OURS = ".written_by_predict"
+
+
+def write(out: Path, name: str, content: str | bytes) -> None:
+    """Write a file, see note.
+
+    Raises: OSError: it cannot be written.
+    """
+    content = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+    note(out, name, hashlib.sha256(content).hexdigest())
+    write_atomically(out / name, content)
+
+
+def note(out: Path, name: str, sha256: str) -> None:
+    """Say that a file is ours, before it is there: so a later call may replace it, however this one ends.
+
+    Args:
+        out: the folder, made if missing.
+        sha256: of what it will hold.
+    Raises: OSError: it cannot be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / OURS, "a", encoding="utf-8", opener=no_links) as file:
+        file.write(f"\n{json.dumps([name, sha256])}")  # the line before it may have been cut by a full disk
+
+
+def sha256_of(file: Path) -> str:
+    """Raises: OSError: it cannot be read."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) -> None:
+    """Whatever is there under a name that we are going to use must be ours, see note.
+
+    Args:
+        names: of the files to be written into `out`.
+        given: files that are read, which are never replaced.
+    Raises: InputError: naming the file that is in the way.
+    """
+    read = {path.resolve() for path in given}
+    for name in names:
+        if (out / name).resolve() in read:
+            raise InputError(f"{out / name} would overwrite a file that is read; give another folder for the results")
+    try:
+        ours = set((out / OURS).read_text(encoding="utf-8", errors="replace").splitlines())
+    except OSError:
+        ours = set()
+    for name in names:
+        if (out / name).exists() and not _is_ours(out / name, ours):
+            raise InputError(f"{out / name} is there already; give another folder for the results, or remove it")
+
+
+def _is_ours(file: Path, ours: set[str]) -> bool:
+    try:
+        return json.dumps([file.name, sha256_of(file)]) in ours
+    except OSError:  # a folder, or nothing that may be read
+        return False
+
+
+@contextlib.contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Keep other calls out of a folder, made if missing; one that stays empty is removed again.
+
+    Raises: InputError: another call writes into it. OSError: it cannot be written.
+    """
+    missing = [folder for folder in (out, *out.absolute().parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(out / OURS, "a", opener=no_links) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"another call writes into {out}; wait for it, or give another folder") from None
+            except OSError:
+                pass  # a file system without locks
+            try:
+                yield
+            finally:
+                if not os.fstat(file.fileno()).st_size:
+                    (out / OURS).unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # it holds something
+            for folder in missing:
+                folder.rmdir()
