@@ -1,6 +1,8 @@
 """The checkpoints of a work directory."""
 
+import errno
 import itertools
+import json
 import logging
 import math
 import shutil
@@ -15,9 +17,22 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from cornerjax.errors import InputError, RunError
-from cornerjax.workdir import not_written, reason
+from cornerjax.files import read_json, sha256_of, write_atomically
+from cornerjax.workdir import errno_of, not_written, reason
 
 _LOG = logging.getLogger("cornerjax")
+
+
+ITEMS = ("weights", "optimiser")
+CHECKSUMS = "sha256.json"  # in the folder of a step: the hash of each file of its items
+
+
+# A system's errors, and none, that say that something is missing; others, such as a lack of permission, pass.
+LACKING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+
+
+class DamagedError(Exception):
+    """What is on the disk is not what was written."""
 
 
 class Checkpoints:
@@ -27,16 +42,18 @@ class Checkpoints:
         self._path = path
         self._folder = (path / "checkpoints").absolute()
         self._failure: RunError | None = None
+        self._saving = 0  # the step that is written
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
         )
         # What reads creates and starts nothing; orbax's own option read_only logs three warnings each time.
         reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False}
         writing: dict[str, Any] = {"preservation_policy": policy, "cleanup_tmp_directories": True}
+        writing["async_options"] = ocp.AsyncOptions(post_finalization_callback=self._write_checksums)
         self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(best_fn=_ap, **(reading if read_only else writing)),
-            item_handlers={name: ocp.StandardCheckpointHandler() for name in ("weights", "optimiser")},
+            item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
         )
 
     def save(
@@ -54,6 +71,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             if jax.process_index() == 0:  # where orbax cannot begin, the end of the process waits for five minutes
                 tempfile.TemporaryFile(dir=self._folder).close()
+            self._saving = step
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
         except (OSError, ValueError) as e:
             self._failure = self._not_written(e)
@@ -115,6 +133,9 @@ class Checkpoints:
             except (InputError, RunError, MemoryError, jax.errors.JaxRuntimeError):
                 raise
             except Exception as e:  # orbax raises all kinds, bare Exception among them
+                if errno_of(e) not in LACKING:
+                    place = self._path / "checkpoints" / str(step)
+                    raise RunError(f"cannot read checkpoint {place}: {reason(e)}") from None
                 damaged[step] = reason(e)
         newest, why = max(damaged.items())
         raise RunError(
@@ -128,10 +149,34 @@ class Checkpoints:
 
     def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
         """One of the two parts of a checkpoint as it is on the disk, onto one device."""
+        self._check(step, item)
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         metadata = self._manager.item_metadata(step)[item]
         like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), metadata)
         return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(like)}))[item]
+
+    def _write_checksums(self) -> None:
+        """Of the step that has been written; orbax calls it before the folder gets its final name."""
+        if jax.process_index() == 0:
+            unfinished = self._folder.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
+            folder = max(unfinished, key=lambda path: path.stat().st_mtime)
+            files = sorted(path for item in ITEMS for path in (folder / item).rglob("*") if path.is_file())
+            sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+            write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
+
+    def _check(self, step: int, item: str) -> None:
+        """Raises: DamagedError: a file is not as it was written."""
+        folder = self._folder / str(step)
+        if not (folder / CHECKSUMS).exists():
+            return  # an older version wrote it
+        try:
+            sums = read_json(folder / CHECKSUMS, "checksums")
+            names = [name for name in sums if name.startswith(f"{item}/") and ".." not in name]
+            changed = [name for name in names if sha256_of(folder / name) != sums[name]]
+        except (InputError, TypeError, FileNotFoundError) as e:
+            raise DamagedError(f"checksums cannot be compared: {e}") from None
+        if changed:
+            raise DamagedError(f"{changed[0]} is not as it was written")
 
     def _restore(self, step: int, trees: dict[str, Any]) -> Any:
         stored = self._manager.item_metadata(step)
@@ -143,6 +188,8 @@ class Checkpoints:
                     f"checkpoint {self._path / 'checkpoints' / str(step)} is of another network: shape of {path} is "
                     f"{there.get(path)} there, {here.get(path)} here; give another --workdir, or the same settings"
                 )
+        for name in trees:
+            self._check(step, name)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and JSON that is read or refused in a sentence."""
 
 import contextlib
+import hashlib
 import json
 import os
 import uuid
@@ -51,3 +52,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def no_links(path: str, flags: int) -> int:
     """An opener for `open`: a link in place of the file is an error, as it may lead to a file of somebody else."""
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def sha256_of(file: Path) -> str:
+    """The hash of a file.
+
+    Raises: OSError: it cannot be read.
+    """
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

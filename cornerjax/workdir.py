@@ -63,7 +63,12 @@ def open_workdir(path: str | Path) -> Workdir:
     names, ids = run.get("class_names"), run.get("category_ids")
     if not _all(names, str) or not _all(ids, int) or len(names) != len(ids):
         raise InputError(f"{path / 'run.json'} is damaged; expected {RUN_JSON}")
-    return Workdir(path, read_config(path / "config.json"), tuple(names), tuple(ids))
+    config = read_config(path / "config.json")
+    if config.model.num_classes not in (0, len(names)):
+        raise InputError(
+            f"{path / 'run.json'} has {len(names)} class names, but config.json {config.model.num_classes} classes"
+        )
+    return Workdir(path, config, tuple(names), tuple(ids))
 
 
 def _all(values: Any, kind: type) -> bool:
@@ -139,12 +144,18 @@ def locked(path: Path) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Why a file could not be read or written, in short."""
+    if number := errno_of(error):
+        return os.strerror(number)
     while error.__cause__ is not None:
         error = error.__cause__
-    number = _number(error)
-    return (
-        os.strerror(number) if number else textwrap.shorten(str(error) or type(error).__name__, 100, placeholder="...")
-    )
+    return textwrap.shorten(str(error) or type(error).__name__, 100, placeholder="...")
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The number of the system's error that is behind it, if one is."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _number(error)
 
 
 def not_written(what: str, error: Exception, more: str = "") -> RunError:

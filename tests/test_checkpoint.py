@@ -185,7 +185,7 @@ def test_where_no_checkpoint_can_be_read_nothing_is_moved(two_steps, tmp_path):
     run = shutil.copytree(two_steps, tmp_path / "run")
     for step in "12":
         (run / "checkpoints" / step / "weights" / "_METADATA").write_text("{")
-    message = rf"none of the 2 checkpoints in {run}/checkpoints can be read \(step 2: Expecting property name"
+    message = rf"none of the 2 checkpoints in {run}/checkpoints can be read \(step 2: weights/_METADATA is not as it was written"
     with Checkpoints(run) as checkpoints, pytest.raises(RunError, match=message):
         checkpoints.restore_newest(*trees(0), pytest.fail)
     with pytest.raises(RunError, match=message):
@@ -311,3 +311,57 @@ def test_a_folder_that_cannot_be_written_is_one_sentence_at_once_however_often_i
     with pytest.raises(RunError, match=message):
         checkpoints.__exit__(None, None, None)
     assert set(threading.enumerate()) <= threads  # the process ends only when they do
+
+
+def test_no_changed_byte_loads_other_weights(tmp_path):
+    """One changed in each file; the checkpoint before is taken."""
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2):
+            save(checkpoints, step)
+    sound, _, _ = restore_weights(tmp_path, "latest")
+    folder = tmp_path / "checkpoints" / "2" / "weights"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(files) > 3
+    for file in files:
+        content = file.read_bytes()
+        for at in {0, len(content) // 2, len(content) - 1} if content else set():
+            file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+            params, _, step = restore_weights(tmp_path, "latest")
+            assert step == 1, file
+            np.testing.assert_array_equal(params["a"]["0"], np.full((2, 3), 1))
+        file.write_bytes(content)
+    params, _, step = restore_weights(tmp_path, "latest")
+    assert step == 2
+    np.testing.assert_array_equal(params["a"]["0"], sound["a"]["0"])
+
+
+NOTHING_TO_COMPARE = ("[]", '{"weights/../../x": ""}')
+
+
+@pytest.mark.parametrize("content", ["{", "7", '["weights/d"]', '{"weights/gone": ""}', *NOTHING_TO_COMPARE])
+def test_damaged_checksums_are_damage(tmp_path, content):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2):
+            save(checkpoints, step)
+    (tmp_path / "checkpoints/2/sha256.json").write_text(content)
+    assert restore_weights(tmp_path, "latest")[2] == (2 if content in NOTHING_TO_COMPARE else 1)
+    (tmp_path / "checkpoints/2/sha256.json").unlink()  # as older versions wrote it
+    assert restore_weights(tmp_path, "latest")[2] == 2
+
+
+def test_what_may_not_be_read_is_no_damage(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2):
+            save(checkpoints, step)
+    monkeypatch.setattr("cornerjax.checkpoint.sha256_of", lambda file: (_ for _ in ()).throw(PermissionError(13, "no")))
+    with pytest.raises(RunError, match=r"cannot read checkpoint .*checkpoints/2: Permission denied$"):
+        restore_weights(tmp_path, "latest")
+    assert (tmp_path / "checkpoints/2").is_dir()
+
+
+def test_class_names_and_the_network_have_to_agree(tmp_path):
+    config = CornerConfig()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=3))
+    create_workdir(tmp_path, config, NAMES, IDS, recipe="")
+    with pytest.raises(InputError, match=r"run\.json has 2 class names, but config\.json 3 classes"):
+        open_workdir(tmp_path)

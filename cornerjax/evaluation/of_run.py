@@ -12,7 +12,7 @@ from cornerjax.data.records import Source
 from cornerjax.data.source import open_source, refuse_to_fetch
 from cornerjax.detectors import check
 from cornerjax.detectors.base import make_predictor_network
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, named
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
 from cornerjax.evaluation.draw.pictures import draw_pictures
@@ -53,7 +53,9 @@ def evaluate_run(asked: Options) -> None:
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, fold = make_predictor_network(detector, config)
-    evaluator, weights = Evaluator(detector, apply, config, source), fold(params, model_state)
+    evaluator = Evaluator(detector, apply, config, source)
+    with named(f"{run.path}, step {step}"):
+        weights = fold(params, model_state)
     detections = [found.above(asked.min_score) for found in evaluator.find(*weights)]
     oracles = []
     if asked.oracles:

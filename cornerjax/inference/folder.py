@@ -18,6 +18,7 @@ from cornerjax.detectors.overlay import Evidence
 from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
 from cornerjax.errors import InputError
+from cornerjax.files import sha256_of
 from cornerjax.inference.files import Prediction, as_jpeg, predict_files, reduced
 from cornerjax.inference.inputs import Inputs, output_names
 from cornerjax.inference.options import Options
@@ -25,7 +26,7 @@ from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
-from cornerjax.inference.written import note, only_writer, refuse_to_replace, sha256_of, write
+from cornerjax.inference.written import note, only_writer, refuse_to_replace, write
 from cornerjax.progress import progress
 from cornerjax.threads import ahead
 

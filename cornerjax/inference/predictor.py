@@ -17,7 +17,7 @@ from cornerjax.detectors import check
 from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_predictor_network
 from cornerjax.detectors.rows import Detections
 from cornerjax.devices import local_copies, on_first
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, named
 from cornerjax.inference.batching import BatchPredictor
 from cornerjax.nn.functional import Tree
 from cornerjax.threads import THREADS
@@ -131,15 +131,17 @@ def load(
         allow_code: import functions that the run's configuration names, such as a pooling of its own, which runs code:
             only for runs that you trust.
     Raises: InputError: the folder is not there, is no work directory or has no checkpoint; an option cannot be used;
-        the run names a function to import, and that is not allowed.
+        the run names a function to import, and that is not allowed; the weights do not fit the network.
     """
     run = open_workdir(Path(workdir))
     config = replaced(trusted_config(run, allow_code=allow_code), {"test": test or {}, "compute": compute or {}})
     detector = check(config)
-    params, model_state, _ = restore_weights(run.path, checkpoint)
+    params, model_state, step = restore_weights(run.path, checkpoint)
     detector.check(config)
     apply, fold = make_predictor_network(detector, config)
-    return Predictor(detector, apply, *fold(params, model_state), config, run.class_names)
+    with named(f"{run.path}, step {step}"):
+        weights = fold(params, model_state)
+    return Predictor(detector, apply, *weights, config, run.class_names)
 
 
 def as_bgr(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cornerjax.errors import InputError
-from cornerjax.files import no_links, write_atomically
+from cornerjax.files import no_links, sha256_of, write_atomically
 
 # Names and SHA-256 hashes of the files that were written, a JSON list of two a line. A file that somebody has put in
 # the place of one of them has another hash.
@@ -37,12 +37,6 @@ def note(out: Path, name: str, sha256: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with open(out / OURS, "a", encoding="utf-8", opener=no_links) as file:
         file.write(f"\n{json.dumps([name, sha256])}")  # the line before it may have been cut by a full disk
-
-
-def sha256_of(file: Path) -> str:
-    """Raises: OSError: it cannot be read."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) -> None:

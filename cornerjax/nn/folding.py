@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from cornerjax.errors import InputError
 from cornerjax.nn.functional import Tree, by_path, functional, nested
 from cornerjax.nn.layers import BatchNorm, ConvTranspose
 
@@ -21,20 +22,45 @@ class _Pair(NamedTuple):
 def folded(network: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Fold]:
     """(apply, fold): apply as of `nn.functional`, for the weights that fold(params, model_state) makes.
 
-    A module says which of its convolutions come before a BatchNorm: `folds = {"bn": ("conv",)}`; several are
-    those whose outputs are put one behind the other. Any other BatchNorm is left as it is.
+    Where these are not the network's, or not finite, fold raises an InputError.
+
+    A module says which of its convolutions come before a BatchNorm: `folds = {"bn": ("conv",)}`; several are those
+    whose outputs are put one behind the other. Any other BatchNorm is left as it is.
     """
     form = nnx.clone(network)
     pairs = list(_mark(form))
+    apply, *variables = functional(form)
+    expected = [{path: x.shape for path, x in by_path(tree).items()} for tree in variables]
 
     def fold(params: Tree, model_state: Tree) -> tuple[Tree, Tree]:
         # With NumPy: as operations of JAX's, hundreds of arrays of a hundred shapes would have to be compiled for.
         weights, state = ({path: np.asarray(x) for path, x in by_path(tree).items()} for tree in (params, model_state))
+        for values, shapes in zip((weights, state), expected, strict=True):
+            _check(values, shapes)
         for pair in pairs:
             _fold(pair, weights, state)
         return jax.device_put((nested(weights), nested(state)))
 
-    return functional(form)[0], fold
+    return apply, fold
+
+
+def _check(values: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse what is not the weights of the network.
+
+    Raises: InputError: naming one that is missing, too many, of another shape or type, or not finite.
+    """
+    for path in sorted(values.keys() | shapes.keys()):
+        if path not in values or path not in shapes:
+            what = "are missing" if path in shapes else "are unknown to it"
+            raise InputError(f"weights do not fit the network: those of {path} {what}")
+        value = values[path]
+        if value.shape != shapes[path] or value.dtype != np.float32:
+            raise InputError(
+                f"weights do not fit the network: {path} has the shape {value.shape} and type {value.dtype}; "
+                f"expected {shapes[path]}, float32"
+            )
+        if not np.isfinite(value).all():
+            raise InputError(f"weights cannot be used: {path} has values that are infinite or no numbers")
 
 
 def _mark(network: nnx.Module) -> Iterator[_Pair]:

@@ -12,6 +12,7 @@ import numpy as np
 from jax import dtypes
 
 from cornerjax.errors import InputError
+from cornerjax.files import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +46,7 @@ def read_tensors(source: Source) -> Tensors:
     else:
         path = Path(source)
         name, (arrays, types) = str(path), _load(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
     values, converted = {}, {}
     for key, value in arrays.items():
         if not dtypes.issubdtype(value.dtype, np.floating):

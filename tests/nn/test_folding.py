@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from cornerjax.errors import InputError
 from cornerjax.nn.backbones.dla import DLA
 from cornerjax.nn.backbones.fire import FireBlock
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.backbones.resnet import Bottleneck, ResNet
 from cornerjax.nn.folding import folded
 from cornerjax.nn.functional import functional
-from cornerjax.nn.layers import BatchNorm
+from cornerjax.nn.layers import BatchNorm, ResidualBlock
 from cornerjax.nn.pooling import CornerPool
 
 NETWORKS = {
@@ -66,3 +67,29 @@ def test_a_folded_network_gives_the_same_maps(name):
     assert "rsqrt" not in str(bias)
     with pytest.raises(ValueError, match=r"^a folded network only predicts"):
         apply_folded(*weights, x, train=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda params: params["bn1"].pop("bias"), r"^weights do not fit the network: those of bn1\.bias are missing$"),
+        (lambda params: params.update(more=np.zeros(2, np.float32)), r"those of more are unknown to it$"),
+        (
+            lambda params: params["bn1"].update(bias=np.zeros(5, np.float32)),
+            r"bn1\.bias has the shape \(5,\) and type float32; expected \(8,\), float32$",
+        ),
+        (lambda params: params["bn1"].update(bias=np.zeros(8, np.int32)), r"type int32; expected \(8,\), float32$"),
+        (
+            lambda params: params["bn1"].update(bias=np.full(8, np.nan, np.float32)),
+            r"^weights cannot be used: bn1\.bias has values that are infinite or no numbers$",
+        ),
+    ],
+)
+def test_weights_that_are_not_the_network_s_are_refused(change, said):
+    network = ResidualBlock(4, 8, rng=np.random.default_rng(0))
+    _, params, model_state = functional(network)
+    _, fold = folded(network)
+    fold(params, model_state)
+    change(params)
+    with pytest.raises(InputError, match=said):
+        fold(params, model_state)
