@@ -179,6 +179,8 @@ class Checkpoints:
             raise DamagedError(f"{changed[0]} is not as it was written")
 
     def _restore(self, step: int, trees: dict[str, Any]) -> Any:
+        for name in trees:
+            self._check(step, name)
         stored = self._manager.item_metadata(step)
         for name, tree in trees.items():
             there, here = _shapes(stored[name].tree), _shapes(tree)
@@ -188,8 +190,6 @@ class Checkpoints:
                     f"checkpoint {self._path / 'checkpoints' / str(step)} is of another network: shape of {path} is "
                     f"{there.get(path)} there, {here.get(path)} here; give another --workdir, or the same settings"
                 )
-        for name in trees:
-            self._check(step, name)
         items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
         return self._manager.restore(step, args=ocp.args.Composite(**items))
 

@@ -185,7 +185,8 @@ def test_where_no_checkpoint_can_be_read_nothing_is_moved(two_steps, tmp_path):
     run = shutil.copytree(two_steps, tmp_path / "run")
     for step in "12":
         (run / "checkpoints" / step / "weights" / "_METADATA").write_text("{")
-    message = rf"none of the 2 checkpoints in {run}/checkpoints can be read \(step 2: weights/_METADATA is not as it was written"
+    why = r"\(step 2: weights/_METADATA is not as it was written\)"
+    message = rf"none of the 2 checkpoints in {run}/checkpoints can be read {why}"
     with Checkpoints(run) as checkpoints, pytest.raises(RunError, match=message):
         checkpoints.restore_newest(*trees(0), pytest.fail)
     with pytest.raises(RunError, match=message):
