@@ -2,7 +2,7 @@
 
 from typing import Any
 
-LONGEST = 480  # characters of a sentence about what is wrong
+LONGEST = 1000  # characters of a sentence about what is wrong
 
 _SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")  # what a cell that is a formula begins with
 

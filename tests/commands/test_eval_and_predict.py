@@ -248,6 +248,6 @@ def test_eval_asks_oracles_and_measures_time(call, workdir, tmp_path, capsys):
     assert metrics["timing"]["phases"]["network"]["median"] > 0
 
     assert call("eval.py", "--workdir", workdir, "--timing", -1) == 2
-    assert "timing is -1; accepted is 0 or more" in capsys.readouterr().err
+    assert "--timing is -1; accepted is a whole number from 0 to 100000" in capsys.readouterr().err
     assert call("eval.py", "--results", "boxes.json", "--annotations", "true.json", "--oracles") == 2
     assert "--oracles and --timing are of a run" in capsys.readouterr().err

@@ -104,6 +104,7 @@ def test_a_terminal_that_goes_away_loses_nothing(config, straight, tmp_path, dig
         elif step == 2:
             patch.setattr(sys, "stdout", Closed())
 
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, ignores it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainLog, "report", gone_after_two)
         if ends == "SIGHUP":
@@ -112,6 +113,7 @@ def test_a_terminal_that_goes_away_loses_nothing(config, straight, tmp_path, dig
         else:
             with pytest.raises(RunError, match="cannot write to standard output, which is closed or full: Broken pipe"):
                 train(config_of_all, tmp_path / "run")
+    signal.signal(signal.SIGHUP, before)
     with Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
         assert checkpoints.latest() == 3
     train(config, tmp_path / "run")
