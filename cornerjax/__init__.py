@@ -13,11 +13,11 @@ Dimension letters, the same in every file:
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from cornerjax.config import Config, Data, Loss, Model, Optim, Test, load_recipe
 from cornerjax.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from cornerjax import ops
+    from cornerjax.config import Config, Data, Loss, Model, Optim, Test, load_recipe
     from cornerjax.detectors import DETECTORS
     from cornerjax.detectors.rows import Detections
     from cornerjax.inference.predictor import Predictor, load
@@ -43,6 +43,7 @@ __all__ = [
 
 # Imported when they are first asked for, so that `import cornerjax` stays a matter of milliseconds.
 _LATER = {
+    **dict.fromkeys(("Config", "Data", "Loss", "Model", "Optim", "Test", "load_recipe"), "cornerjax.config"),
     "DETECTORS": "cornerjax.detectors",
     "Detections": "cornerjax.detectors.rows",
     "Predictor": "cornerjax.inference.predictor",

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from cornerjax.devices import barrier, by_first, gather
 from cornerjax.errors import InputError, RunError
 from cornerjax.files import read_json, sha256_of, write_atomically
 from cornerjax.workdir import errno_of, not_written, reason
@@ -112,7 +112,7 @@ class Checkpoints:
         Raises: RunError: none is readable. InputError: the newest is of another network or holds weights only.
         """
         self.check_resumable()
-        if not (steps := self.newest_first()):
+        if not (steps := gather(self.newest_first())[0]):
             return None
         trees = {"weights": weights, "optimiser": optimiser}
         _, restored, damaged = self.first_readable(steps, lambda step: self._restore(step, trees))
@@ -149,7 +149,7 @@ class Checkpoints:
 
     def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
         """One of the two parts of a checkpoint as it is on the disk, onto one device."""
-        self._check(step, item)
+        by_first(lambda: self._check(step, item))
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         metadata = self._manager.item_metadata(step)[item]
         like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), metadata)
@@ -164,14 +164,14 @@ class Checkpoints:
             sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
             write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
 
-    def _check(self, step: int, item: str) -> None:
-        """Raises: DamagedError: a file is not as it was written."""
+    def _check(self, step: int, *items: str) -> None:
+        """Raises: DamagedError: a file of these items is not as it was written."""
         folder = self._folder / str(step)
         if not (folder / CHECKSUMS).exists():
             return  # an older version wrote it
         try:
             sums = read_json(folder / CHECKSUMS, "checksums")
-            names = [name for name in sums if name.startswith(f"{item}/") and ".." not in name]
+            names = [name for name in sums if name.startswith(tuple(f"{item}/" for item in items)) and ".." not in name]
             changed = [name for name in names if sha256_of(folder / name) != sums[name]]
         except (InputError, TypeError, FileNotFoundError) as e:
             raise DamagedError(f"checksums cannot be compared: {e}") from None
@@ -179,8 +179,7 @@ class Checkpoints:
             raise DamagedError(f"{changed[0]} is not as it was written")
 
     def _restore(self, step: int, trees: dict[str, Any]) -> Any:
-        for name in trees:
-            self._check(step, name)
+        by_first(lambda: self._check(step, *trees))
         stored = self._manager.item_metadata(step)
         for name, tree in trees.items():
             there, here = _shapes(stored[name].tree), _shapes(tree)
@@ -203,8 +202,7 @@ class Checkpoints:
                 (self._folder / str(step)).rename(target)
             except OSError as e:
                 raise RunError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"set aside {step}")
+        barrier(f"set aside {step}")
         self._manager.reload()
         return target
 

@@ -7,6 +7,7 @@ one detector or backbone knows is a subclass or a dataclass in its own file.
 
 import dataclasses
 import json
+import os
 import runpy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -14,9 +15,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from cornerjax import files, validation
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
-from cornerjax.validation import Count, Natural, NotNegative, Part, Positive
+from cornerjax.validation import Count, Decay, Natural, NotNegative, Part, Pixels, Positive, Rows, Scale
 
-Scales = Annotated[tuple[Positive, ...], validation.NOT_EMPTY]
+Scales = Annotated[tuple[Scale, ...], validation.some(100)]
 
 Nms = Literal["gaussian", "linear", "hard", "none"]
 
@@ -26,7 +27,7 @@ class Model:
     """What the network is; runs can exchange weights where these are the same."""
 
     detector: str = ""  # a name in cornerjax.DETECTORS
-    num_classes: Natural = 0  # 0: as many as the data set has
+    num_classes: Annotated[int, validation.between(0, 10**5)] = 0  # 0: as many as the data set has
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,11 @@ class Data:
     train: str = "train"
     val: str = "val"  # split to evaluate on; often "validation" in TFDS
     images: str = ""  # of folders: where the images are; empty: looked for in the usual places
-    batch: Count = 8  # images a step, over all devices and hosts
-    crop_px: tuple[Count, Count] = (511, 511)  # height and width of a training example
+    # turn: images of folders are turned as their EXIF data says, and boxes are those of the turned ones; ignore: both
+    # are as stored
+    exif: Literal["turn", "ignore"] = "turn"
+    batch: Rows = 8  # images a step, over all devices and hosts
+    crop_px: tuple[Pixels, Pixels] = (511, 511)  # height and width of a training example
     random_crop: bool = True  # crop at a random scale and place; otherwise stretch the whole image to crop_px
     # side of the crop, as a multiple of crop_px: one of these is drawn for each example
     crop_scales: Scales = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
@@ -66,7 +70,7 @@ class Data:
     flip: bool = True  # mirror half of the examples
     colour_jitter: NotNegative = 0.4  # brightness, contrast and saturation change by a factor 1 +- this
     lighting: NotNegative = 0.1  # standard deviation of the PCA lighting noise
-    max_objects: Count = 128  # objects an example has room for; more are counted and left out, with a warning
+    max_objects: Rows = 128  # objects an example has room for; more are counted and left out, with a warning
     crowd: bool = False  # True: crowd boxes count as ordinary boxes, as in the originals
     empty_images: bool = True  # False: leave out images without boxes
     gaussian_iou: Part = (
@@ -74,7 +78,8 @@ class Data:
     )
     gaussian_radius: Literal["exact", "legacy"] = "exact"  # legacy: the formula of the first repositories
     render: Literal["host", "device"] = "host"  # where pixels are jittered and heat maps drawn
-    workers: Natural = 0  # that make examples, at the same time; 0: one a core but one, at most 32
+    # that make examples, at the same time; 0: one a core but one, at most 32
+    workers: Annotated[int, validation.between(0, 1024)] = 0
     # process: each worker is a process of its own; thread: of the training process, which starts at once but has one
     # interpreter for all; the examples are the same
     worker_kind: Literal["process", "thread"] = "process"
@@ -104,15 +109,16 @@ class Optim:
     warmup_steps: Natural = 0  # linear rise from a tenth of peak_lr
     clip_norm: NotNegative = 0.0  # largest norm of the gradient; 0: not clipped
     # decay of Adam's running mean of the gradients
-    b1: Annotated[float, validation.at_least(0), validation.less_than(1)] = 0.9
+    b1: Decay = 0.9
     # decay of Adam's running mean of their squares
-    b2: Annotated[float, validation.at_least(0), validation.less_than(1)] = 0.999
-    eps: Positive = 1e-8  # added to the root of the mean square that Adam divides by
-    accumulate: Count = 1  # parts of a batch that go through the network one after the other, to need less memory
+    b2: Decay = 0.999
+    # added to the root of the mean square that Adam divides by
+    eps: Annotated[float, validation.more_than(0), validation.at_most(1)] = 1e-8
+    accumulate: Rows = 1  # parts of a batch that go through the network one after the other, to need less memory
     # the batch is normalised in so many parts, each by its own statistics; the originals have one a GPU; 1: as a whole
-    batch_norm_groups: Count = 1
+    batch_norm_groups: Rows = 1
     # decay of a running mean of the weights, which then is what is evaluated; 0: none
-    ema_decay: Annotated[float, validation.at_least(0), validation.less_than(1)] = 0.0
+    ema_decay: Decay = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +127,20 @@ class Test:
 
     __test__ = False  # not a class of tests for pytest
 
-    batch: Count = 16  # images at a time
+    batch: Rows = 16  # images at a time
     scales: Scales = (1.0,)  # images are resized by each of these factors; the boxes of all are put together
     flip: bool = False  # the mirrored image goes through the network as well
-    top_k: Count = 100  # keypoints taken from each heat map
+    top_k: Annotated[int, validation.between(1, 10**4)] = 100  # keypoints taken from each heat map
     peak_window: validation.Odd = 3  # a keypoint is the maximum of this many cells around it, in each direction
     nms: Nms = "gaussian"
     nms_sigma: Positive = 0.5  # of nms gaussian: scores are multiplied by exp(-IoU^2 / sigma)
     nms_iou: NotNegative = 0.5  # of nms linear and hard: boxes that overlap less keep their score
     nms_floor: NotNegative = 0.001  # boxes whose score NMS lowers below this are dropped
     merge: bool = False  # a box becomes the weighted mean of itself and those it suppresses
-    merge_exp: Count = 10  # of merge: the larger, the less do boxes count that are suppressed a little only
-    max_detections: Count = 100  # boxes an image
+    merge_exp: Annotated[int, validation.between(1, 100)] = (
+        10  # of merge: the larger, the less do boxes count that are suppressed a little only
+    )
+    max_detections: Rows = 100  # boxes an image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +154,8 @@ class Config:
     test: Test = Test()
     compute: Compute = Compute()
     legacy: Legacy = Legacy()
-    seed: Natural = 0  # of the initial weights, the order of the data and its random draws
+    # of the initial weights, the order of the data and its random draws
+    seed: Annotated[int, validation.between(0, 2**63 - 1)] = 0
     steps: Count = 500_000  # updates, each on one batch
     log_steps: Count = 100  # losses are printed and written every so many steps
     save_steps: Count = 5000  # a checkpoint every so many steps
@@ -162,15 +171,17 @@ def load_recipe(path: str | Path) -> Config:
         option in it cannot be used.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         there = sorted(Path("configs").glob("*.py"))
         raise InputError(f"no recipe {path}; there are: {', '.join(map(str, there)) or 'none'}")
     try:
         make = runpy.run_path(str(path)).get("config")
         made = make() if callable(make) else None
+    except OSError as e:
+        raise InputError(f"recipe {path} cannot be read: {e.strerror or e}") from None
     except SyntaxError as e:
         raise InputError(f"recipe {path} is no Python: {e}") from None
-    except Exception as e:  # whatever the user's own code raises, such as a TypeError for an unknown option
+    except (Exception, SystemExit) as e:  # whatever the user's own code raises, as TypeError for an unknown option
         raise InputError(f"recipe {path} cannot be run: {type(e).__name__}: {e}") from None
     if not isinstance(made, Config):
         raise InputError(f"recipe {path} needs a function config() that returns a cornerjax.config.Config")
@@ -208,8 +219,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
             f"{path} was written by an older version of cornerjax, whose runs this one cannot open; "
             "train again, or convert the weights again"
         )
-    if isinstance(fields.get("data"), dict):
-        fields["data"].setdefault("worker_kind", Data.worker_kind)  # runs from before there was the option
+    if isinstance(fields.get("data"), dict):  # runs from before there were these options
+        fields["data"] = {"worker_kind": Data.worker_kind, "exif": Data.exif} | fields["data"]
     return fields
 
 

@@ -104,6 +104,18 @@ def of_first(value: bool) -> bool:
     return gather(value)[0]
 
 
+def by_first(check: Callable[[], object]) -> None:
+    """Let the first process check something for all; what it raises, all raise. All must come here."""
+    error: Exception | None = None
+    if jax.process_index() == 0:
+        try:
+            check()
+        except Exception as e:
+            error = e
+    if said := gather(error)[0]:
+        raise said
+
+
 def gather(value: T) -> list[T]:
     """What each process gives here, in their order; all must come here."""
     if jax.process_count() == 1:

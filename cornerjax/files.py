@@ -1,9 +1,14 @@
-"""Files that are written whole or not at all, and JSON that is read or refused in a sentence."""
+"""Files and folders that are written whole or not at all, and files that are read or refused in a sentence."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
+import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +16,27 @@ from typing import Any, BinaryIO
 
 from cornerjax.errors import InputError
 from cornerjax.text import shortened
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_LONGEST = 200  # bytes of a name that a temporary one keeps; file systems take 255 in all
+
+
+def read_bytes(path: str | os.PathLike[str], expected: str) -> bytes:
+    """The content of a file; what is no regular file, such as a pipe, could be waited for without end.
+
+    Args:
+        expected: what the file should be, for the message.
+    Raises: InputError: it cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read()
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected {expected}") from None
+    except ValueError:  # of names that no file can have
+        raise InputError(f"cannot read {path}: no file can have this name; expected {expected}") from None
+    raise InputError(f"cannot read {path}: it is no regular file; expected {expected}")
 
 
 def read_json(path: Path, expected: str) -> Any:
@@ -20,26 +46,123 @@ def read_json(path: Path, expected: str) -> Any:
         expected: what the file should be, for the message.
     Raises: InputError: it cannot be read, or is no JSON that can be used.
     """
+    content = read_bytes(path, expected)
     try:
-        return json.loads(path.read_bytes())
-    except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}; expected {expected}") from None
+        return json.loads(content)
     except RecursionError:
         raise InputError(f"{path} has lists in lists, too deep to be read; expected {expected}") from None
     except ValueError as e:  # also of text that is no UTF-8, and of numbers with thousands of digits
         raise InputError(f"{path} is not JSON: {shortened(str(e), 120)}; expected {expected}") from None
 
 
+def json_if_there(path: Path) -> Any:
+    """The content of a JSON file; None: it is not there, or is no JSON."""
+    try:
+        return read_json(path, "JSON")
+    except InputError:
+        return None
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder that no other process has, see remove_leftovers."""
+    name = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
+    return path.with_name(f".{name}.{uuid.uuid4().hex}")
+
+
 @contextlib.contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """Open a file to write: whoever reads `path`, at any moment, finds all of the old content or all of the new."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # other processes may write the same file
+    temporary = temporary_beside(path)  # other processes may write the same file
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
+            lock(file.fileno())
             yield file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def unfinished_folder(target: Path, *, inside: Path | None = None) -> Iterator[Path]:
+    """A hidden folder, to be filled and then renamed to `target`; if it is not, it is removed.
+
+    Those that killed processes have left for the same target are removed, too.
+
+    Args:
+        inside: folder to make it in; None: that of the target, made if missing.
+    Raises: OSError: it cannot be made.
+    """
+    inside = target.parent if inside is None else inside
+    inside.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(inside, target.name)
+    folder = temporary_beside(inside / target.name)
+    folder.mkdir()
+    try:
+        with locked_folder(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Let other processes know that a folder is not left, see is_left, whatever it is renamed to."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # network drives do not lock folders
+            lock(number)
+        yield
+    finally:
+        os.close(number)
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove the temporary files and folders, see temporary_beside, that killed processes have left in a folder.
+
+    Those of living processes are locked; where there are no locks, all stay.
+
+    Args:
+        name: of the file or folder that they were to become; empty: any.
+    """
+    known = re.escape(os.fsdecode(os.fsencode(name)[:_LONGEST])) if name else ".+"
+    pattern = re.compile(rf"\.{known}\.[0-9a-f]{{32}}(\.mp4)?", re.DOTALL)
+    with contextlib.suppress(OSError):  # what is in the way of removing is in the way of nothing else
+        for path in [Path(entry.path) for entry in os.scandir(folder) if pattern.fullmatch(entry.name)]:
+            if is_left(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_left(path: Path) -> bool:
+    """Whether no living process has locked a file or folder; False where that cannot be told."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return bool(lock(number))
+    except OSError:
+        return False
+    finally:
+        os.close(number)
+
+
+def lock(number: int) -> bool | None:
+    """Take an open file for this process alone, until it closes it or ends.
+
+    Args:
+        number: of the file, as fileno() gives it.
+    Returns: whether it could be had; None where the file system has no locks.
+    Raises: OSError.
+    """
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as e:
+        if e.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -61,3 +184,8 @@ def sha256_of(file: Path) -> str:
     """
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """The absolute path without links; unlike Path.resolve it takes a link to itself as it is."""
+    return Path(os.path.realpath(path))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def create_workdir(
         cannot be written. RunError: the disk is full.
     """
     path = Path(path)
-    if (path / "run.json").is_file():
+    if os.path.lexists(path / "run.json"):
         there = open_workdir(path)
         if has_checkpoint(path):
             began = read_json(path / "run.json", RUN_JSON)
@@ -87,7 +88,7 @@ def create_workdir(
         write_atomically(path / "config.json", to_json(config))
         write_atomically(path / "run.json", json.dumps(run, indent=2))
     except OSError as e:
-        raise unusable(path, e) from None
+        raise unusable(f"work directory {path}", e) from None
     return Workdir(path, config, class_names, category_ids)
 
 
@@ -95,4 +96,4 @@ def _names_in(folder: Path) -> list[str]:
     try:
         return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     except OSError as e:
-        raise unusable(folder, e) from None
+        raise unusable(f"work directory {folder}", e) from None

@@ -5,12 +5,14 @@ What a field accepts stands in its annotation: its type, a `Literal`, and inside
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from cornerjax.errors import InputError
+from cornerjax.text import short
 
 T = TypeVar("T")
 
@@ -26,24 +28,43 @@ def at_least(least: float | int) -> Accepted:
     return Accepted(f"{least} or more", lambda value: value >= least)
 
 
+def between(least: float | int, most: float | int) -> Accepted:
+    return Accepted(f"{least} to {most}", lambda value: least <= value <= most)
+
+
 def more_than(bound: float | int) -> Accepted:
     return Accepted(f"more than {bound}", lambda value: value > bound)
+
+
+def at_most(most: float | int) -> Accepted:
+    return Accepted(f"{most} or less", lambda value: value <= most)
 
 
 def less_than(bound: float | int) -> Accepted:
     return Accepted(f"less than {bound}", lambda value: value < bound)
 
 
-ODD = Accepted("an odd number from 1 on", lambda value: value >= 1 and value % 2 == 1)
-NOT_EMPTY = Accepted("one or more numbers", lambda value: len(value) > 0)
+def some(most: int) -> Accepted:
+    return Accepted(f"one to {most} numbers", lambda value: 0 < len(value) <= most)
+
+
+ODD = Accepted("an odd number from 1 to 255", lambda value: 1 <= value <= 255 and value % 2 == 1)
 CODE = "code"  # marks a str that may name a function, as package.module:function, which is then imported
 
-Count = Annotated[int, at_least(1)]
-Natural = Annotated[int, at_least(0)]
-Positive = Annotated[float, more_than(0)]
-NotNegative = Annotated[float, at_least(0)]
+# Limits above are far from what is of use: what lies beyond would only take memory and time without end.
+Natural = Annotated[int, between(0, 10**9)]
+Count = Annotated[int, between(1, 10**9)]
+Few = Annotated[int, between(1, 16)]  # as of stacks
+Pixels = Annotated[int, between(1, 2**15)]  # a side
+Channels = Annotated[int, between(1, 2**14)]
+Rows = Annotated[int, between(1, 2**17)]  # of an array, as objects of an image
+Positive = Annotated[float, more_than(0), at_most(10**6)]
+NotNegative = Annotated[float, between(0, 10**6)]
+Share = Annotated[float, between(0, 1)]
+Decay = Annotated[float, at_least(0), less_than(1)]  # of a running mean
 Part = Annotated[float, more_than(0), less_than(1)]
-Odd = Annotated[int, ODD]
+Scale = Annotated[float, between(0.01, 100)]  # of an image
+Odd = Annotated[int, ODD]  # the side of a window or kernel
 
 
 def hints(cls: type) -> dict[str, Any]:
@@ -67,11 +88,11 @@ def validated(value: Any, kind: Any, name: str) -> Any:
         for limit in args[1:]:
             if isinstance(limit, Accepted) and not limit.test(value):
                 words = " and ".join(one.words for one in args[1:] if isinstance(one, Accepted))
-                raise InputError(f"{name} is {value}; accepted is {words}")
+                raise InputError(f"{name} is {short(value)}; accepted is {words}")
         return value
     if origin is Literal:
-        if value not in args or type(value) not in map(type, args):
-            raise InputError(f"{name} is {value!r}; accepted are {', '.join(map(str, args))}")
+        if type(value) not in map(type, args) or value not in args:
+            raise InputError(f"{name} is {short(value)}; accepted are {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         return _tuple(value, args, name)
@@ -84,22 +105,31 @@ def validated(value: Any, kind: Any, name: str) -> Any:
 
 def _scalar(value: Any, kind: Any, name: str) -> Any:
     if kind is float and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
     if type(value) is not kind:
         words = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}[kind]
-        raise InputError(f"{name} is {value!r}; accepted is {words}")
+        raise InputError(f"{name} is {short(value)}; accepted is {words}")
+    if kind is str and not _is_text(value):
+        raise InputError(f"{name} is {short(value)}; accepted is text that a file could be named by")
     if kind is float and not math.isfinite(value):
         raise InputError(f"{name} is {value}; accepted are finite numbers")
     return value
 
 
+def _is_text(value: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # half of a character
+        return False
+
+
 def _tuple(value: Any, args: tuple[Any, ...], name: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"{name} is {value!r}; accepted is a list")
+        raise InputError(f"{name} is {short(value)}; accepted is a list")
     if args[-1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
-        raise InputError(f"{name} is {value}; accepted is a list of {len(args)}")
+        raise InputError(f"{name} is {short(value)}; accepted is a list of {len(args)}")
     return tuple(validated(one, kind, f"{name}[{i}]") for i, (one, kind) in enumerate(zip(value, args, strict=True)))
 
 
@@ -122,7 +152,7 @@ def _options(value: Any, kind: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         return filled(kind, value, name)
     if not isinstance(value, kind):
-        raise InputError(f"{name} is {value!r}; accepted is a {kind.__name__}")
+        raise InputError(f"{name} is {short(value)}; accepted is a {kind.__name__}")
     for field, of_field in hints(type(value)).items():
         validated(getattr(value, field), of_field, _dotted(name, field))
     return value
@@ -135,7 +165,7 @@ def filled(kind: type[T], content: Mapping[str, Any], name: str = "") -> T:
     """
     kinds = hints(kind)
     if unknown := sorted(set(content) - set(kinds)):
-        raise InputError(f"there is no {_dotted(name, unknown[0])}; known are {', '.join(kinds)}")
+        raise InputError(f"there is no {_dotted(name, short(unknown[0])[1:-1])}; known are {', '.join(kinds)}")
     if missing := [field for field in kinds if field not in content]:
         raise InputError(f"{_dotted(name, missing[0])} is missing")
     return kind(**{field: validated(content[field], kinds[field], _dotted(name, field)) for field in kinds})

@@ -11,8 +11,6 @@ Nothing in it names the directory itself, so it can be moved.
 
 import contextlib
 import dataclasses
-import errno
-import fcntl
 import importlib.metadata
 import logging
 import os
@@ -23,20 +21,20 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 
 from cornerjax import ops
 from cornerjax.config import Config
+from cornerjax.data.coco_entries import is_id, is_name
 from cornerjax.detectors import read_config
-from cornerjax.errors import InputError, RunError
-from cornerjax.files import no_links, read_json
+from cornerjax.errors import FULL, InputError, RunError
+from cornerjax.files import lock, no_links, read_json, remove_leftovers
 from cornerjax.validation import code_of
 
 PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
 RUN_JSON = "the JSON that cornerjax train wrote"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +53,14 @@ def open_workdir(path: str | Path) -> Workdir:
     Raises: InputError: the folder is not there or is no work directory.
     """
     path = Path(path)
-    if not (path / "run.json").is_file():
-        what = "has no run.json" if path.is_dir() else "does not exist"
+    if not os.path.lexists(path / "run.json"):
+        what = "has no run.json" if os.path.isdir(path) else "does not exist"
         raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
     run: Any = read_json(path / "run.json", RUN_JSON)
     run = run if isinstance(run, dict) else {}
     names, ids = run.get("class_names"), run.get("category_ids")
-    if not _all(names, str) or not _all(ids, int) or len(names) != len(ids):
+    named = isinstance(names, list) and all(map(is_name, names)) and isinstance(ids, list) and all(map(is_id, ids))
+    if not named or len(names) != len(ids):
         raise InputError(f"{path / 'run.json'} is damaged; expected {RUN_JSON}")
     config = read_config(path / "config.json")
     if config.model.num_classes not in (0, len(names)):
@@ -69,10 +68,6 @@ def open_workdir(path: str | Path) -> Workdir:
             f"{path / 'run.json'} has {len(names)} class names, but config.json {config.model.num_classes} classes"
         )
     return Workdir(path, config, tuple(names), tuple(ids))
-
-
-def _all(values: Any, kind: type) -> bool:
-    return isinstance(values, list) and all(type(value) is kind for value in values)
 
 
 def trusted_config(run: Workdir, *, allow_code: bool) -> Config:
@@ -113,33 +108,36 @@ def locked(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
         file = open(path / ".lock", "a+b", buffering=0, opener=no_links)  # noqa: SIM115  # closed below
     except OSError as e:
-        raise unusable(path, e) from None
+        raise unusable(f"work directory {path}", e) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not (path / ".lock").exists() or not os.path.samefile(file.fileno(), path / ".lock"):
-                raise BlockingIOError  # that of a run that has just ended, and another may have made its own
-            file.truncate(0)
-            now = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {now})".encode())
-        except BlockingIOError:
-            file.seek(0)
-            who = file.read().decode() or "another process"
-            raise InputError(
-                f"work directory {path} is in use by {who}; wait for it, stop it, or give another --workdir"
-            ) from None
+            _lock(path, file)
+            remove_leftovers(path)
         except OSError as e:
-            if e.errno not in _NO_LOCKS:
-                raise unusable(path, e) from None
-            logging.getLogger("cornerjax").warning(
-                f"work directory {path} is on a file system without locks: see to it that one run at a time uses it"
-            )
+            raise unusable(f"work directory {path}", e) from None
         try:
             yield
         finally:
             with contextlib.suppress(OSError):  # gone, or the directory holds a run
                 (path / ".lock").unlink()
                 path.rmdir()
+
+
+def _lock(path: Path, file: BinaryIO) -> None:
+    """Raises: InputError: another process has it. OSError."""
+    had = lock(file.fileno())
+    if had is None:
+        logging.getLogger("cornerjax").warning(
+            f"work directory {path} is on a file system without locks: see to it that one run at a time uses it"
+        )
+        return
+    # That of a run that has just ended is gone, and another may have made its own.
+    if not had or not os.path.exists(path / ".lock") or not os.path.samefile(file.fileno(), path / ".lock"):
+        file.seek(0)
+        who = file.read(200).decode(errors="replace") or "another process"
+        raise InputError(f"work directory {path} is in use by {who}; wait for it, stop it, or give another --workdir")
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
 
 
 def reason(error: BaseException) -> str:
@@ -164,14 +162,14 @@ def not_written(what: str, error: Exception, more: str = "") -> RunError:
     return RunError(f"cannot write {what}: {reason(error)}{more}{todo}")
 
 
-def unusable(path: Path, error: OSError) -> InputError | RunError:
-    """The error for a work directory that cannot be made or written: a bad choice of it, unless the disk is full."""
-    found = not_written(f"work directory {path}", error)
+def unusable(what: str, error: OSError) -> InputError | RunError:
+    """The error for a folder that cannot be made or written: a bad choice of it, unless the disk is full."""
+    found = not_written(what, error)
     return found if _is_full(error) else InputError(str(found))
 
 
 def _is_full(error: Exception) -> bool:
-    return _number(error) in (errno.ENOSPC, errno.EDQUOT)
+    return _number(error) in FULL
 
 
 def _number(error: BaseException) -> int | None:

@@ -39,16 +39,27 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("optim.schedule", "linear", "optim.schedule", "step, cosine"),
     ("model.backbone.stride", 5, "model.backbone.stride", "4, 8"),
     ("model.backbone.stride", 4.0, "model.backbone.stride", "4, 8"),
-    ("seed", -1, "seed", "0 or more"),
-    ("steps", 0, "steps", "1 or more"),
-    ("test.peak_window", 2, "test.peak_window", "an odd number from 1 on"),
-    ("test.scales", [1.0, 0.0], "test.scales[1]", "more than 0"),
-    ("data.crop_scales", [], "data.crop_scales", "one or more numbers"),
+    ("seed", -1, "seed", "0 to 9223372036854775807"),
+    ("steps", 0, "steps", "1 to 1000000000"),
+    ("steps", 10**30, "steps", "1 to 1000000000"),
+    ("model.backbone.stacks", 10**30, "model.backbone.stacks", "1 to 16"),
+    ("test.peak_window", 99_999, "test.peak_window", "an odd number from 1 to 255"),
+    ("test.scales", [100_000.0], "test.scales[0]", "0.01 to 100"),
+    ("data.max_objects", 10**9, "data.max_objects", "1 to 131072"),
+    ("data.workers", 10**9, "data.workers", "0 to 1024"),
+    ("data.min_overlap", float("inf"), "data.min_overlap", "finite numbers"),
+    ("optim.eps", 2.0, "optim.eps", "more than 0 and 1 or less"),
+    ("optim.decay_factor", 10**400, "optim.decay_factor", "finite numbers"),
+    ("data.root", "a\0b", "data.root", "text that a file could be named by"),
+    ("data.root", "\ud800", "data.root", "text that a file could be named by"),
+    ("test.peak_window", 2, "test.peak_window", "an odd number from 1 to 255"),
+    ("test.scales", [1.0, 0.0], "test.scales[1]", "0.01 to 100"),
+    ("data.crop_scales", [], "data.crop_scales", "one to 100 numbers"),
     ("data.gaussian_iou", 1.0, "data.gaussian_iou", "more than 0 and less than 1"),
     ("optim.b1", 1.0, "optim.b1", "0 or more and less than 1"),
     ("optim.peak_lr", float("nan"), "optim.peak_lr", "finite numbers"),
-    ("loss.group", 0.0, "loss.group", "more than 0"),
-    ("test.saccade.max_crops", 0, "test.saccade.max_crops", "1 or more"),
+    ("loss.group", 0.0, "loss.group", "more than 0 and 1000000 or less"),
+    ("test.saccade.max_crops", 0, "test.saccade.max_crops", "1 to 131072"),
 ]
 each_refused = pytest.mark.parametrize(
     ("option", "value", "named", "accepted"), REFUSED, ids=[f"{option}={value}" for option, value, *_ in REFUSED]
@@ -102,7 +113,7 @@ def test_a_value_that_no_run_can_use_is_refused_in_a_recipe(tmp_path):
     """tests/commands/test_options.py has a recipe with values of other types."""
     recipe = tmp_path / "mine.py"
     recipe.write_text("from cornerjax.config import Config, Data\ndef config(): return Config(data=Data(batch=0))")
-    with pytest.raises(InputError, match=f"^recipe {recipe}: data.batch is 0; accepted is 1 or more$"):
+    with pytest.raises(InputError, match=f"^recipe {recipe}: data.batch is 0; accepted is 1 to 131072$"):
         load_recipe(recipe)
 
 

@@ -1,6 +1,7 @@
 """The JSON file of a split, read to its end however much is wrong with it; `data/coco.py` stops at the first error."""
 
 import dataclasses
+import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
     folder = file.parent if place else _folder(Path(data.root), split, data.images, file, images)
     reader = _Objects(name, images, categories, findings, data)
     reader.read(content["annotations"])
-    place = place or coco.in_folder(folder)
+    place = place or coco.in_folder(folder, data)
     records = coco.make_records(images.values(), reader.objects, categories, place, needs=data.needs)
     return Split(name, file, folder, records, categories, reader.crowds)
 
@@ -74,7 +75,7 @@ def _open(root: str, split: str) -> tuple[Path, Json, Place | None]:
         from cornerjax.data.tfds import find_split  # not before it is needed: it imports tensorflow_datasets
 
         return find_split(root.removeprefix("tfds:"), split)
-    if not Path(root).is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"{root!r} is not a folder; expected one in COCO format")
     try:
         file = coco.annotation_file(Path(root), split)
@@ -205,7 +206,7 @@ class _Objects:
         if not coco_entries.is_box(box):
             return self._note("no box", entry, f"bbox {short(box)}")
         assert box is not None
-        for key, is_right, _ in coco.OTHERS:
+        for key, is_right, _ in coco_entries.OTHERS:
             if not is_right(entry.get(key)):
                 return self._note(key, entry, f"{key} {short(entry[key])}")
         if entry.get("iscrowd"):
@@ -232,8 +233,8 @@ class _Objects:
         noted, add = self._noted, self._findings.add
         add("error", "annotation", "of an image that the file does not list", noted["unknown image"])
         add("error", "annotation", "of a category that the file does not list", noted["unknown category"])
-        add("error", "box", f"whose bbox is not {coco.BOX}", noted["no box"])
-        for key, _, expected in coco.OTHERS:
+        add("error", "box", f"whose bbox is not {coco_entries.BOX}", noted["no box"])
+        for key, _, expected in coco_entries.OTHERS:
             add("error", "annotation", f"whose {key} is not {expected}", noted[key])
         add("error", "box", "entirely outside its image", noted["outside"])
         mostly = 2 * len(noted["beyond"]) > total

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-import io
+import os
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 from jaxtyping import UInt8
-from PIL import Image
 
 from cornerjax.check.annotations import Split
 from cornerjax.check.examples import Fit
 from cornerjax.check.findings import Findings
-from cornerjax.data.images import decode_image
+from cornerjax.data.images import decode_image, read_header
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
+from cornerjax.files import read_bytes
 from cornerjax.progress import progress
 from cornerjax.threads import THREADS
 
-ORIENTATION = 0x0112  # of EXIF; 1 is upright
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -32,9 +32,10 @@ class ImageFile(NamedTuple):
     Attributes:
         problem: a key of PROBLEMS, or empty.
         size: height and width as decoded.
-        turned: whether it was turned or mirrored by its EXIF orientation.
+        turned: whether its EXIF orientation says to turn or mirror it.
         digest: of the pixels.
         fit: of the training example made from it, if there is one.
+        damaged: whether a part of its data is; training uses what can be decoded.
     """
 
     problem: str = ""
@@ -42,6 +43,7 @@ class ImageFile(NamedTuple):
     turned: bool = False
     digest: bytes = b""
     fit: Fit | None = None
+    damaged: bool = False
 
 
 PROBLEMS = {
@@ -50,6 +52,13 @@ PROBLEMS = {
     "empty": "of 0 bytes",
     "truncated": "truncated",
     "no image": "that cannot be decoded: damaged, or not an image",
+}
+
+
+TURNED = {
+    True: "turned by its EXIF orientation: its boxes must be those of the turned image, as most programs show it; "
+    "--data.exif ignore takes images as they are stored",
+    False: "with an EXIF orientation that is ignored: its boxes must be those of the stored image",
 }
 
 
@@ -62,10 +71,10 @@ def inspect_image(
         measure: what to do with an image that could be read.
     """
     try:
-        content = record.stored.read() if record.stored else record.path.read_bytes()
-    except FileNotFoundError:
-        return ImageFile("missing")
-    except (OSError, InputError):
+        if not record.stored and not os.path.lexists(record.path):
+            return ImageFile("missing")
+        content = record.stored.read() if record.stored else read_bytes(record.path, "an image file")
+    except InputError:
         return ImageFile("unreadable")
     if not content:
         return ImageFile("empty")
@@ -77,8 +86,9 @@ def inspect_image(
         return ImageFile("no image")
     digest = hashlib.blake2b(image.data, key=str(image.shape).encode(), digest_size=16).digest()
     height, width, _ = image.shape
-    turned = record.turned and is_turned(content)
-    return ImageFile("", (height, width), turned, digest, measure(record, image) if measure else None)
+    header = read_header(content)
+    turned, fit = header is not None and header.orientation != 1, measure(record, image) if measure else None
+    return ImageFile("", (height, width), turned, digest, fit, damaged=is_damaged(content))
 
 
 def is_truncated(content: bytes) -> bool:
@@ -93,13 +103,16 @@ def is_truncated(content: bytes) -> bool:
     return content.find(b"\xff\xd9", at) < 0
 
 
-def is_turned(content: bytes) -> bool:
-    """Whether EXIF data says to turn or mirror the image."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.getexif().get(ORIENTATION, 1) not in (0, 1)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # OpenCV reads more kinds of files
+def is_damaged(content: bytes) -> bool:
+    """Whether a JPEG has damaged data, of which decoders make what they can."""
+    if not content.startswith(b"\xff\xd8"):
         return False
+    try:
+        of_print = simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK")
+        simplejpeg.decode_jpeg(content, colorspace="CMYK" if of_print else "GRAY", strict=True)
+    except ValueError:
+        return True
+    return False
 
 
 def inspect_split(
@@ -109,22 +122,25 @@ def inspect_split(
     total, inspect = len(split.records), functools.partial(inspect_image, measure=measure)
     with ThreadPoolExecutor(THREADS) as pool:
         files = list(progress(pool.map(inspect, split.records), total=total, what=f"reading {split.name}"))
-    problems, sizes, turned = defaultdict(list), [], []
+    problems, sizes, turned, damaged = defaultdict(list), [], [], []
     for record, file in zip(split.records, files, strict=True):
         label = split.label(record)
         if file.problem:
             problems[file.problem].append(label)
             continue
+        damaged += [label] if file.damaged else []
         if file.size != (record.height, record.width):
-            why = ", as turned by its EXIF orientation" if file.turned else ""
+            why = f", as {'' if record.turned else 'not '}turned by its EXIF orientation" if file.turned else ""
             sizes.append(f"{label}: {file.size[1]}x{file.size[0]}{why}, the JSON says {record.width}x{record.height}")
         elif file.turned:
-            turned.append(label)
+            turned.append((record, label))
     for problem, text in PROBLEMS.items():
         findings.add("error", "image", text, problems[problem])
     findings.add("error", "image", "whose size differs from the JSON's", sizes)
-    by_exif = "turned by its EXIF orientation: its boxes must be those of the turned image"
-    findings.add("warning", "image", by_exif, turned)
+    findings.add("warning", "image", "with damaged data: a part of its pixels is wrong", damaged)
+    for as_turned in (True, False):
+        labels = [label for record, label in turned if record.turned == as_turned]
+        findings.add("warning", "image", TURNED[as_turned], labels)
     return files
 
 

@@ -15,7 +15,7 @@ from cornerjax.check.pictures import draw_samples
 from cornerjax.config import Config
 from cornerjax.detectors import check
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
+from cornerjax.files import json_if_there, write_atomically
 
 REPORT, SAMPLES = "report.json", "samples.jpg"
 
@@ -79,10 +79,7 @@ def refuse_to_replace(out: Path) -> None:
     there = [out / name for name in (REPORT, SAMPLES) if os.path.lexists(out / name)]
     if not there:
         return
-    try:
-        earlier = json.loads((out / REPORT).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        earlier = None
+    earlier = json_if_there(out / REPORT)
     if not isinstance(earlier, dict) or not {"root", "recipe", "splits", "findings"} <= earlier.keys():
         raise InputError(f"{there[0]} is there and no check wrote it; --out names another folder")
 

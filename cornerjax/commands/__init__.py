@@ -6,7 +6,7 @@ What takes long to import is imported after the options have been read: a mistak
 import importlib
 import sys
 
-from cornerjax.commands.cli import run
+from cornerjax import interrupts
 from cornerjax.errors import InputError
 
 COMMANDS = {
@@ -28,6 +28,9 @@ def main(*given: str) -> None:
     Args:
         given: words to put before those of the command line.
     """
+    interrupts.at_once()
+    from cornerjax.commands.cli import run
+
     run(lambda: _dispatch(*given, *sys.argv[1:]))
 
 

@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cornerjax.commands.cli import parse
+from cornerjax.commands.cli import parse, require
 from cornerjax.config import Config, load_recipe
 from cornerjax.errors import InputError
+from cornerjax.files import place_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Check:
 
 def main(args: Sequence[str]) -> None:
     options = parse(Check, args, prog="cornerjax check", description=__doc__)
+    require(options, "root")
     if options.samples < 0:
         raise InputError(f"--samples is {options.samples}; accepted is 0 or more")
 
@@ -48,7 +50,7 @@ def main(args: Sequence[str]) -> None:
 
 def default_folder(root: str) -> Path:
     """Another one for each data set, also for two of the same name."""
-    place = Path(root.removeprefix("tfds:")).resolve()
+    place = place_of(root.removeprefix("tfds:"))
     number = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
     return Path("runs/check") / f"{place.name}-{number}"
 

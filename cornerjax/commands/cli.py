@@ -14,7 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from cornerjax.errors import InputError, RunError
+from cornerjax import interrupts
+from cornerjax.errors import InputError, RunError, of_files
 from cornerjax.text import plain, shortened
 from cornerjax.validation import flat
 
@@ -27,7 +28,12 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal lacks letters for, as stderr has it
     logging.getLogger("cornerjax").addFilter(_as_plain_text)
     try:
-        main()
+        with interrupts.heard(), of_files():
+            try:
+                main()
+            except Exception:
+                interrupts.check()  # it may have come of Ctrl-C
+                raise
     except (InputError, RunError) as e:
         _end(str(e), e.exit_code)
     except BrokenPipeError:
@@ -86,6 +92,13 @@ def parse(
         close = difflib.get_close_matches(unknown[0], [f"--{name}" for name in names], n=1)
         raise InputError(f"no option {unknown[0]}; " + (f"there is {close[0]}" if close else "--help lists them all"))
     return parsed
+
+
+def require(options: Any, *names: str) -> None:
+    """Raises: InputError: an option has no text."""
+    for name in names:
+        if not getattr(options, name):
+            raise InputError(f"--{name} is missing; --help says what it is")
 
 
 def _message_in(box: str) -> str:

@@ -9,7 +9,7 @@ annotation files, which lie beside the shards; any other program opens the folde
 import dataclasses
 from collections.abc import Sequence
 
-from cornerjax.commands.cli import parse
+from cornerjax.commands.cli import parse, require
 from cornerjax.config import Data
 
 
@@ -24,6 +24,7 @@ class Pack:
 
 def main(args: Sequence[str]) -> None:
     options = parse(Pack, args, prog="cornerjax pack", description=__doc__)
+    require(options, "root", "out")
 
     from cornerjax.data.pack import pack
 

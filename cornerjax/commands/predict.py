@@ -15,7 +15,7 @@ from typing import Literal
 
 import tyro
 
-from cornerjax.commands.cli import parse, value_of
+from cornerjax.commands.cli import parse, require, value_of
 from cornerjax.commands.process import compiled_once, quiet
 from cornerjax.config import Compute
 from cornerjax.errors import InputError
@@ -44,9 +44,7 @@ def main(args: Sequence[str]) -> None:
     options = parse(Predict, args, prog="cornerjax predict", description=__doc__, default=default)
     if not options.paths:
         raise InputError(f"no photo, video or camera is given; accepted are {ACCEPTED}, folders, patterns and camera:N")
-    for name in ("workdir", "out"):
-        if not getattr(options, name):
-            raise InputError(f"--{name} is missing; --help says what it is")
+    require(options, "workdir", "out")
     inputs = find_inputs(options.paths)
 
     from cornerjax.inference.folder import make_plan, predict_to_folder
@@ -61,6 +59,7 @@ def main(args: Sequence[str]) -> None:
                 run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute), allow_code=options.allow_code
             )
         errors = predict_to_folder(predictor, plan, run.category_ids)
-    print(f"written: {options.out}")
+    if options.results or options.pictures:
+        print(f"written: {options.out}")
     if errors:
         raise InputError("; ".join(map(str, errors)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from cornerjax.commands.cli import parse
+from cornerjax.commands.cli import parse, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Shapes:
 
 def main(args: Sequence[str]) -> None:
     options = parse(Shapes, args, prog="cornerjax shapes", description=__doc__)
+    require(options, "out")
 
     from cornerjax.data.shapes import STYLES, write_shapes
 

@@ -6,7 +6,7 @@ cornerjax weights --detector cornernet_squeeze --source CHECKPOINT.pkl --out run
 import dataclasses
 from collections.abc import Sequence
 
-from cornerjax.commands.cli import parse
+from cornerjax.commands.cli import parse, require
 from cornerjax.commands.process import compiled_once, quiet
 from cornerjax.config import Compute
 from cornerjax.validation import as_dict
@@ -27,6 +27,7 @@ class Weights:
 
 def main(args: Sequence[str]) -> None:
     options = parse(Weights, args, prog="cornerjax weights", description=__doc__)
+    require(options, "detector", "source", "out")
 
     import numpy as np
 

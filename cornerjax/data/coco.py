@@ -2,8 +2,10 @@
 
 import logging
 import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +14,12 @@ import numpy as np
 from cornerjax.config import Data
 from cornerjax.data import extreme_points
 from cornerjax.data.coco_entries import (
+    BOX,
     MOST_PX,
-    TOO_FAR,
+    OTHERS,
     Json,
-    is_area,
     is_box,
     is_file_name,
-    is_flag,
     is_id,
     is_name,
     is_outside,
@@ -27,7 +28,7 @@ from cornerjax.data.coco_entries import (
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record, Source, Stored
 from cornerjax.errors import InputError
-from cornerjax.files import read_json
+from cornerjax.files import read_bytes, read_json
 from cornerjax.progress import progress
 from cornerjax.text import short
 
@@ -51,14 +52,6 @@ class ObjectEntry(NamedTuple):
     category_id: int
     points: dict[str, np.ndarray]  # see Record; all of a file have the same
 
-
-BOX = f"four finite numbers x, y, width, height below {TOO_FAR:.0f}, no negative size"
-# What an annotation may have besides, whether it is right, and what is.
-OTHERS = (
-    ("area", is_area, "a number of pixels, or none"),
-    ("iscrowd", is_flag, "0 or 1"),
-    ("difficult", is_flag, "0 or 1"),
-)
 
 Place = Callable[[ImageEntry], tuple[Path, Stored | None]]  # an image -> its path and how it is stored, see Record
 
@@ -130,7 +123,7 @@ def annotation_file(root: Path, split: str) -> Path:
         names = [f"annotations/instances_{split}.json", f"annotations/{split}.json"]
         places = [root / name for name in [*names, f"instances_{split}.json", f"{split}.json"]]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
     raise InputError(f"no annotation file for split {split!r}; looked for {', '.join(map(str, places))}")
 
@@ -237,12 +230,17 @@ def _objects(
 def _find_folder(root: Path, split: str, data: Data, file: Path, images: list[ImageEntry]) -> Place:
     folder = image_folder(root, split, data.images, file, images[0].file_name)
     _check_files(folder, [image.file_name for image in images], file)
-    return in_folder(folder)
+    return in_folder(folder, data)
 
 
-def in_folder(folder: Path) -> Place:
+def in_folder(folder: Path, data: Data) -> Place:
     """Every image is a file of a folder."""
-    return lambda image: (folder / image.file_name, None)
+
+    def place(image: ImageEntry) -> tuple[Path, Stored | None]:
+        path = folder / image.file_name
+        return path, None if data.exif == "turn" else Stored(folder, partial(read_bytes, path, "an image file"), False)
+
+    return place
 
 
 def image_folder(root: Path, split: str, images: str, file: Path, first: str) -> Path:
@@ -252,7 +250,7 @@ def image_folder(root: Path, split: str, images: str, file: Path, first: str) ->
         [Path(images), root / images] if images else [root / split, root / "images" / split, root / "images", root]
     )
     for folder in folders:
-        if (folder / first).is_file():
+        if os.path.isfile(folder / first):
             return folder
     places = ", ".join(str(folder / first) for folder in folders)
     raise InputError(f"image {first} of {file} is missing; looked for {places}; data.images names another folder")
@@ -265,7 +263,7 @@ def _check_files(folder: Path, names: Iterable[str], file: Path) -> None:
     for name in names:
         path = folder / name
         if path.parent not in there:
-            there[path.parent] = {p.name for p in path.parent.iterdir()} if path.parent.is_dir() else set()
+            there[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
         if path.name not in there[path.parent]:
             missing.append(path)
     if missing:

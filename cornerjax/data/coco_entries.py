@@ -63,3 +63,12 @@ def _encodes(text: str) -> bool:
     except UnicodeEncodeError:  # half of a character
         return False
     return True
+
+
+BOX = f"four finite numbers x, y, width, height below {TOO_FAR:.0f}, no negative size"
+# What an annotation may have besides, whether it is right, and what is.
+OTHERS = (
+    ("area", is_area, "a number of pixels, or none"),
+    ("iscrowd", is_flag, "0 or 1"),
+    ("difficult", is_flag, "0 or 1"),
+)

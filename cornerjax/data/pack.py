@@ -7,20 +7,22 @@ import math
 import os
 import re
 import shutil
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from cornerjax.config import Data
 from cornerjax.data.coco import in_order, read_annotations
 from cornerjax.data.coco_entries import Json
+from cornerjax.data.images import decode_image, read_header
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
+from cornerjax.files import read_bytes, unfinished_folder
 from cornerjax.progress import progress
+from cornerjax.text import short
 
 NAME = "coco_format"  # of the set, for TFDS
 
@@ -45,25 +47,20 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
         raise InputError(f"--split is {list(splits)}; expected one or more of different names")
     folder = _find_place(out)
     there = next(parent for parent in folder.parents if os.path.exists(parent))
-    temporary = there / f".{folder.name}.{uuid.uuid4().hex}"
-    try:
-        with _writing(out):
-            temporary.mkdir()  # before anything is read, so that a folder that cannot be written is reported at once
+    # It is made before anything is read, so that a folder that cannot be written is reported at once.
+    with _writing(out), unfinished_folder(folder, inside=there) as temporary:
         sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
         _check_names(list(sources.values()))
-        with _writing(out):
-            _write(temporary, sources, shard_mb)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _write(temporary, sources, shard_mb)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(folder)
 
 
 def _find_place(out: str) -> Path:
     """The folder that `out` is, without links and dots, if a finished pack can be put there."""
     folder = Path(os.path.realpath(out))
     with _writing(out):
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        if os.path.isfile(folder) or (folder.is_dir() and any(folder.iterdir())):
             raise InputError(f"--out {out} exists already; expected a new folder")
         if folder == Path.cwd() or os.path.ismount(folder):
             raise InputError(
@@ -149,6 +146,12 @@ def _examples(source: Source, class_names: list[str]) -> Iterator[Json]:
         class_names: of all splits: TFDS has one list of labels for them.
     """
     content = read_annotations(source.annotation_file)
+    for image in content["images"]:
+        if PurePosixPath(image["file_name"]).is_absolute() or ".." in image["file_name"].split("/"):
+            raise InputError(
+                f"{source.annotation_file}: image {short(image['file_name'])} lies outside the data set; "
+                "expected images of its folder, or --images with the folder of all"
+            )
     records = {record.image_id: record for record in source.records}
     label = dict(zip(source.category_ids, map(class_names.index, source.class_names), strict=True))
     objects = defaultdict(list)
@@ -165,11 +168,26 @@ def _examples(source: Source, class_names: list[str]) -> Iterator[Json]:
         )
     for image in content["images"]:
         yield {
-            "image": io.BytesIO(records[image["id"]].path.read_bytes()),
+            "image": io.BytesIO(_image(records[image["id"]])),
             "image/filename": image["file_name"],
             "image/id": image["id"],
             "objects": objects[image["id"]],
         }
+
+
+def _image(record: Record) -> bytes:
+    """The bytes of an image, which is one: a pack is to be passed on, and no file of another kind with it.
+
+    Raises: InputError: it cannot be read, or has another size than the annotation file says.
+    """
+    content = read_bytes(record.path, "an image file")
+    header = read_header(content)
+    size = header.turned_size if header else decode_image(content, record.path).shape[:2]
+    if size != (record.height, record.width):
+        raise InputError(
+            f"{record.path} is {size[1]}x{size[0]} pixels, but the annotation file says {record.width}x{record.height}"
+        )
+    return content
 
 
 def _area(entry: Json) -> int:

@@ -1,8 +1,7 @@
 """The generated data sets as COCO-format folders, with masks and extreme points; shape_pictures.py draws them."""
 
 import json
-import shutil
-import tempfile
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +9,12 @@ import cv2
 import numpy as np
 
 from cornerjax.data import extreme_points
+from cornerjax.data.coco import read_annotations
 from cornerjax.data.shape_pictures import SHAPES, SPLITS, STYLES, Shape, Style, make_picture
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
+from cornerjax.files import unfinished_folder, write_atomically
 from cornerjax.progress import progress
+from cornerjax.text import short
 
 
 def write_shapes(
@@ -51,10 +52,7 @@ def write_shapes(
 
 
 def _write_set(folder: Path, recipe: dict[str, int], style: Style) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        unfinished.chmod(0o755)  # mkdtemp's folders are private
+    with unfinished_folder(folder) as unfinished:
         (unfinished / "annotations").mkdir()
         for split in SPLITS:
             _write_split(unfinished, recipe["seed"], split, recipe[split], style)
@@ -64,25 +62,33 @@ def _write_set(folder: Path, recipe: dict[str, int], style: Style) -> None:
         except OSError:  # another process was faster
             if not _is_complete(folder, recipe, style):
                 raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _is_complete(folder: Path, recipe: dict[str, int], style: Style) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     made_by = folder / f"{style.name}.json"
-    there = made_by.read_text() if made_by.is_file() else "something else"
+    there = made_by.read_text(errors="replace") if made_by.is_file() else "something else"
     if there != json.dumps(recipe):
         raise InputError(
-            f"{folder} holds {there}, not the {style.name} {json.dumps(recipe)}: remove it or name another folder"
+            f"{folder} holds {short(there, 200)}, not the {style.name} {json.dumps(recipe)}: "
+            "remove it or name another folder"
         )
+    for split in SPLITS:
+        images = folder / "images" / split
+        there_are = set(os.listdir(images)) if images.is_dir() else set()
+        missing = {_name(index) for index in range(recipe[split])} - there_are
+        if missing or not (folder / "annotations" / f"instances_{split}.json").is_file():
+            what = (
+                f"{len(missing)} of its {recipe[split]} pictures, {min(missing)} among them" if missing else "its JSON"
+            )
+            raise InputError(f"{folder} lacks {what} of {split}: remove the folder, and it is written again")
     return True
 
 
 def _lacks_masks(folder: Path) -> bool:
     """Whether an earlier version wrote the set, without masks and extreme points."""
-    content = json.loads((folder / "annotations" / f"instances_{SPLITS[-1]}.json").read_bytes())
+    content = read_annotations(folder / "annotations" / f"instances_{SPLITS[-1]}.json")
     return any(extreme_points.NAME not in entry for entry in content["annotations"][:1])
 
 

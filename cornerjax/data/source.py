@@ -1,6 +1,8 @@
 """Opens what data.root names: every kind of data set gives the same records."""
 
 import dataclasses
+import os
+import re
 from pathlib import Path
 
 from cornerjax.config import Data
@@ -23,7 +25,7 @@ def refuse_to_fetch(root: str, file: Path) -> None:
     Raises: InputError: saying how the user can allow it.
     """
     kind, _, name = root.partition(":")
-    generated = kind in STYLES and not generated_folder(kind, name).is_dir()
+    generated = kind in STYLES and not os.path.isdir(generated_folder(kind, name))
     if generated or "://" in root:
         what = "would be generated in the current folder" if generated else "would be read over the network"
         raise InputError(f"{file} names the data set {root}, which {what}; --root {root} allows it")
@@ -49,11 +51,11 @@ def open_source(data: Data, split: str) -> Source:
 
         return open_tfds(data, name, split)
     if colon and kind in STYLES:
-        if not name.isdecimal():
+        if not re.fullmatch("[0-9]{1,18}", name):
             raise InputError(f"data.root {data.root!r}: expected {GENERATED} with a number of 0 or more")
         folder = write_shapes(generated_folder(kind, name), seed=int(name), style=STYLES[kind])
         data = dataclasses.replace(data, root=str(folder))
-    if not Path(data.root).is_dir():
+    if not os.path.isdir(data.root):
         raise InputError(
             f"data.root {data.root!r} is not a folder; expected one in COCO format, tfds:NAME, tfds:DIR, {GENERATED}"
         )

@@ -33,7 +33,7 @@ from cornerjax.nn.heads import HEAT_BIAS, Head
 from cornerjax.nn.layers import Rng
 from cornerjax.nn.pooling import CornerPool, find_pool
 from cornerjax.ops.precision import precise
-from cornerjax.validation import CODE, Annotated, Count, NotNegative, Odd, Positive
+from cornerjax.validation import CODE, Annotated, Channels, NotNegative, Odd, Positive, Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CornerModel(Model):
     detector: str = "cornernet"
     backbone: Hourglass = Hourglass()
     head_kernel: Odd = 3  # side of the first convolution of each head
-    pool_dim: Count = 128  # channels that corner pooling scans
+    pool_dim: Channels = 128  # channels that corner pooling scans
     # what is pooled: corner; full: maxima of whole rows and columns; none: the map itself; or a function of your own,
     # (map, direction) -> map, as package.module:function
     pooling: Annotated[str, CODE] = "corner"
@@ -64,7 +64,7 @@ class CornerLoss(Loss):
 class CornerTest(Test):
     """From the network's maps to boxes."""
 
-    max_pairs: Count = 1000  # pairs kept before non-maximum suppression, of each scale and of the mirrored image
+    max_pairs: Rows = 1000  # pairs kept before non-maximum suppression, of each scale and of the mirrored image
     tag_distance: NotNegative = 0.5  # largest difference of the tags of a pair
     no_border: bool = False  # no box starts in the first row or column of a map, or ends in the last
 

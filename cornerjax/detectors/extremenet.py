@@ -29,7 +29,7 @@ from cornerjax.ops.edges import RISING_SUMS
 from cornerjax.ops.gather import gather_cells
 from cornerjax.ops.precision import precise
 from cornerjax.ops.quadruples import MOST_POINTS, group_as_pytorch, group_quadruples
-from cornerjax.validation import Count, NotNegative, Odd, Part, replaced
+from cornerjax.validation import NotNegative, Odd, Part, Rows, replaced
 
 # Our path -> the key in a checkpoint.
 RULES = tuple((pattern.replace("(tl|br)", "(t|l|b|r|ct)"), replacement) for pattern, replacement in FIRST_RULES)
@@ -63,7 +63,7 @@ class ExtremeData(Data):
 class ExtremeTest(Test):
     """From the network's maps to boxes."""
 
-    quadruples: Count = 1000  # kept before non-maximum suppression, of each scale and of the mirrored image
+    quadruples: Rows = 1000  # kept before non-maximum suppression, of each scale and of the mirrored image
     # an edge of an object may be extreme all along: its points get the scores beside them, times this; 0: they do not
     edge_weight: NotNegative = 0.1
     edge_implementation: str = "auto"  # how scores along edges are added up: a name in cornerjax.ops.RISING_SUMS

@@ -14,6 +14,7 @@ from cornerjax.evaluation.draw.page import make_page
 from cornerjax.evaluation.options import Options
 from cornerjax.evaluation.output import check_folder, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
+from cornerjax.files import place_of
 
 
 def evaluate_results(asked: Options) -> None:
@@ -31,7 +32,7 @@ def evaluate_results(asked: Options) -> None:
     source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)
-    out = Path(asked.out or results_file.with_name(f"{results_file.stem}-eval")).resolve()
+    out = place_of(asked.out or results_file.with_name(f"{results_file.stem}-eval"))
     options = {"results": asked.results, "annotations": str(file), "min_score": asked.min_score}
     check_folder(out, options, extras=asked.extras, inputs=[results_file, file])
 

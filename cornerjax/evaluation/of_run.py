@@ -25,6 +25,7 @@ from cornerjax.evaluation.tables.oracles import print_oracles
 from cornerjax.evaluation.tables.timing import print_timing
 from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
+from cornerjax.files import place_of
 from cornerjax.inference.predictor import Predictor
 from cornerjax.validation import flat
 from cornerjax.workdir import Workdir, open_workdir, runnable_here, trusted_config
@@ -49,7 +50,7 @@ def evaluate_run(asked: Options) -> None:
     params, model_state, step = restore_weights(run.path, asked.checkpoint)
     detector.check(config)
     source = _source(run, asked, split)
-    out, options = Path(asked.out or run.path / "eval").resolve(), _options(asked, source)
+    out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, fold = make_predictor_network(detector, config)

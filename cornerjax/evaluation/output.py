@@ -1,11 +1,13 @@
 """An analysis as a folder of files; a folder that holds another evaluation, or anything else, is not replaced."""
 
 import dataclasses
+import glob
 import json
 import math
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from cornerjax.evaluation.compare.entries import Detected
 from cornerjax.evaluation.compare.voc import mean_voc
 from cornerjax.evaluation.draw.plots import save_plots
 from cornerjax.evaluation.options import EXTRAS
+from cornerjax.files import is_left, json_if_there, locked_folder, place_of, unfinished_folder
 
 FILES = {
     "metrics.json",
@@ -47,10 +50,11 @@ def check_folder(
     if folder == Path.cwd() or os.path.ismount(folder):
         what = "the current folder" if folder == Path.cwd() else "where a file system begins"
         raise InputError(f"{folder} is {what} and cannot be replaced; --out names another folder")
-    if read := [file for file in inputs if file.resolve().is_relative_to(folder)]:
+    if read := [file for file in inputs if place_of(file).is_relative_to(folder)]:
         raise InputError(f"{folder} is going to be replaced, but {read[0]} in it is read; --out names another folder")
     try:
         above = next(path for path in folder.parents if path.exists())
+        _recover(folder)
         there = _names(folder) if folder.exists() else []
     except OSError as e:
         raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
@@ -79,10 +83,7 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
 
     Raises: InputError: naming the difference.
     """
-    try:
-        metrics = json.loads((folder / "metrics.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        metrics = None
+    metrics = json_if_there(folder / "metrics.json")
     if not isinstance(metrics, dict) or not isinstance(metrics.get("options"), dict):
         raise InputError(f"{folder} holds files, but no metrics.json of an evaluation; --out names another folder")
     if lost := [name for name in EXTRAS if name in metrics and name not in extras]:
@@ -119,30 +120,45 @@ def write_folder(
         about: more entries of metrics.json, as the step of the checkpoint.
     Raises: InputError: the folder cannot be written, or an image cannot be drawn.
     """
-    unfinished, old = (folder.with_name(f".{folder.name}.{kind}.{os.getpid()}") for kind in ("new", "old"))
     try:
-        (unfinished / "pictures").mkdir(parents=True)
-        metrics = {**as_dict(analysis), **about, "options": options}
-        (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
-        (unfinished / "results.json").write_text(json.dumps(results))
-        save_plots(unfinished, analysis)
-        if page:
-            (unfinished / "report.html").write_text(page, encoding="utf-8")
-        _save_pictures(unfinished / "pictures", pictures)
-        if folder.exists():
-            folder.rename(old)
+        with unfinished_folder(folder) as unfinished:
+            metrics = {**as_dict(analysis), **about, "options": options}
+            (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
+            (unfinished / "results.json").write_text(json.dumps(results))
+            save_plots(unfinished, analysis)
+            if page:
+                (unfinished / "report.html").write_text(page, encoding="utf-8")
+            _save_pictures(unfinished / "pictures", pictures)
+            _exchange(unfinished, folder)
+    except OSError as e:
+        raise InputError(f"cannot write {folder}: {e.strerror}") from None
+
+
+def _exchange(unfinished: Path, folder: Path) -> None:
+    """Put a finished evaluation in the place of the one before it, if there is one.
+
+    Raises: OSError: it cannot be moved; the one before is in its place then.
+    """
+    if not folder.exists():
+        unfinished.rename(folder)
+        return
+    old = folder.with_name(f".{folder.name}.old.{uuid.uuid4().hex}")
+    with locked_folder(folder):
+        folder.rename(old)
         try:
             unfinished.rename(folder)
         except OSError:
-            if old.exists():
-                old.rename(folder)
+            old.rename(folder)
             raise
         _keep_others(old, folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as e:
-        raise InputError(f"cannot write {folder}: {e.strerror}") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _recover(folder: Path) -> None:
+    """Put back an evaluation that a process killed within _exchange had moved away."""
+    for old in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.old.*")):
+        if is_left(old):
+            shutil.rmtree(old, ignore_errors=True) if folder.exists() else old.rename(folder)
 
 
 def _keep_others(old: Path, folder: Path) -> None:
@@ -150,13 +166,14 @@ def _keep_others(old: Path, folder: Path) -> None:
 
     Raises: OSError: it cannot be moved.
     """
-    for name in _names(old) if old.exists() else []:
+    for name in _names(old):
         if not _is_known(name):
             (old / name).rename(folder / name)
 
 
 def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> None:
     small = []
+    folder.mkdir()
     for image_id, picture in pictures:
         from cornerjax.inference.files import reduced, save_picture  # imports jax, which nothing else here needs
 

@@ -1,7 +1,6 @@
 """Photos on disk: read, reduced where they are too large, boxes predicted in them; pictures of them."""
 
 import contextlib
-import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,18 +8,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from cornerjax.data.images import load_image
+from cornerjax.data.images import decode_image, size_of
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
+from cornerjax.files import read_bytes, write_atomically
 from cornerjax.inference.predictor import Predictor
 from cornerjax.threads import THREADS, ahead
 
 TOGETHER = 8  # photos that go through the network together at most
-REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values for which width and height change places
 
 
 class Photo(NamedTuple):
@@ -88,30 +84,9 @@ def read_photo(path: Path, *, max_side: int) -> Photo:
 
     Raises: InputError: it is not there, or is no image.
     """
-    size = _size(path) if max_side else None
-    parts = max((part for part in REDUCED if size and max(size) >= part * max_side and min(size) >= part), default=1)
-    if size is None or parts == 1:
-        image = load_image(path)
-        return Photo(reduced(image, max_side), (image.shape[0], image.shape[1]))
-    try:
-        smaller = cv2.imdecode(np.fromfile(path, np.uint8), REDUCED[parts])
-    except cv2.error:  # a side of 0 pixels, say
-        smaller = None
-    if smaller is None:
-        raise InputError(f"cannot read {path} as an image; expected an intact JPEG, PNG or the like")
-    return Photo(reduced(np.asarray(smaller, np.uint8), max_side), size)
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """Height and width as the header says; None: only decoding tells."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as header:
-                width, height = header.size
-                return (width, height) if header.getexif().get(ORIENTATION) in SIDEWAYS else (height, width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # OpenCV reads more kinds of files
-        return None
+    content = read_bytes(path, "an image file")
+    image = decode_image(content, path, most_side=max_side)
+    return Photo(reduced(image, max_side), size_of(content, image) if max_side else (image.shape[0], image.shape[1]))
 
 
 def reduced(image: UInt8[np.ndarray, "H W 3"], max_side: int) -> UInt8[np.ndarray, "_ _ 3"]:

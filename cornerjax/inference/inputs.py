@@ -2,11 +2,15 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from cornerjax.data.coco_entries import MOST_BYTES
 from cornerjax.errors import InputError
+from cornerjax.files import place_of
+from cornerjax.text import short
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -36,7 +40,7 @@ def find_inputs(given: Iterable[str | os.PathLike[str]]) -> Inputs:
         if str(path).startswith(CAMERA):
             cameras.append(_camera(str(path)))
         else:
-            found |= {file.resolve(): file for file in _files(str(path)) if file.resolve() not in found}
+            found |= {place_of(file): file for file in _files(str(path)) if place_of(file) not in found}
     files = list(found.values())
     photos = [file for file in files if file.suffix.lower() in IMAGES]
     return Inputs(photos, [file for file in files if file.suffix.lower() in VIDEOS], list(dict.fromkeys(cameras)))
@@ -44,19 +48,19 @@ def find_inputs(given: Iterable[str | os.PathLike[str]]) -> Inputs:
 
 def _camera(given: str) -> int:
     number = given.removeprefix(CAMERA)
-    if not number.isdecimal():
-        raise InputError(f"{given!r} is no camera; expected {CAMERA} and its number, as {CAMERA}0")
+    if not re.fullmatch("[0-9]{1,4}", number):
+        raise InputError(f"{short(given)} is no camera; expected {CAMERA} and its number, as {CAMERA}0")
     return int(number)
 
 
 def _files(given: str) -> list[Path]:
     path = Path(given)
-    if path.is_dir():
+    if os.path.isdir(path):
         inside = _accepted(path.iterdir())
         if not inside:
             raise InputError(f"folder {path} has no images and no videos; accepted are {ACCEPTED}")
         return inside
-    if path.exists():
+    if os.path.lexists(path):
         if not _accepted([path]):
             kind = f"ends in {path.suffix}" if path.suffix else "has no ending"
             raise InputError(f"{path} {kind}; accepted are {ACCEPTED}")
@@ -72,7 +76,7 @@ def _files(given: str) -> list[Path]:
 
 
 def _accepted(files: Iterable[Path]) -> list[Path]:
-    return sorted(file for file in files if file.suffix.lower() in IMAGES + VIDEOS and not file.is_dir())
+    return sorted(file for file in files if file.suffix.lower() in IMAGES + VIDEOS and not os.path.isdir(file))
 
 
 def output_names(inputs: Inputs) -> list[str]:
@@ -85,10 +89,15 @@ def output_names(inputs: Inputs) -> list[str]:
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # how far each name is taken
     for stem, suffix in wanted + [(f"camera_{number}", ".mp4") for number in inputs.cameras]:
-        name = first = f"{stem}{suffix}"
+        name = first = _name(stem, suffix)
         while name.lower() in taken:
             numbers[first.lower()] = number = numbers.get(first.lower(), 1) + 1
-            name = f"{stem}_{number}{suffix}"
+            name = _name(stem, f"_{number}{suffix}")
         taken.add(name.lower())
         names.append(name)
     return names
+
+
+def _name(stem: str, end: str) -> str:
+    """The name with its end, cut before it where file systems would not take it."""
+    return os.fsdecode(os.fsencode(stem)[: MOST_BYTES - len(end)]) + end

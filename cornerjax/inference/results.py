@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cornerjax.data.coco_entries import is_file_name, is_id
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.files import read_json
+from cornerjax.files import place_of, read_json
 from cornerjax.inference.written import write
 from cornerjax.text import cell
 
@@ -112,7 +112,7 @@ def _is_image(entry: Any) -> bool:
 
 
 def _id_of(photo: Path, named: list[tuple[Path, int]], annotations: str) -> int:
-    exact = [number for path, number in named if photo.resolve().parts[-len(path.parts) :] == path.parts]
+    exact = [number for path, number in named if place_of(photo).parts[-len(path.parts) :] == path.parts]
     numbers = exact or [number for _, number in named]
     if len(numbers) != 1:
         count = len(numbers) or "no"

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
+from cornerjax.files import temporary_beside
 from cornerjax.inference.batching import Batch
 from cornerjax.inference.files import reduced
 from cornerjax.inference.predictor import Predictor
@@ -161,7 +162,8 @@ class VideoFile:
     def __init__(self, path: Path, fps: float):
         _silence()
         self.path, self.fps, self.written = path, fps, 0
-        self._temporary = Path(_for_opencv(path.with_name(f".{path.stem}.{os.getpid()}.mp4")))
+        # OpenCV tells the container by the end of the name.
+        self._temporary = Path(f"{_for_opencv(temporary_beside(path))}.mp4")
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: Frame) -> None:

@@ -1,7 +1,6 @@
 """Which files of a folder are predict's own: it replaces these and nothing else; one call at a time writes there."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cornerjax.errors import InputError
-from cornerjax.files import no_links, sha256_of, write_atomically
+from cornerjax.files import lock, no_links, place_of, remove_leftovers, sha256_of, write_atomically
 
 # Names and SHA-256 hashes of the files that were written, a JSON list of two a line. A file that somebody has put in
 # the place of one of them has another hash.
@@ -47,16 +46,16 @@ def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) ->
         given: files that are read, which are never replaced.
     Raises: InputError: naming the file that is in the way.
     """
-    read = {path.resolve() for path in given}
+    read = {place_of(path) for path in given}
     for name in names:
-        if (out / name).resolve() in read:
+        if place_of(out / name) in read:
             raise InputError(f"{out / name} would overwrite a file that is read; give another folder for the results")
     try:
         ours = set((out / OURS).read_text(encoding="utf-8", errors="replace").splitlines())
     except OSError:
         ours = set()
     for name in names:
-        if (out / name).exists() and not _is_ours(out / name, ours):
+        if os.path.lexists(out / name) and not _is_ours(out / name, ours):
             raise InputError(f"{out / name} is there already; give another folder for the results, or remove it")
 
 
@@ -77,12 +76,9 @@ def only_writer(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     try:
         with open(out / OURS, "a", opener=no_links) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"another call writes into {out}; wait for it, or give another folder") from None
-            except OSError:
-                pass  # a file system without locks
+            if lock(file.fileno()) is False:
+                raise InputError(f"another call writes into {out}; wait for it, or give another folder")
+            remove_leftovers(out)
             try:
                 yield
             finally:

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 
+from cornerjax import interrupts
+
 
 class Stopped(SystemExit):
     """A run ended by a signal after saving; the exit code is the one a shell expects, 143 for SIGTERM."""
@@ -35,6 +37,7 @@ class StopSignals:
         self._interruptible: int | None = None
 
     def __enter__(self) -> "StopSignals":
+        interrupts.check()
         if threading.current_thread() is threading.main_thread():
             # With several processes SIGTERM is left to jax.distributed, whose handler tells the others.
             held = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]

@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +20,7 @@ from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import apply_preset, get_detector
 from cornerjax.detectors.base import Detector, make_network, make_predictor_network
 from cornerjax.errors import InputError, RunError
-from cornerjax.files import write_atomically
+from cornerjax.files import unfinished_folder, write_atomically
 from cornerjax.inference.predictor import Predictor
 from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.functional import Tree, by_path, nested, parameter_count
@@ -30,7 +28,7 @@ from cornerjax.nn.layers import kernel_from_torch
 from cornerjax.validation import replaced
 from cornerjax.weights.match import Match, match, plain_name
 from cornerjax.weights.read import Source, Tensors, read_tensors
-from cornerjax.workdir import not_written, versions
+from cornerjax.workdir import unusable, versions
 
 Forward = Callable[[Float32[np.ndarray, "b 3 H W"]], Mapping[str, np.ndarray]]
 Options = Mapping[str, Any]  # by name, as validation.replaced takes them
@@ -149,22 +147,15 @@ def convert(
     converted = read(name, source, preset=preset, class_names=class_names, test=test, compute=compute)
     heads = largest_differences(converted, forward) if forward is not None else {}
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        with unfinished_folder(out) as unfinished:
+            _write(unfinished, converted)
+            certificate = _certificate(unfinished, converted, heads)
+            if changed := [entry["torch"] for entry in certificate["tensors"] if not entry["equal"]]:
+                raise RunError(f"{out} is not kept: {changed[0]} was read back with other values; is the disk sound?")
+            write_atomically(unfinished / "certificate.json", json.dumps(certificate, indent=1))
+            unfinished.replace(out)
     except OSError as e:
-        raise InputError(f"cannot write {out}: {e.strerror}") from None
-    try:
-        unfinished.chmod(0o755)  # mkdtemp's folders are private
-        _write(unfinished, converted)
-        certificate = _certificate(unfinished, converted, heads)
-        if changed := [entry["torch"] for entry in certificate["tensors"] if not entry["equal"]]:
-            raise RunError(f"{out} is not kept: {changed[0]} was read back with other values; is the disk sound?")
-        write_atomically(unfinished / "certificate.json", json.dumps(certificate, indent=1))
-        unfinished.replace(out)
-    except OSError as e:
-        raise not_written(str(out), e) from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        raise unusable(str(out), e) from None
     return certificate
 
 

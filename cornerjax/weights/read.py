@@ -1,5 +1,6 @@
 """A PyTorch checkpoint as a plain dict of NumPy arrays. The only module that imports PyTorch, to read files."""
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -13,10 +14,13 @@ from jax import dtypes
 
 from cornerjax.errors import InputError
 from cornerjax.files import sha256_of
+from cornerjax.text import short
+from cornerjax.weights.pickles import refuse_bombs
 
 if TYPE_CHECKING:
     import torch
 
+MOST_DIMS = 8
 Source = str | os.PathLike[str] | Mapping[str, Any]  # arrays; they are checked here
 
 
@@ -64,7 +68,9 @@ def _copies(given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays of our own: JAX uses NumPy's memory in place, and the caller may write to his."""
     for key, value in given.items():
         if not isinstance(key, str) or not (_is_counter(key) or isinstance(value, np.ndarray)):
-            raise InputError(f"dict: {key!r} is a {type(value).__name__}; expected NumPy arrays by their PyTorch names")
+            raise InputError(
+                f"dict: {short(key)} is a {type(value).__name__}; expected NumPy arrays by their PyTorch names"
+            )
     return {key: value.copy() for key, value in given.items() if not _is_counter(key)}
 
 
@@ -74,13 +80,14 @@ def _is_counter(key: str) -> bool:
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors of a file as arrays, and their types."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} is no file; expected a checkpoint of PyTorch, .pkl or .pth")
     try:
         import torch
     except ImportError:
         raise InputError(f"reading {path} needs PyTorch; install it with: pip install torch") from None
     try:
+        refuse_bombs(path)
         with warnings.catch_warnings(action="ignore"):  # old pickle protocols are read all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -88,37 +95,57 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"{path} is refused: it is no checkpoint of PyTorch, or holds more than tensors, such as code to run; "
             "expected a dict of tensors"
         ) from None
+    except (InputError, MemoryError):
+        raise
     except PermissionError:
         raise InputError(f"{path} may not be read; expected a file that this user has the right to read") from None
     except Exception:  # torch lets through whatever damaged bytes happen to raise
         raise InputError(
             f"{path} cannot be read as a checkpoint of PyTorch: it is damaged or cut short; expected an intact file"
         ) from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not content:
+    # Methods of dict itself: a file can put attributes of its own in their place.
+    if isinstance(content, dict) and isinstance(inside := dict.get(content, "state_dict"), dict):
+        content = inside
+    if not isinstance(content, dict) or not dict.__len__(content):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a dict of tensors")
     arrays, types = {}, {}
-    for key, value in content.items():
+    left = _stored(content, torch.Tensor)
+    for key, value in dict.items(content):
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise InputError(f"{path}: {key!r} is a {type(value).__name__}; expected tensors only")
+            raise InputError(f"{path}: {short(key)} is a {type(value).__name__}; expected tensors only")
         if _is_counter(key):
             continue
         types[key] = str(value.dtype).removeprefix("torch.")
         try:
             arrays[key] = _as_array(value)
-        except (TypeError, RuntimeError):
+        except (TypeError, RuntimeError, ValueError):
             raise InputError(
-                f"{path}: {key} is a tensor of {types[key]} that is not stored number by number; "
+                f"{path}: {short(key)} is a tensor of {types[key]} that is not stored number by number; "
                 "expected dense tensors of floating-point numbers"
             ) from None
+        left -= value.numel()
+        if left < 0:
+            raise InputError(f"{path}: {short(key)} repeats what other tensors store; expected tensors of their own")
     return arrays, types
+
+
+def _stored(content: dict[str, Any], tensor: type["torch.Tensor"]) -> int:
+    """How many numbers are stored, twice: a tensor or two may well be there under two names."""
+    storages = {}
+    for value in dict.values(content):
+        if isinstance(value, tensor):
+            with contextlib.suppress(RuntimeError, NotImplementedError):  # sparse ones, which are refused later
+                storage = value.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes() // max(value.element_size(), 1)
+    return 2 * sum(storages.values())
 
 
 def _as_array(tensor: "torch.Tensor") -> np.ndarray:
     """Raises: TypeError or RuntimeError: the tensor is not stored number by number."""
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         raise TypeError("a tensor that repeats what it stores can claim a size that fills any memory")
+    if tensor.dim() > MOST_DIMS or not tensor.numel():
+        raise TypeError("no network has a tensor of so many dimensions, or an empty one")
     # NumPy lacks some of PyTorch's types, such as bfloat16; float32 holds them.
     return (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
 

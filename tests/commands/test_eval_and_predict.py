@@ -113,7 +113,7 @@ def test_a_run_that_was_computed_with_a_kernel_for_another_device_is_evaluated_h
 
 def test_test_options_that_cannot_be(call, workdir, capsys):
     assert call("eval.py", "--workdir", workdir, "--test.peak-window", 2) == 2
-    assert capsys.readouterr().err == "error: test.peak_window is 2; accepted is an odd number from 1 on\n"
+    assert capsys.readouterr().err == "error: test.peak_window is 2; accepted is an odd number from 1 to 255\n"
 
 
 def test_help_shows_the_options_of_the_run(call, workdir, capsys):

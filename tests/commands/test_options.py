@@ -64,7 +64,7 @@ def test_on_the_command_line(tmp_path):
     assert word.sentence().startswith("--optim.peak-lr: could not convert string to float: 'abc'")
     assert unknown.sentence() == "no option --data.rendr; there is --data.render"
     assert of_another.sentence().startswith("no option --test.saccade.max-crops; there is --test.")
-    assert number.sentence() == "data.batch is 0; accepted is 1 or more"
+    assert number.sentence() == "data.batch is 0; accepted is 1 to 131072"
     assert not (tmp_path / "run").exists()
 
 

@@ -90,8 +90,8 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
         ("backbone.blocks", (1, 1, 1, 0, 1, 1), "1 or more"),
         ("backbone.dims", (), "one or more numbers"),
         ("backbone.stacks", 0, "1 or more"),
-        ("backbone.stem_kernel", 4, "an odd number from 1 on"),
-        ("head_kernel", 2, "an odd number from 1 on"),
+        ("backbone.stem_kernel", 4, "an odd number from 1 to 255"),
+        ("head_kernel", 2, "an odd number from 1 to 255"),
     ],
 )
 def test_a_number_that_no_network_has_is_refused(field, value, accepted):

@@ -174,7 +174,7 @@ def test_flip_and_precision_reach_the_network(workdir):
         ({"test": {"scale": (1.0,)}}, "there is no option test.scale; there are: "),
         ({"compute": {"prec": "highest"}}, "there is no option compute.prec; there are: dtype, precision, "),
         ({"test": {"flip": "yes"}}, "test.flip is 'yes'; accepted is True or False"),
-        ({"test": {"batch": 0}}, "test.batch is 0; accepted is 1 or more"),
+        ({"test": {"batch": 0}}, "test.batch is 0; accepted is 1 to 131072"),
         ({"compute": {"precision": "high"}}, "compute.precision is 'high'; accepted are default, highest"),
         ({"test": {"saccade": {"max_crops": 2}}}, "there is no option test.saccade; there are: "),
     ],

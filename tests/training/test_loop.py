@@ -224,7 +224,7 @@ def test_splits_without_a_class_in_common(config, tmp_path):
 
 def test_a_batch_that_does_not_divide_is_refused(config, tmp_path):
     data = dataclasses.replace(config.data, batch=0)
-    with pytest.raises(InputError, match=r"data\.batch is 0; accepted is 1 or more"):
+    with pytest.raises(InputError, match=r"data\.batch is 0; accepted is 1 to 131072"):
         train(dataclasses.replace(config, data=data), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -8,7 +8,7 @@ from cornerjax.legacy import Legacy
 from cornerjax.nn.backbones.dla import DLA
 from cornerjax.nn.backbones.hourglass import Hourglass
 from cornerjax.nn.backbones.resnet import ResNet
-from cornerjax.validation import Count, NotNegative
+from cornerjax.validation import Channels, NotNegative, Pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class PointModel(Model):
 
     detector: str = "centernet_points"
     backbone: Hourglass | ResNet | DLA = DLA()
-    head_dim: Count = 256  # channels of the first convolution of each head
+    head_dim: Channels = 256  # channels of the first convolution of each head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PointTest(Test):
     # none: the peaks of a heat map need no suppression; with several scales none means gaussian
     nms: Nms = "none"
     # height and width that images are fitted into by their longer side; empty: images are padded
-    fixed_px: tuple[Count, ...] = ()
+    fixed_px: tuple[Pixels, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

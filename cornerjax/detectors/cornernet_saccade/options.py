@@ -6,20 +6,20 @@ from typing import Annotated
 from cornerjax.config import Data, Scales
 from cornerjax.detectors.cornernet import CornerConfig, CornerLegacy, CornerLoss, CornerModel, CornerTest
 from cornerjax.nn.backbones.hourglass import Hourglass
-from cornerjax.validation import NOT_EMPTY, Count, Natural, NotNegative, Odd, Positive
+from cornerjax.validation import Count, Natural, NotNegative, Odd, Pixels, Positive, Rows, Scale, Share, some
 
 
 @dataclasses.dataclass(frozen=True)
 class SaccadeData(Data):
     """The data set and what is done to an example before the network sees it."""
 
-    crop_px: tuple[Count, Count] = (255, 255)  # height and width of a training example
+    crop_px: tuple[Pixels, Pixels] = (255, 255)  # height and width of a training example
     # scale of images without objects: one of these is drawn for each; others are scaled by one of their objects
     crop_scales: Scales = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
     min_object_px: Natural = 16  # objects whose longer side in the crop is smaller are left out of the loss
-    min_overlap: NotNegative = 0.5  # objects of whose area the crop shows no more than this part are left out, too
+    min_overlap: Share = 0.5  # objects of whose area the crop shows no more than this part are left out, too
     # least and largest longer side, in pixels of the crop, of the objects of each attention map, the coarsest first
-    attention_px: Annotated[tuple[tuple[Natural, Count], ...], NOT_EMPTY] = ((96, 256), (32, 96), (0, 32))
+    attention_px: Annotated[tuple[tuple[Natural, Count], ...], some(10)] = ((96, 256), (32, 96), (0, 32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,23 +33,26 @@ class SaccadeLoss(CornerLoss):
 class Saccade:
     """Where the network is applied: first to the whole image, then to crops of places that seem to hold something."""
 
-    view_px: Annotated[tuple[Count, ...], NOT_EMPTY] = (192, 255)  # the image's longer side is resized to each of these
+    view_px: Annotated[tuple[Pixels, ...], some(100)] = (
+        192,
+        255,
+    )  # the image's longer side is resized to each of these
     view_score: NotNegative = 0.3  # boxes found in the whole image with a lower score are dropped
     # least attention of a place to be cropped; one number for each stage of closer crops
-    attention: Annotated[tuple[Positive, ...], NOT_EMPTY] = (0.3,)
+    attention: Annotated[tuple[Positive, ...], some(100)] = (0.3,)
     attention_window: Odd = 3  # a place is the maximum of this many cells around it, in each direction
     # how much larger a crop shows a place, for each attention map: large, medium, small objects
-    zooms: Annotated[tuple[Positive, ...], NOT_EMPTY] = (1.0, 2.0, 4.0)
+    zooms: Annotated[tuple[Scale, ...], some(100)] = (1.0, 2.0, 4.0)
     max_view_scale: Positive = 2.0  # attention of inputs at more than this scale is not followed
     max_scale: Positive = 4.0  # attention that would lead to a larger scale is not followed
     box_score: NotNegative = 0.5  # boxes with a higher score are cropped, too
     # a cropped box is resized so that its longer side is this: large, medium, small boxes
-    box_px: tuple[Count, Count, Count] = (192, 64, 24)
+    box_px: tuple[Pixels, Pixels, Pixels] = (192, 64, 24)
     large_px: Count = 96  # the longer side of a large box is more than this
     small_px: Count = 32  # the longer side of a small box is at most this
     apart_px: NotNegative = 16.0  # places closer than this, in pixels of the crop, are one
-    max_crops: Count = 30  # crops an image
-    crop_batch: Count = 32  # crops that go through the network together, from one or several images
+    max_crops: Rows = 30  # crops an image
+    crop_batch: Rows = 32  # crops that go through the network together, from one or several images
 
 
 @dataclasses.dataclass(frozen=True)

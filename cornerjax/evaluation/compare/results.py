@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from cornerjax.data.coco import BOX, OTHERS, read_annotations
-from cornerjax.data.coco_entries import Json, is_box, is_id, is_name, is_number
+from cornerjax.data.coco import read_annotations
+from cornerjax.data.coco_entries import BOX, OTHERS, Json, is_box, is_id, is_name, is_number
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.entries import Detected, GroundTruth
 from cornerjax.files import read_json

@@ -22,7 +22,7 @@ from cornerjax.nn.layers import (
     Rng,
     max_pool,
 )
-from cornerjax.validation import Count
+from cornerjax.validation import Channels
 
 BLOCKS = (1, 1, 1, 2, 2, 1)  # of the first two levels convolutions, of the others the height of a tree
 FIRST = 2  # the level of the output, at a quarter of the image's size
@@ -32,7 +32,7 @@ FIRST = 2  # the level of the output, at a quarter of the image's size
 class DLA:
     """DLA-34; a width of 16 is the published one."""
 
-    width: Count = 16  # channels of the first of six levels; each of the others has twice as many
+    width: Channels = 16  # channels of the first of six levels; each of the others has twice as many
 
     stacks = 1
     stride = 4

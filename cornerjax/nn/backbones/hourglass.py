@@ -16,7 +16,7 @@ from cornerjax.nn.backbones import Features
 from cornerjax.nn.backbones.fire import FireBlock
 from cornerjax.nn.functional import applied, recomputed
 from cornerjax.nn.layers import ConvBN, ConvBNReLU, ConvTranspose, ResidualBlock, Rng
-from cornerjax.validation import NOT_EMPTY, Count, Odd
+from cornerjax.validation import Channels, Few, Odd, some
 
 LEAST_BUCKET_PX = 128  # padded test images have sides of at least this, minus 1
 
@@ -25,15 +25,15 @@ LEAST_BUCKET_PX = 128  # padded test images have sides of at least this, minus 1
 class Hourglass:
     """Stacked hourglasses; the defaults are the Hourglass-104 of CornerNet."""
 
-    stacks: Count = 2  # hourglasses, one after the other, each with heads of its own
+    stacks: Few = 2  # hourglasses, one after the other, each with heads of its own
     stride: Literal[4, 8] = 4  # image pixels a cell of the outermost level
-    stem_dim: Count = 128  # channels of the first convolution
+    stem_dim: Channels = 128  # channels of the first convolution
     stem_kernel: Odd = 7  # side of the first convolution's kernel, in pixels
     # channels at each level of an hourglass, outermost first
-    dims: Annotated[tuple[Count, ...], NOT_EMPTY] = (256, 256, 384, 384, 384, 512)
-    blocks: Annotated[tuple[Count, ...], NOT_EMPTY] = (2, 2, 2, 2, 2, 4)  # residual or fire blocks at each level
+    dims: Annotated[tuple[Channels, ...], some(10)] = (256, 256, 384, 384, 384, 512)
+    blocks: Annotated[tuple[Few, ...], some(10)] = (2, 2, 2, 2, 2, 4)  # residual or fire blocks at each level
     block: Literal["residual", "fire"] = "residual"  # what blocks are; fire: light ones, and learned up-sampling
-    dim: Count = 256  # channels of the features that the heads get
+    dim: Channels = 256  # channels of the features that the heads get
 
     @property
     def unit_px(self) -> int:

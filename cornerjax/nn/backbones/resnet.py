@@ -25,7 +25,7 @@ from cornerjax.nn.layers import (
     max_pool,
     normal,
 )
-from cornerjax.validation import Count
+from cornerjax.validation import Channels
 
 Depth = Literal[18, 34, 50, 101, 152]
 DEPTHS: tuple[Depth, ...] = get_args(Depth)
@@ -45,8 +45,8 @@ class ResNet:
     """A residual network and three up-samplings; the defaults are the ResNet-18 of CenterNet points."""
 
     depth: Depth = 18  # layers with weights, without the up-samplings; from 50 on bottlenecks
-    width: Count = 64  # channels of the first of four rows of blocks; each of the others has twice as many
-    up_dims: tuple[Count, Count, Count] = (256, 256, 256)  # channels after each up-sampling
+    width: Channels = 64  # channels of the first of four rows of blocks; each of the others has twice as many
+    up_dims: tuple[Channels, Channels, Channels] = (256, 256, 256)  # channels after each up-sampling
     deformable: bool = False  # a deformable convolution before each up-sampling
 
     stacks = 1
