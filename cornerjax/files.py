@@ -93,7 +93,8 @@ def unfinished_folder(target: Path, *, inside: Path | None = None) -> Iterator[P
     Raises: OSError: it cannot be made.
     """
     inside = target.parent if inside is None else inside
-    inside.mkdir(parents=True, exist_ok=True)
+    if not os.path.lexists(inside):
+        inside.mkdir(parents=True, exist_ok=True)
     remove_leftovers(inside, target.name)
     folder = temporary_beside(inside / target.name)
     folder.mkdir()

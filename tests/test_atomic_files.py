@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cornerjax.files import open_atomically, write_atomically
+from cornerjax.files import open_atomically, remove_leftovers, unfinished_folder, write_atomically
 
 
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
@@ -34,3 +34,38 @@ def test_an_interrupted_write_leaves_the_old_content(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_half()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("text", "old")]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cornerjax.files import open_atomically, unfinished_folder
+target = Path(sys.argv[1])
+with unfinished_folder(target / "set") as folder, open_atomically(target / "text") as file:
+    print("there", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        there = sorted(tmp_path.iterdir())
+        assert len(there) == 2
+        remove_leftovers(tmp_path)
+        assert sorted(tmp_path.iterdir()) == there
+        process.kill()
+    (tmp_path / ".vimrc").write_text("")
+    remove_leftovers(tmp_path, "set")
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".vimrc"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127])
+def test_a_name_as_long_as_may_be_can_be_written(tmp_path, name):
+    write_atomically(tmp_path / name, "text")
+    with unfinished_folder(tmp_path / ("y" + name[1:])) as folder:
+        folder.rename(tmp_path / ("y" + name[1:]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "y" + name[1:]])

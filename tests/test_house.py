@@ -17,7 +17,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 
 # Each room may import from the rooms of the rows above its own, and from itself.
 ROWS = [
-    {"errors", "text"},
+    {"errors", "text", "interrupts"},
     {"validation", "legacy", "keypoints"},
     {"ops", "drawing", "files", "progress", "hosts", "devices", "threads"},
     {"config"},

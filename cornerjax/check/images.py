@@ -32,7 +32,7 @@ class ImageFile(NamedTuple):
     Attributes:
         problem: a key of PROBLEMS, or empty.
         size: height and width as decoded.
-        turned: whether its EXIF orientation says to turn or mirror it.
+        turned: whether it was turned or mirrored by its EXIF orientation.
         digest: of the pixels.
         fit: of the training example made from it, if there is one.
         damaged: whether a part of its data is; training uses what can be decoded.
@@ -52,13 +52,6 @@ PROBLEMS = {
     "empty": "of 0 bytes",
     "truncated": "truncated",
     "no image": "that cannot be decoded: damaged, or not an image",
-}
-
-
-TURNED = {
-    True: "turned by its EXIF orientation: its boxes must be those of the turned image, as most programs show it; "
-    "--data.exif ignore takes images as they are stored",
-    False: "with an EXIF orientation that is ignored: its boxes must be those of the stored image",
 }
 
 
@@ -86,7 +79,7 @@ def inspect_image(
         return ImageFile("no image")
     digest = hashlib.blake2b(image.data, key=str(image.shape).encode(), digest_size=16).digest()
     height, width, _ = image.shape
-    header = read_header(content)
+    header = read_header(content) if record.turned else None
     turned, fit = header is not None and header.orientation != 1, measure(record, image) if measure else None
     return ImageFile("", (height, width), turned, digest, fit, damaged=is_damaged(content))
 
@@ -130,17 +123,16 @@ def inspect_split(
             continue
         damaged += [label] if file.damaged else []
         if file.size != (record.height, record.width):
-            why = f", as {'' if record.turned else 'not '}turned by its EXIF orientation" if file.turned else ""
+            why = ", as turned by its EXIF orientation" if file.turned else ""
             sizes.append(f"{label}: {file.size[1]}x{file.size[0]}{why}, the JSON says {record.width}x{record.height}")
         elif file.turned:
-            turned.append((record, label))
+            turned.append(label)
     for problem, text in PROBLEMS.items():
         findings.add("error", "image", text, problems[problem])
     findings.add("error", "image", "whose size differs from the JSON's", sizes)
     findings.add("warning", "image", "with damaged data: a part of its pixels is wrong", damaged)
-    for as_turned in (True, False):
-        labels = [label for record, label in turned if record.turned == as_turned]
-        findings.add("warning", "image", TURNED[as_turned], labels)
+    by_exif = "turned by its EXIF orientation: its boxes must be those of the turned image, as most programs show it"
+    findings.add("warning", "image", f"{by_exif}; --data.exif ignore takes images as they are stored", turned)
     return files
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+import PIL.Image
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from cornerjax.errors import InputError
@@ -66,9 +67,17 @@ def read_header(content: bytes) -> Header | None:
         return None
     try:
         with reader(io.BytesIO(content)) as image:
+            # Not getexif(): it decodes whole PNGs, and takes an orientation from XMP, which OpenCV does not know.
+            exif = PIL.Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            if isinstance(image, TiffImagePlugin.TiffImageFile):
+                exif[ORIENTATION] = image.tag_v2.get(ORIENTATION, 1)
+            turn = exif.get(ORIENTATION, 1)
+            turn = turn if turn in _BACK else 1
             width, height = image.size
-            turn = image.getexif().get(ORIENTATION, 1)
-            return Header(height, width, int(turn), image.format or "", "progressive" in image.info)
+            if image.format == TIFF and turn in SIDEWAYS:  # Pillow gives the size of the turned one
+                width, height = height, width
+            return Header(height, width, turn, image.format or "", "progressive" in image.info)
     except Exception:  # what Pillow raises for damaged bytes is of all kinds
         return None
 
@@ -103,7 +112,7 @@ def decode_image(content: bytes, name: str | os.PathLike[str], *, turned: bool =
         image = None
     if image is None:
         raise InputError(f"cannot read {name} as an image; expected an intact JPEG, PNG or the like")
-    if not turned and header and header.format == TIFF and header.orientation in _BACK:  # OpenCV turns it all the same
+    if not turned and header and header.format == TIFF and header.orientation != 1:  # OpenCV turns it all the same
         image = np.ascontiguousarray(_BACK[header.orientation](image))
     return np.asarray(image, np.uint8)
 

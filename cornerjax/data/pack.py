@@ -124,7 +124,7 @@ def _write(folder: Path, sources: dict[str, Source], shard_mb: float) -> None:
     )
     for name, source in sources.items():
         shutil.copyfile(source.annotation_file, folder / f"instances_{name}.json")
-    total = sum(record.path.stat().st_size for source in sources.values() for record in source.records)
+    total = sum(_bytes(record.path) for source in sources.values() for record in source.records)
     images = sum(len(source.records) for source in sources.values())
     info = tfds.core.DatasetInfo(builder=identity, description="A COCO-format folder, packed.", features=features)
     writer = tfds.core.SequentialWriter(
@@ -173,6 +173,13 @@ def _examples(source: Source, class_names: list[str]) -> Iterator[Json]:
             "image/id": image["id"],
             "objects": objects[image["id"]],
         }
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected an image file") from None
 
 
 def _image(record: Record) -> bytes:

@@ -14,7 +14,7 @@ from cornerjax.data.shape_pictures import SHAPES, SPLITS, STYLES, Shape, Style, 
 from cornerjax.errors import InputError
 from cornerjax.files import unfinished_folder, write_atomically
 from cornerjax.progress import progress
-from cornerjax.text import short
+from cornerjax.text import plain, shortened
 
 
 def write_shapes(
@@ -71,7 +71,7 @@ def _is_complete(folder: Path, recipe: dict[str, int], style: Style) -> bool:
     there = made_by.read_text(errors="replace") if made_by.is_file() else "something else"
     if there != json.dumps(recipe):
         raise InputError(
-            f"{folder} holds {short(there, 200)}, not the {style.name} {json.dumps(recipe)}: "
+            f"{folder} holds {shortened(plain(there), 200)}, not the {style.name} {json.dumps(recipe)}: "
             "remove it or name another folder"
         )
     for split in SPLITS:

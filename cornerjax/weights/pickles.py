@@ -4,13 +4,18 @@ PyTorch's own reader runs no code of a file, but it builds whatever the file des
 two tuples and so on, is 2^n values to whoever hashes or prints it.
 """
 
+import io
 import pickletools
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from cornerjax.errors import InputError
 
+REFUSED = (
+    "is refused: it is no checkpoint of PyTorch, or holds more than tensors, such as code to run; "
+    "expected a dict of tensors"
+)
 MOST_BYTES = 2**28  # of the pickle in a zip, which describes the tensors but does not hold them
 MOST_VALUES = 2**22  # in all tuples together, each counted as often as it is used
 _PICKLES = 5  # of the older format: two numbers, a description of the machine, the tensors, the keys of their storages
@@ -41,14 +46,12 @@ def refuse_bombs(path: Path) -> None:
     except OSError:
         raise
     except Exception:  # what zipfile and pickletools raise for damaged bytes is of all kinds
-        raise InputError(
-            f"{path} is refused: it is no checkpoint of PyTorch, or damaged; expected a dict of tensors"
-        ) from None
+        raise InputError(f"{path} {REFUSED}") from None
     if values > MOST_VALUES:
         raise InputError(f"{path} is refused: its values are nested without end; expected a dict of tensors")
 
 
-def _values(file: IO[bytes]) -> int:
+def _values(file: io.BufferedIOBase) -> int:
     """How many values the tuples of the next pickle have in all; it is not read further than to MOST_VALUES.
 
     A machine with the stack of a pickle, on which each value is the number of values that it holds.
@@ -56,7 +59,7 @@ def _values(file: IO[bytes]) -> int:
     stack: list[Any] = []
     memo: dict[Any, Any] = {}
     total = 0
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):
         name = opcode.name
         if name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
             memo[len(memo) if argument is None else argument] = stack[-1]

@@ -14,8 +14,8 @@ from jax import dtypes
 
 from cornerjax.errors import InputError
 from cornerjax.files import sha256_of
-from cornerjax.text import short
-from cornerjax.weights.pickles import refuse_bombs
+from cornerjax.text import plain, short, shortened
+from cornerjax.weights.pickles import REFUSED, refuse_bombs
 
 if TYPE_CHECKING:
     import torch
@@ -91,10 +91,7 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with warnings.catch_warnings(action="ignore"):  # old pickle protocols are read all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise InputError(
-            f"{path} is refused: it is no checkpoint of PyTorch, or holds more than tensors, such as code to run; "
-            "expected a dict of tensors"
-        ) from None
+        raise InputError(f"{path} {REFUSED}") from None
     except (InputError, MemoryError):
         raise
     except PermissionError:
@@ -120,16 +117,18 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             arrays[key] = _as_array(value)
         except (TypeError, RuntimeError, ValueError):
             raise InputError(
-                f"{path}: {short(key)} is a tensor of {types[key]} that is not stored number by number; "
+                f"{path}: {shortened(plain(key), 100)} is a tensor of {types[key]} that is not stored number by number; "
                 "expected dense tensors of floating-point numbers"
             ) from None
         left -= value.numel()
         if left < 0:
-            raise InputError(f"{path}: {short(key)} repeats what other tensors store; expected tensors of their own")
+            raise InputError(
+                f"{path}: {shortened(plain(key), 100)} repeats what other tensors store; expected tensors of their own"
+            )
     return arrays, types
 
 
-def _stored(content: dict[str, Any], tensor: type["torch.Tensor"]) -> int:
+def _stored(content: dict[Any, Any], tensor: type["torch.Tensor"]) -> int:
     """How many numbers are stored, twice: a tensor or two may well be there under two names."""
     storages = {}
     for value in dict.values(content):

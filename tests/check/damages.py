@@ -42,6 +42,12 @@ class Folder:
             image.load()
         image.save(self.photo(i), exif=exif)
 
+    def damage(self, i: int) -> None:
+        content = bytearray(self.photo(i).read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 40] = bytes(i * 37 % 256 for i in range(40))
+        self.photo(i).write_bytes(content)
+
     def as_truncated_png(self, i: int) -> None:
         with Image.open(self.photo(i)) as image:
             image.save(self.photo(i), "png")
@@ -65,6 +71,11 @@ DAMAGES = {
         "train/000006.jpg (id 6): 127x127, the JSON says 128x127",
     ),
     "turned": (lambda f: f.turn(7), "warning: turned by its EXIF orientation", "train/000007.jpg (id 7)"),
+    "damaged data": (
+        lambda f: f.damage(22),
+        "warning: with damaged data: a part of its pixels is wrong",
+        "train/000022.jpg (id 22)",
+    ),
     "same picture": (
         lambda f: shutil.copy(f.photo(8), f.photo(9)),
         "warning: under several names",

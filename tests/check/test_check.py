@@ -1,7 +1,6 @@
 """The command and its exit codes, what it measures and draws, and how files are judged."""
 
 import dataclasses
-import io
 import json
 import re
 import subprocess
@@ -13,12 +12,11 @@ import numpy as np
 import pytest
 from damages import damaged, where_found, width_of
 from numpy.typing import ArrayLike
-from PIL import Image
 
 from cornerjax.check.annotations import read_split
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, in_one_cell
 from cornerjax.check.findings import Findings
-from cornerjax.check.images import is_truncated, is_turned
+from cornerjax.check.images import is_truncated
 from cornerjax.check.pictures import map_panel, target_panel
 from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
@@ -177,15 +175,6 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
     assert is_truncated(with_thumbnail[:-30])
     assert is_truncated(with_thumbnail[:-1])
     assert not is_truncated(b"GIF89a")
-
-
-@pytest.mark.parametrize(("orientation", "turned"), [(None, False), (1, False), (6, True)])
-def test_turned_images(orientation, turned):
-    exif, file = Image.Exif(), io.BytesIO()
-    if orientation:
-        exif[0x0112] = orientation
-    Image.new("RGB", (8, 8)).save(file, "jpeg", exif=exif)
-    assert is_turned(file.getvalue()) == turned
 
 
 @pytest.mark.parametrize(

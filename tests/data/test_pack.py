@@ -85,7 +85,8 @@ def test_an_annotation_file_may_lack_ids_and_areas_and_boxes_may_reach_out(folde
 
 
 def test_a_bad_image_is_named(folder, tmp_path):
-    (folder / "train/002_3.png").write_bytes(b"no image")
+    file = folder / "train/002_3.png"
+    file.write_bytes(file.read_bytes()[:-30])  # its header is whole
     record = open_source(Data(root=f"tfds:{packed(folder, tmp_path / 'pack')}"), "train").records[0]
     with pytest.raises(InputError, match=r"cannot read .*pack/002_3\.png as an image"):
         read_image(record)
@@ -199,3 +200,30 @@ def test_the_command(folder, tmp_path):
     again = subprocess.run([*command, "--out", str(tmp_path / "pack")], capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.startswith("error: --out")
+
+
+@pytest.mark.parametrize("content", [b"a private key", b""])
+def test_no_file_of_another_kind_is_packed(folder, tmp_path, content):
+    (folder / "train/002_3.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot read .*train/002_3\.png as an image"):
+        packed(folder, tmp_path / "pack")
+    assert not (tmp_path / "pack").exists()
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../train/002_3.png"])
+def test_no_file_from_outside_is_packed(folder, tmp_path, name):
+    file = folder / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    (tmp_path / "elsewhere.png").write_bytes((folder / "train/002_3.png").read_bytes())
+    content["images"][0]["file_name"] = name if ".." in name else str(tmp_path / "elsewhere.png")
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="lies outside the data set; expected images of its folder"):
+        packed(folder, tmp_path / "pack")
+
+
+def test_what_cannot_be_read_is_not_said_to_be_what_cannot_be_written(folder, tmp_path):
+    image = sorted((folder / "train").glob("*_7.jpg"))[0]
+    image.unlink()
+    image.symlink_to(image)
+    with pytest.raises(InputError, match=r"cannot read .*_7\.jpg: Too many levels of symbolic links"):
+        packed(folder, tmp_path / "pack")

@@ -1,0 +1,85 @@
+"""Checkpoints of PyTorch that take no code to be hostile: a few bytes that are endless values, or gigabytes."""
+
+import collections
+import os
+import pickle
+import tracemalloc
+
+import pytest
+
+from cornerjax.errors import InputError
+from cornerjax.weights import pickles
+from cornerjax.weights.read import read_tensors
+
+torch = pytest.importorskip("torch")
+
+
+def older_format(content: bytes) -> bytes:
+    """A pickle as torch.save wrote it before there were zips."""
+    sizes = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    head = [pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, sizes)]
+    return b"".join(head) + content + pickle.dumps([], 2)
+
+
+def nested(levels: int) -> bytes:
+    """A dict with one key: a tuple of twice the same tuple, and so on; its values are 2^levels."""
+    memo = [b"h" + bytes([1 + i % 200]) for i in range(levels + 1)]
+    put = [b"q" + one[1:] + b"0" for one in memo]
+    tuples = b"".join(2 * memo[i] + b"\x86" + put[i + 1] for i in range(levels))
+    return b"\x80\x02X\x01\x00\x00\x00a\x85" + put[0] + tuples + b"}" + memo[levels] + b"K\x01s."
+
+
+@pytest.mark.parametrize("levels", [26, 45, 3000])
+def test_values_without_end(tmp_path, levels):
+    (tmp_path / "x.pkl").write_bytes(older_format(nested(levels)))
+    with pytest.raises(InputError, match=r"x\.pkl is refused: its values are nested without end"):
+        read_tensors(tmp_path / "x.pkl")
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_what_torch_writes_is_no_bomb(tmp_path, older):
+    network = torch.nn.Sequential(*(torch.nn.Conv2d(2, 2, 1) for _ in range(300)))
+    torch.save(network.state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=not older)
+    pickles.refuse_bombs(tmp_path / "x.pth")
+    assert len(read_tensors(tmp_path / "x.pth").values) == 600
+
+
+def test_one_storage_seen_many_times(tmp_path):
+    stored = torch.zeros(1_000_000)
+    torch.save({f"key {i}": stored[:] for i in range(300)}, tmp_path / "x.pth")
+    tracemalloc.start()
+    with pytest.raises(InputError, match="key 2 repeats what other tensors store; expected tensors of their own"):
+        read_tensors(tmp_path / "x.pth")
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
+    torch.save({"a": stored, "b": stored}, tmp_path / "tied.pth")
+    assert len(read_tensors(tmp_path / "tied.pth").values) == 2
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros([1] * 70),
+        torch.zeros(0, 2**62),
+        torch.zeros(1).expand(2**40),
+        torch.zeros(2, 2).to_sparse(),
+    ],
+)
+def test_tensors_of_no_network(tmp_path, tensor):
+    torch.save({"a": tensor}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="a is a tensor of float32 that is not stored number by number"):
+        read_tensors(tmp_path / "x.pth")
+
+
+def test_attributes_in_the_place_of_methods(tmp_path):
+    content = collections.OrderedDict(a=torch.ones(3))
+    vars(content).update(get=1, keys=2, values=3)
+    torch.save(content, tmp_path / "x.pth")
+    assert list(read_tensors(tmp_path / "x.pth").values) == ["a"]
+
+
+@pytest.mark.parametrize("content", [b"", os.urandom(1000), b"PK\x03\x04", pickle.dumps({"a": 1}), older_format(b"(")])
+def test_what_is_no_checkpoint(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(InputError, match="expected a dict of tensors"):
+        read_tensors(tmp_path / "x.pth")
