@@ -113,18 +113,17 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if _is_counter(key):
             continue
         types[key] = str(value.dtype).removeprefix("torch.")
+        name = f"{path}: {shortened(plain(key), 100)}"
         try:
             arrays[key] = _as_array(value)
         except (TypeError, RuntimeError, ValueError):
             raise InputError(
-                f"{path}: {shortened(plain(key), 100)} is a tensor of {types[key]} that is not stored number by number; "
+                f"{name} is a tensor of {types[key]} that is not stored number by number; "
                 "expected dense tensors of floating-point numbers"
             ) from None
         left -= value.numel()
         if left < 0:
-            raise InputError(
-                f"{path}: {shortened(plain(key), 100)} repeats what other tensors store; expected tensors of their own"
-            )
+            raise InputError(f"{name} repeats what other tensors store; expected tensors of their own")
     return arrays, types
 
 

@@ -1,5 +1,6 @@
 """Ctrl-C ends a command wherever it is, without a traceback."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -22,14 +23,21 @@ def foreground():
     signal.signal(signal.SIGINT, before)
 
 
+def swallow():
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_what_swallows_it_once_is_interrupted_again(foreground, monkeypatch):
     monkeypatch.setattr(interrupts, "AGAIN_S", 0.05)
-    with pytest.raises(KeyboardInterrupt), interrupts.heard():
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            pass
-        time.sleep(60)
+
+    def work():
+        with interrupts.heard():
+            swallow()
+            time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     interrupts.check()  # it has come to its end
     time.sleep(0.1)
 
@@ -37,10 +45,7 @@ def test_what_swallows_it_once_is_interrupted_again(foreground, monkeypatch):
 def test_where_the_next_part_begins_it_is_remembered(foreground):
     with interrupts.heard():
         interrupts.check()
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            pass
+        swallow()
         with pytest.raises(KeyboardInterrupt):
             interrupts.check()
 
