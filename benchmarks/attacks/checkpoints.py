@@ -51,7 +51,7 @@ def attack_data(run: Path, folder: Path, count: int, draws: random.Random) -> Ou
     sound = {step: _bytes_of(run, step) for step in ("best", "latest")}
     shutil.copytree(run, folder)
     newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    earlier = {content for content in _all_steps(run)}
+    earlier = set(_all_steps(run))
     files = sorted(path for path in newest.rglob("*") if path.is_file())
     for number in range(count):
         file, (what, change) = draws.choice(files), draws.choice(list(CHANGES.items()))

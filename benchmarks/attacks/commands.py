@@ -119,9 +119,8 @@ def command(draws: random.Random, names: list[str], run: Path) -> list[str]:
 def make_files(folder: Path, run: Path) -> list[str]:
     """Hostile files, by name."""
     folder.mkdir()
-    (folder / "tiny.py").write_text(
-        f"from cornerjax.detectors import read_config\n\n\ndef config():\n    return read_config({str(folder / 'tiny.json')!r})\n"
-    )
+    reads = f"return read_config({str(folder / 'tiny.json')!r})"
+    (folder / "tiny.py").write_text(f"from cornerjax.detectors import read_config\n\n\ndef config():\n    {reads}\n")
     (folder / "tiny.json").write_text(to_json(config_of(run.parent / "shapes")))
     made = {
         "raises.py": "raise ValueError('x' * 10**6)",
