@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST_DIMS = 8
+LONGEST_KEY = 200
 Source = str | os.PathLike[str] | Mapping[str, Any]  # arrays; they are checked here
 
 
@@ -53,6 +54,8 @@ def read_tensors(source: Source) -> Tensors:
         digest = sha256_of(path)
     values, converted = {}, {}
     for key, value in arrays.items():
+        if len(key) > LONGEST_KEY or not key.isprintable():
+            raise InputError(f"{name}: {short(key)} is no name of a tensor; expected up to {LONGEST_KEY} letters")
         if not dtypes.issubdtype(value.dtype, np.floating):
             raise InputError(f"{name}: {key} has the type {value.dtype}; expected floating-point numbers")
         if types[key] != "float32":
@@ -113,17 +116,17 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         if _is_counter(key):
             continue
         types[key] = str(value.dtype).removeprefix("torch.")
-        name = f"{path}: {shortened(plain(key), 100)}"
+        named = f"{path}: {shortened(plain(key), 100)}"
         try:
             arrays[key] = _as_array(value)
         except (TypeError, RuntimeError, ValueError):
             raise InputError(
-                f"{name} is a tensor of {types[key]} that is not stored number by number; "
+                f"{named} is a tensor of {types[key]} that is not stored number by number; "
                 "expected dense tensors of floating-point numbers"
             ) from None
         left -= value.numel()
         if left < 0:
-            raise InputError(f"{name} repeats what other tensors store; expected tensors of their own")
+            raise InputError(f"{named} repeats what other tensors store; expected tensors of their own")
     return arrays, types
 
 
