@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from cornerjax.checkpoint import restore_weights
+from cornerjax.commands.process import quiet
 from cornerjax.weights.read import read_tensors
 
 from .outcome import Outcome
@@ -31,6 +32,7 @@ def _block(content: bytes, draws: random.Random) -> bytes:
 
 CHANGES: dict[str, Change] = {
     "a bit": _bit,
+    "another bit": _bit,
     "a block": _block,
     "zeros": lambda content, draws: bytes(len(content)),
     "cut": lambda content, draws: content[: draws.randrange(len(content))],
@@ -53,11 +55,13 @@ def attack_data(run: Path, folder: Path, count: int, draws: random.Random) -> Ou
     newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
     earlier = set(_all_steps(run))
     files = sorted(path for path in newest.rglob("*") if path.is_file())
+    sizes = [1 + path.stat().st_size for path in files]
     for number in range(count):
-        file, (what, change) = draws.choice(files), draws.choice(list(CHANGES.items()))
+        (file,) = draws.choices(files, weights=sizes)  # most is to be found in the largest
+        what, change = draws.choice(list(CHANGES.items()))
         content = file.read_bytes()
         name = file.relative_to(folder)
-        with outcome.trial(f"{number}: {what} of {name}"):
+        with outcome.trial(f"{number}: {what} of {name}"), quiet():
             file.write_bytes(change(content, draws)) if content else file.unlink()
             loaded = _bytes_of(folder, "latest")
             assert loaded == sound["latest"] or loaded in earlier, "other weights were loaded"
