@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from cornerjax import files, validation
 from cornerjax.errors import InputError
 from cornerjax.legacy import Legacy
-from cornerjax.validation import Count, Decay, Natural, NotNegative, Part, Pixels, Positive, Rows, Scale
+from cornerjax.validation import Count, Decay, Name, Natural, NotNegative, Part, Pixels, Positive, Rows, Scale
 
 Scales = Annotated[tuple[Scale, ...], validation.some(100)]
 
@@ -42,7 +42,7 @@ class Compute:
     # what the backward pass computes again instead of keeping it: none; stack: each stack of the network, and its
     # heads, as a whole; level: each row of blocks by itself, which keeps more and needs less memory at a time
     remat: Literal["none", "stack", "level"] = "none"
-    pooling_implementation: str = "auto"  # how corner pooling is computed: a name in cornerjax.ops.IMPLEMENTATIONS
+    pooling_implementation: Name = "auto"  # how corner pooling is computed: a name in cornerjax.ops.IMPLEMENTATIONS
     deterministic: bool = False  # on GPUs: only operations that give the same bits every time, some of them slower
 
 

@@ -72,9 +72,10 @@ def command(draws: random.Random, names: list[str], run: Path) -> list[str]:
     """A command line."""
 
     def some() -> str:
-        return draws.choice([*names, *TEXTS])
+        return draws.choice(sound) if draws.random() < 0.4 else draws.choice([*names, *TEXTS])
 
     shapes = str(run.parent / "shapes")
+    sound = [str(run), shapes, "photo.png", "tiny.py", "out", "3", f"{shapes}/annotations/instances_val.json"]
     options = [*flat(config_of(Path(shapes)))]
     return draws.choice(
         [

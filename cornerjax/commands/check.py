@@ -15,6 +15,9 @@ from cornerjax.commands.cli import parse, require
 from cornerjax.config import Config, load_recipe
 from cornerjax.errors import InputError
 from cornerjax.files import place_of
+from cornerjax.text import short
+
+MOST_SAMPLES = 1000  # in one picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Check:
 def main(args: Sequence[str]) -> None:
     options = parse(Check, args, prog="cornerjax check", description=__doc__)
     require(options, "root")
-    if options.samples < 0:
-        raise InputError(f"--samples is {options.samples}; accepted is 0 or more")
+    if not 0 <= options.samples <= MOST_SAMPLES:
+        raise InputError(f"--samples is {short(options.samples)}; accepted is 0 to {MOST_SAMPLES}")
 
     from cornerjax.check.run import check_set
 

@@ -15,6 +15,7 @@ from cornerjax.detectors.cornernet_squeeze import CornerNetSqueeze
 from cornerjax.detectors.extremenet import ExtremeNet
 from cornerjax.errors import InputError
 from cornerjax.legacy import switched
+from cornerjax.text import short
 
 DETECTORS: dict[str, Detector] = {
     "cornernet": CornerNet(),
@@ -32,7 +33,7 @@ def get_detector(name: str) -> Detector:
     Raises: InputError: there is none.
     """
     if name not in DETECTORS:
-        raise InputError(f"no detector {name!r}; there are: {', '.join(DETECTORS)}")
+        raise InputError(f"no detector {short(name, 100)}; there are: {', '.join(DETECTORS)}")
     return DETECTORS[name]
 
 

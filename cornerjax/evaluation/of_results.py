@@ -32,7 +32,7 @@ def evaluate_results(asked: Options) -> None:
     source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)
-    out = place_of(asked.out or results_file.with_name(f"{results_file.stem}-eval"))
+    out = place_of(asked.out or results_file.parent / f"{results_file.stem}-eval")
     options = {"results": asked.results, "annotations": str(file), "min_score": asked.min_score}
     check_folder(out, options, extras=asked.extras, inputs=[results_file, file])
 

@@ -21,13 +21,14 @@ from cornerjax.errors import InputError
 from cornerjax.files import sha256_of
 from cornerjax.inference.files import Prediction, as_jpeg, predict_files, reduced
 from cornerjax.inference.inputs import Inputs, output_names
-from cornerjax.inference.options import Options
+from cornerjax.inference.options import LIMITS, Options
 from cornerjax.inference.overlays import check_overlays, draw, find_evidence
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import FILES, Entry, image_ids, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
 from cornerjax.inference.written import note, only_writer, refuse_to_replace, write
 from cornerjax.progress import progress
+from cornerjax.text import short
 from cornerjax.threads import ahead
 
 DRAWING = 4  # threads that draw, and pictures drawn before they are written
@@ -50,9 +51,9 @@ def make_plan(inputs: Inputs, out: Path, options: Options) -> Plan:
 
     Raises: InputError: it cannot, or would; or the annotations lack a photo.
     """
-    for name, least in (("min_score", 0), ("max_side", 0), ("frames", 0), ("batch", 1)):
-        if not getattr(options, name) >= least:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; accepted is {least} or more")
+    for name, (least, most) in LIMITS.items():
+        if not least <= (given := getattr(options, name)) <= most:
+            raise InputError(f"--{name.replace('_', '-')} is {short(given)}; accepted is {least} to {most}")
     if options.annotations and (inputs.videos or inputs.cameras):
         raise InputError("--annotations is for photos: the frames of videos and cameras have no image ids there")
     there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())

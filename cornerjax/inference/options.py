@@ -18,3 +18,7 @@ class Options:
     pictures: bool = True  # draw the photos and videos
     # what is drawn besides boxes: keypoints, and what the detector itself can draw, which a wrong name is answered with
     overlay: tuple[str, ...] = ()
+
+
+# The least and largest values of numbers.
+LIMITS = {"min_score": (0, 10**6), "max_side": (0, 10**6), "frames": (0, 10**9), "batch": (1, 10**4)}

@@ -1,5 +1,7 @@
 """Which image stopped a run: the step is done again on the batch that guard.py kept, and on each of its images."""
 
+import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 
 from cornerjax.checkpoint import Checkpoints
 from cornerjax.errors import InputError
+from cornerjax.files import read_bytes
 from cornerjax.training.loop import resume
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.setup import abstract_step
@@ -15,6 +18,7 @@ from cornerjax.workdir import open_workdir, trusted_config
 
 Batch = dict[str, np.ndarray]
 Losses = dict[str, float]
+EXPECTED = "expected the batch that a stopped run of this work directory wrote"
 
 
 def replay(file: Path, *, allow_code: bool = False) -> Iterator[str]:
@@ -46,14 +50,18 @@ def read_step(file: Path) -> tuple[int, Batch]:
     Raises: InputError: a file is not there or damaged.
     """
     name, host, _ = file.name.rpartition("-host-")
-    if not host or not file.is_file():
+    if not host or not os.path.isfile(file):
         raise InputError(
             f"no file {file}; expected WORKDIR/not_finite/step-STEP-host-HOST.npz, which a stopped run names"
         )
     by_host = sorted(file.parent.glob(f"{name}-host-*.npz"), key=lambda part: (len(part.name), part.name))
     parts = [_read(part) for part in by_host]
-    step = int(parts[0]["step"])
-    return step, {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "step"}
+    try:
+        return int(parts[0]["step"]), {
+            name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "step"
+        }
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{file} does not fit the files of the other hosts; {EXPECTED}") from None
 
 
 def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Iterator[tuple[int, Losses]]:
@@ -71,13 +79,15 @@ def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Itera
             f"{workdir / 'not_finite'} has {size} images of the step, data.batch is {config.data.batch}; "
             "expected the files of all hosts of the run, and no others"
         )
-    train_step, form, _ = abstract_step(config, mesh)
+    train_step, form, expected = abstract_step(config, mesh)
+    inputs = {name: rows for name, rows in batch.items() if name != "image_id"}
+    if {name: (x.shape, x.dtype) for name, x in inputs.items()} != {n: (x.shape, x.dtype) for n, x in expected.items()}:
+        raise InputError(f"{workdir / 'not_finite'} has a batch of another run; {EXPECTED}")
     with Checkpoints(workdir, read_only=True) as checkpoints:
         before = checkpoints.latest()
         if before is None:
             raise InputError(f"{workdir} has no checkpoint; expected that of the step before")
         state = resume(form, checkpoints)._replace(halted=jax.numpy.bool(False))
-    inputs = {name: rows for name, rows in batch.items() if name != "image_id"}
     for rows in (np.arange(size), *(np.full(size, i) for i in range(size))):
         # A copy, for the update takes the memory of what it is given.
         copy = jax.tree.map(lambda x: x.copy(), state)
@@ -87,10 +97,15 @@ def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Itera
 
 def _read(file: Path) -> Batch:
     try:
-        with file.open("rb") as opened, np.load(opened) as arrays:
-            return dict(arrays) | {"step": arrays["step"], "image_id": arrays["image_id"]}
+        with np.load(io.BytesIO(read_bytes(file, "a batch"))) as arrays:
+            batch = dict(arrays)
+        if not (batch["step"].ndim == 0 and batch["step"].dtype.kind == "i" and batch["image_id"].ndim == 1):
+            raise ValueError("no step, or no ids")
+        return batch
+    except InputError:
+        raise
     except Exception:  # zipfile and NumPy raise all kinds for files that are cut short
-        raise InputError(f"{file} is damaged; expected the batch that a stopped run wrote") from None
+        raise InputError(f"{file} is damaged; {EXPECTED}") from None
 
 
 def _listed(losses: Losses) -> str:

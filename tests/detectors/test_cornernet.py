@@ -87,9 +87,9 @@ def test_a_network_that_cannot_be_built_is_refused(changes, message):
 @pytest.mark.parametrize(
     ("field", "value", "accepted"),
     [
-        ("backbone.blocks", (1, 1, 1, 0, 1, 1), "1 or more"),
-        ("backbone.dims", (), "one or more numbers"),
-        ("backbone.stacks", 0, "1 or more"),
+        ("backbone.blocks", (1, 1, 1, 0, 1, 1), "1 to 16"),
+        ("backbone.dims", (), "one to 10 numbers"),
+        ("backbone.stacks", 0, "1 to 16"),
         ("backbone.stem_kernel", 4, "an odd number from 1 to 255"),
         ("head_kernel", 2, "an odd number from 1 to 255"),
     ],

@@ -190,10 +190,10 @@ def test_a_folder_that_cannot_be_written(predict, photos, out):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_score": -0.5}, "--min-score is -0.5; accepted is 0 or more"),
-        ({"min_score": float("nan")}, "--min-score is nan; accepted is 0 or more"),
-        ({"batch": 0}, "--batch is 0; accepted is 1 or more"),
-        ({"max_side": -3}, "--max-side is -3; accepted is 0 or more"),
+        ({"min_score": -0.5}, "--min-score is -0.5; accepted is 0 to 1000000"),
+        ({"min_score": float("nan")}, "--min-score is nan; accepted is 0 to 1000000"),
+        ({"batch": 0}, "--batch is 0; accepted is 1 to 10000"),
+        ({"max_side": -3}, "--max-side is -3; accepted is 0 to 1000000"),
         ({"annotations": "a.json"}, "--annotations is for photos"),
     ],
 )

@@ -222,6 +222,31 @@ def test_the_batch_of_several_hosts_is_put_together(tmp_path):
         replay.read_step(tmp_path / "step-000007-host-0.npz")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"step": 3},
+        {"step": np.zeros(3), "image_id": np.arange(2)},
+        {"step": "3", "image_id": np.arange(2)},
+        {"step": 3, "image_id": np.array(7)},
+        {"step": 3, "image_id": np.zeros((2, 2))},
+        {"step": 3, "image_id": np.array([{}], object)},
+    ],
+)
+def test_a_file_of_another_form_is_no_batch(tmp_path, content):
+    file = tmp_path / "step-000003-host-0.npz"
+    np.savez(file, **content)
+    with pytest.raises(InputError, match=r"host-0\.npz is damaged; expected the batch that a stopped run"):
+        replay.read_step(file)
+
+
+def test_the_files_of_hosts_have_to_fit(tmp_path):
+    write_batch(tmp_path / "step-000007-host-0.npz", 7, batch(0, 1))
+    np.savez(tmp_path / "step-000007-host-1.npz", step=7, image_id=np.arange(2))
+    with pytest.raises(InputError, match=r"host-0\.npz does not fit the files of the other hosts"):
+        replay.read_step(tmp_path / "step-000007-host-0.npz")
+
+
 def test_the_batch_of_some_hosts_is_not_enough(stopped):
     with pytest.raises(InputError, match=r"not_finite has 1 images of the step, data\.batch is 2; expected"):
         next(replay.losses_of(stopped[0], batch(1)))
