@@ -24,7 +24,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from attacks import annotations, checkpoints, commands, descriptions
 from attacks.outcome import Outcome
-from attacks.runs import make_run
+from attacks.runs import make_run, make_set
 
 SHOWN = 10  # failures of a kind that are printed
 
@@ -59,18 +59,29 @@ def main() -> None:
             for failure in outcome.failures[:SHOWN]:
                 print(f"  {failure}")
             failures += len(outcome.failures)
-    print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
-    failures += kill(options)
+        print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB", flush=True)
+        failures += kill(options, folder)
     sys.exit(1 if failures else 0)
 
 
-def kill(options: Options) -> int:
+def kill(options: Options, folder: Path) -> int:
     """Kill a run again and again; 1 if it ends with other bits than one that nobody killed."""
     if not options.kills:
         return 0
+    recipe = commands.write_recipe(folder, make_set(folder))
+    tenth = options.kills // 10
+    moments = {"saves": 2 * tenth, "first-saves": tenth, "evaluations": tenth}
+    given = {"kills": options.kills - sum(moments.values()), **moments, "seed": options.seed, "config": recipe}
+    given |= {
+        "steps": 3 * 3 * options.kills,
+        "save-steps": 3,
+        "eval-steps": 6,
+        "root": folder / "shapes",
+        "folder": folder / "runs",
+    }
+    words = [f"--{name}={value}" for name, value in given.items()]
     script = Path(__file__).with_name("resume.py")
-    command = [sys.executable, str(script), f"--kills={options.kills}", f"--seed={options.seed}"]
-    return int(subprocess.run([*command, f"--steps={4 * options.kills}", "--save-steps=3"], check=False).returncode > 0)
+    return int(subprocess.run([sys.executable, str(script), *words], check=False).returncode > 0)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python benchmarks/resume.py
 
-Trains a recipe three times: straight; killed with `kill -9` at random moments, one of them while a checkpoint is being
-written, and started again each time; stopped by SIGTERM and started again. Prints the SHA-256 of all parameters,
+Trains a recipe three times: straight; killed with `kill -9` at random moments, some of them while a checkpoint is being
+written, the first one too, or in an evaluation, and started again each time; stopped by SIGTERM and started again.
+Prints the SHA-256 of all parameters,
 BatchNorm statistics and the optimiser's state after the last step of each; exits with 1 if they are not equal,
 or if more was lost than the steps since the last complete checkpoint. All runs use the cores that this script may use.
 """
@@ -36,7 +37,11 @@ class Options:
     root: str = "shapes:0"  # its data set
     steps: int = 60
     save_steps: int = 7
-    kills: int = 3  # the last of them during a save
+    eval_steps: int = 14
+    kills: int = 2  # at any moment of a step
+    saves: int = 1  # kills while a checkpoint is written
+    first_saves: int = 0  # kills while the first one is, one after the other
+    evaluations: int = 0  # kills in an evaluation
     seed: int = 0  # of the moments; below 0: another one every time
     folder: str = "runs/resume"  # where the runs are kept; emptied first
 
@@ -55,6 +60,7 @@ class Run:
         numbers = {
             "steps": steps,
             "save-steps": self.options.save_steps,
+            "eval-steps": self.options.eval_steps,
             "log-steps": 1,
             "optim.warmup-steps": steps // 6,
         }
@@ -88,6 +94,9 @@ class Run:
         folders = (self.workdir / "checkpoints").glob("[0-9]*")
         return max([int(folder.name) for folder in folders if folder.name.isdigit()], default=0)
 
+    def evaluated(self, step: int) -> bool:
+        return any(f'"step": {step}, "AP"' in line for line in (self.workdir / "metrics.jsonl").open())
+
     def writing(self) -> bool:
         return any((self.workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
 
@@ -100,16 +109,21 @@ class Run:
         return f"step {step} {hashlib.sha256(b''.join(leaves)).hexdigest()}"
 
 
-def kill(run: Run, rng: random.Random, *, during_save: bool) -> bool:
+def kill(run: Run, rng: random.Random, moment: str) -> bool:
     """Start the run and kill it; true if it loses no more than it may.
 
     Args:
-        during_save: wait for a checkpoint that is being written; otherwise for a random moment of a random step.
+        moment: "save" or "evaluation", which are waited for, or "step", a random moment of a random step.
     """
-    first = run.complete()
-    step = rng.randrange(first + 1, max(first + 2, run.options.steps - run.options.save_steps))
+    first, every = run.complete(), run.options.eval_steps
+    step = rng.randrange(first + 1, first + 2 * run.options.save_steps + 1)
+    if moment == "evaluation":
+        step = first // every * every + every
+    elif moment == "save":
+        step = first + run.options.save_steps - 1
+    step = min(step, run.options.steps - 1)
     process = run.start(lambda line: line.startswith(f"step {step}/"))
-    if during_save:
+    if moment == "save":
         while not run.writing() and process.poll() is None:
             time.sleep(1e-4)
     else:
@@ -120,11 +134,14 @@ def kill(run: Run, rng: random.Random, *, during_save: bool) -> bool:
     writing, complete, done = run.writing(), run.complete(), run.done()
     # What is being written now does not count, so the checkpoint before it does.
     most = run.options.save_steps * (2 if writing else 1)
-    ok = process.returncode == -signal.SIGKILL and done - complete <= most and (writing or not during_save)
+    ok = process.returncode == -signal.SIGKILL and done - complete <= most
     how = "while a checkpoint was being written" if writing else "between saves"
+    evaluating = moment == "evaluation" and done == step and complete < step and not run.evaluated(step)
+    how = "in an evaluation" if evaluating else how
     print(f"killed after step {done}, {how}: goes on from step {complete}", flush=True)
-    if during_save and not writing and complete < run.options.steps:  # the save was over before the kill came
-        return kill(run, rng, during_save=True)
+    missed = (moment == "save" and not writing) or (moment == "evaluation" and not evaluating)
+    if missed and complete < run.options.steps:  # it was over before the kill came
+        return kill(run, rng, moment) and ok
     return ok
 
 
@@ -149,7 +166,9 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     straight, killed, terminated = (Run(options, folder / name) for name in ("straight", "killed", "terminated"))
     straight.finish()
-    kept = [kill(killed, rng, during_save=i == options.kills) for i in range(1, options.kills + 1)]
+    moments = ["step"] * options.kills + ["evaluation"] * options.evaluations + ["save"] * options.saves
+    rng.shuffle(moments)
+    kept = [kill(killed, rng, moment) for moment in ["save"] * options.first_saves + moments]
     before = killed.complete()
     killed.finish()
     ok = all(kept) and killed.resumed() == before

@@ -120,9 +120,7 @@ def command(draws: random.Random, names: list[str], run: Path) -> list[str]:
 def make_files(folder: Path, run: Path) -> list[str]:
     """Hostile files, by name."""
     folder.mkdir()
-    reads = f"return read_config({str(folder / 'tiny.json')!r})"
-    (folder / "tiny.py").write_text(f"from cornerjax.detectors import read_config\n\n\ndef config():\n    {reads}\n")
-    (folder / "tiny.json").write_text(to_json(config_of(run.parent / "shapes")))
+    write_recipe(folder, run.parent / "shapes")
     made = {
         "raises.py": "raise ValueError('x' * 10**6)",
         "leaves.py": "import sys; sys.exit()",
@@ -157,6 +155,14 @@ def make_files(folder: Path, run: Path) -> list[str]:
         "photo.png",
         "n" * 251 + ".png",
     ]
+
+
+def write_recipe(folder: Path, root: Path) -> Path:
+    """A recipe of runs.config_of in a folder."""
+    (folder / "tiny.json").write_text(to_json(config_of(root)))
+    reads = f"return read_config({str(folder / 'tiny.json')!r})"
+    (folder / "tiny.py").write_text(f"from cornerjax.detectors import read_config\n\n\ndef config():\n    {reads}\n")
+    return folder / "tiny.py"
 
 
 def _png(width: int, height: int, data: bytes = b"") -> bytes:

@@ -36,7 +36,11 @@ def config_of(root: Path) -> CornerConfig:
     )
 
 
+def make_set(folder: Path) -> Path:
+    """A generated data set of a few pictures."""
+    return write_shapes(folder / "shapes", seed=0, train=6, val=2)
+
+
 def make_run(folder: Path) -> Path:
     """Train it for four steps; two checkpoints."""
-    root = write_shapes(folder / "shapes", seed=0, train=6, val=2)
-    return train(config_of(root), folder / "run").path
+    return train(config_of(make_set(folder)), folder / "run").path

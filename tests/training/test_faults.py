@@ -28,7 +28,7 @@ def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_b
     recipe.write_text(
         f"from cornerjax.detectors import read_config\n\n\ndef config():\n    return read_config({file!r})\n"
     )
-    options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 1}
+    options = {"config": recipe, "root": config.data.root, "steps": 20, "save-steps": 4, "kills": 0, "saves": 1}
     options["folder"] = tmp_path / "runs"
     command = [sys.executable, str(ROOT / "benchmarks" / "resume.py"), *(f"--{k}={v}" for k, v in options.items())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
