@@ -7,7 +7,6 @@ one detector or backbone knows is a subclass or a dataclass in its own file.
 
 import dataclasses
 import json
-import os
 import runpy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -171,7 +170,7 @@ def load_recipe(path: str | Path) -> Config:
         option in it cannot be used.
     """
     path = Path(path)
-    if not os.path.isfile(path):
+    if not files.is_file(path):
         there = sorted(Path("configs").glob("*.py"))
         raise InputError(f"no recipe {path}; there are: {', '.join(map(str, there)) or 'none'}")
     try:

@@ -39,6 +39,28 @@ def read_bytes(path: str | os.PathLike[str], expected: str) -> bytes:
     raise InputError(f"cannot read {path}: it is no regular file; expected {expected}")
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a regular file, or a link to one.
+
+    Raises: InputError: that may not be known.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder; errors as of is_file."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: str | os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_mode
+    except PermissionError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected a place that this user may read") from None
+    except (OSError, ValueError):  # not there, or a name that no file can have
+        return 0
+
+
 def read_json(path: Path, expected: str) -> Any:
     """The content of a JSON file.
 

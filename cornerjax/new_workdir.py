@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import jax
 from cornerjax.checkpoint import has_checkpoint
 from cornerjax.config import Config, differences, to_json
 from cornerjax.errors import InputError
-from cornerjax.files import read_json, write_atomically
+from cornerjax.files import is_file, read_json, write_atomically
 from cornerjax.workdir import RUN_JSON, Workdir, open_workdir, unusable, versions
 
 # What may change between two starts of the same run: no update of the weights depends on it.
@@ -51,7 +50,7 @@ def create_workdir(
         cannot be written. RunError: the disk is full.
     """
     path = Path(path)
-    if os.path.lexists(path / "run.json"):
+    if is_file(path / "run.json"):
         there = open_workdir(path)
         if has_checkpoint(path):
             began = read_json(path / "run.json", RUN_JSON)

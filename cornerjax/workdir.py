@@ -30,7 +30,7 @@ from cornerjax.config import Config
 from cornerjax.data.coco_entries import is_id, is_name
 from cornerjax.detectors import read_config
 from cornerjax.errors import FULL, InputError, RunError
-from cornerjax.files import lock, no_links, read_json, remove_leftovers
+from cornerjax.files import is_file, is_folder, lock, no_links, read_json, remove_leftovers
 from cornerjax.validation import code_of
 
 PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
@@ -53,8 +53,8 @@ def open_workdir(path: str | Path) -> Workdir:
     Raises: InputError: the folder is not there or is no work directory.
     """
     path = Path(path)
-    if not os.path.lexists(path / "run.json"):
-        what = "has no run.json" if os.path.isdir(path) else "does not exist"
+    if not is_file(path / "run.json"):
+        what = "has no run.json" if is_folder(path) else "does not exist"
         raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
     run: Any = read_json(path / "run.json", RUN_JSON)
     run = run if isinstance(run, dict) else {}

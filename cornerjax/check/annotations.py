@@ -1,7 +1,6 @@
 """The JSON file of a split, read to its end however much is wrong with it; `data/coco.py` stops at the first error."""
 
 import dataclasses
-import os
 from collections import defaultdict
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cornerjax.data.coco_entries import Json
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record
 from cornerjax.errors import InputError
+from cornerjax.files import is_folder
 from cornerjax.text import short
 
 BEYOND_PX = 1.0  # a box may reach so far beyond its image: files round
@@ -75,7 +75,7 @@ def _open(root: str, split: str) -> tuple[Path, Json, Place | None]:
         from cornerjax.data.tfds import find_split  # not before it is needed: it imports tensorflow_datasets
 
         return find_split(root.removeprefix("tfds:"), split)
-    if not os.path.isdir(root):
+    if not is_folder(root):
         raise InputError(f"{root!r} is not a folder; expected one in COCO format")
     try:
         file = coco.annotation_file(Path(root), split)

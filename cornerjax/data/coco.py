@@ -28,7 +28,7 @@ from cornerjax.data.coco_entries import (
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record, Source, Stored
 from cornerjax.errors import InputError
-from cornerjax.files import read_bytes, read_json
+from cornerjax.files import is_file, is_folder, read_bytes, read_json
 from cornerjax.progress import progress
 from cornerjax.text import short
 
@@ -123,7 +123,7 @@ def annotation_file(root: Path, split: str) -> Path:
         names = [f"annotations/instances_{split}.json", f"annotations/{split}.json"]
         places = [root / name for name in [*names, f"instances_{split}.json", f"{split}.json"]]
     for place in places:
-        if os.path.isfile(place):
+        if is_file(place):
             return place
     raise InputError(f"no annotation file for split {split!r}; looked for {', '.join(map(str, places))}")
 
@@ -250,7 +250,7 @@ def image_folder(root: Path, split: str, images: str, file: Path, first: str) ->
         [Path(images), root / images] if images else [root / split, root / "images" / split, root / "images", root]
     )
     for folder in folders:
-        if os.path.isfile(folder / first):
+        if is_file(folder / first):
             return folder
     places = ", ".join(str(folder / first) for folder in folders)
     raise InputError(f"image {first} of {file} is missing; looked for {places}; data.images names another folder")
@@ -263,7 +263,7 @@ def _check_files(folder: Path, names: Iterable[str], file: Path) -> None:
     for name in names:
         path = folder / name
         if path.parent not in there:
-            there[path.parent] = set(os.listdir(path.parent)) if path.parent.is_dir() else set()
+            there[path.parent] = set(os.listdir(path.parent)) if is_folder(path.parent) else set()
         if path.name not in there[path.parent]:
             missing.append(path)
     if missing:

@@ -1,7 +1,6 @@
 """Opens what data.root names: every kind of data set gives the same records."""
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from cornerjax.data.coco import open_coco
 from cornerjax.data.records import Source
 from cornerjax.data.shapes import STYLES, write_shapes
 from cornerjax.errors import InputError
+from cornerjax.files import is_folder
 
 GENERATED = " or ".join(f"{name}:SEED" for name in STYLES)
 
@@ -25,7 +25,7 @@ def refuse_to_fetch(root: str, file: Path) -> None:
     Raises: InputError: saying how the user can allow it.
     """
     kind, _, name = root.partition(":")
-    generated = kind in STYLES and not os.path.isdir(generated_folder(kind, name))
+    generated = kind in STYLES and not is_folder(generated_folder(kind, name))
     if generated or "://" in root:
         what = "would be generated in the current folder" if generated else "would be read over the network"
         raise InputError(f"{file} names the data set {root}, which {what}; --root {root} allows it")
@@ -55,7 +55,7 @@ def open_source(data: Data, split: str) -> Source:
             raise InputError(f"data.root {data.root!r}: expected {GENERATED} with a number of 0 or more")
         folder = write_shapes(generated_folder(kind, name), seed=int(name), style=STYLES[kind])
         data = dataclasses.replace(data, root=str(folder))
-    if not os.path.isdir(data.root):
+    if not is_folder(data.root):
         raise InputError(
             f"data.root {data.root!r} is not a folder; expected one in COCO format, tfds:NAME, tfds:DIR, {GENERATED}"
         )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cornerjax.data.coco_entries import MOST_BYTES
 from cornerjax.errors import InputError
-from cornerjax.files import place_of
+from cornerjax.files import is_folder, place_of
 from cornerjax.text import short
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -55,7 +55,7 @@ def _camera(given: str) -> int:
 
 def _files(given: str) -> list[Path]:
     path = Path(given)
-    if os.path.isdir(path):
+    if is_folder(path):
         inside = _accepted(path.iterdir())
         if not inside:
             raise InputError(f"folder {path} has no images and no videos; accepted are {ACCEPTED}")

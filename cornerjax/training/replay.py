@@ -1,7 +1,6 @@
 """Which image stopped a run: the step is done again on the batch that guard.py kept, and on each of its images."""
 
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from cornerjax.checkpoint import Checkpoints
 from cornerjax.errors import InputError
-from cornerjax.files import read_bytes
+from cornerjax.files import is_file, read_bytes
 from cornerjax.training.loop import resume
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.setup import abstract_step
@@ -50,7 +49,7 @@ def read_step(file: Path) -> tuple[int, Batch]:
     Raises: InputError: a file is not there or damaged.
     """
     name, host, _ = file.name.rpartition("-host-")
-    if not host or not os.path.isfile(file):
+    if not host or not is_file(file):
         raise InputError(
             f"no file {file}; expected WORKDIR/not_finite/step-STEP-host-HOST.npz, which a stopped run names"
         )

@@ -13,7 +13,7 @@ import numpy as np
 from jax import dtypes
 
 from cornerjax.errors import InputError
-from cornerjax.files import sha256_of
+from cornerjax.files import is_file, sha256_of
 from cornerjax.text import plain, short, shortened
 from cornerjax.weights.pickles import REFUSED, refuse_bombs
 
@@ -83,7 +83,7 @@ def _is_counter(key: str) -> bool:
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The tensors of a file as arrays, and their types."""
-    if not os.path.isfile(path):
+    if not is_file(path):
         raise InputError(f"{path} is no file; expected a checkpoint of PyTorch, .pkl or .pth")
     try:
         import torch
