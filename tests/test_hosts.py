@@ -283,6 +283,15 @@ def test_two_processes_train_to_the_losses_of_one(recipe, straight, tmp_path):
     np.testing.assert_allclose(lines(straight / "run", "AP"), lines(tmp_path / "2" / "run", "AP"), atol=1e-5)
 
 
+def damage_newest(run: Path) -> None:
+    """Change a byte of the weights of the newest checkpoint."""
+    newest = max((run / "checkpoints").glob("[0-9]"), key=lambda path: int(path.name))
+    file = max((newest / "weights").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_run_that_lost_a_process_is_resumed_to_the_same_bits(recipe, straight, tmp_path, victim):
@@ -295,9 +304,12 @@ def test_a_run_that_lost_a_process_is_resumed_to_the_same_bits(recipe, straight,
     code, said = finish(processes)[1 - victim]
     assert code != 0
     assert said.splitlines()[-1] == hosts.STOPPED
+    if victim:
+        damage_newest(tmp_path / "run")
     again = finish(start(train_command(recipe), tmp_path, port=port))
     assert [code for code, _ in again] == [0, 0], again
-    assert re.search("resuming run at step [46] of 8", again[0][1])
+    assert re.search("resuming run at step [246] of 8", again[0][1])
+    assert ("is damaged" in again[0][1]) == bool(victim)  # the other process resumes from the same step
     assert digest(tmp_path / "run") == digest(straight / "run")
 
 

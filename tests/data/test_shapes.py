@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -261,3 +262,12 @@ def test_the_command_names_the_styles(tmp_path):
     assert "'squares'" in ended.stderr
     for style in STYLES:
         assert f"'{style}'" in ended.stderr
+
+
+@pytest.mark.parametrize("gone", ["images/train/000002.jpg", "annotations/instances_val.json", "images/val"])
+def test_a_set_that_lacks_something_does_not_count_as_whole(tmp_path, gone):
+    folder = shapes.write_shapes(tmp_path / "set", seed=0, train=3, val=1)
+    path = folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(InputError, match=r"set lacks .* of (train|val): remove the folder, and it is written again"):
+        shapes.write_shapes(folder, seed=0, train=3, val=1)

@@ -1,5 +1,6 @@
 """What predict.py is given, and what its results are called."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -87,3 +88,23 @@ def test_many_files_with_the_same_name_take_steps_in_proportion():
         return len(called)
 
     assert steps(400) < 5 * steps(100)
+
+
+def test_links_to_themselves_and_pipes_are_files_that_cannot_be_read(folder):
+    (folder / "more/itself.jpg").symlink_to("itself.jpg")
+    os.mkfifo(folder / "more/pipe.jpg")
+    assert names(find_inputs([folder / "more"])) == ["c.jpg", "itself.jpg", "pipe.jpg"]
+    assert names(find_inputs([folder / "more/itself.jpg"])) == ["itself.jpg"]
+
+
+@pytest.mark.parametrize("number", ["-1", "1.5", "", "1" * 400, "\u0663"])
+def test_what_is_no_number_is_no_camera(number):
+    with pytest.raises(InputError, match=r"is no camera; expected camera: and its number, as camera:0$"):
+        find_inputs([f"camera:{number}"])
+
+
+def test_names_of_results_are_no_longer_than_may_be():
+    photos = [Path(f"{folder}/{'ä' * 125}.webp") for folder in "abc"]
+    made = output_names(Inputs(photos, [], []))
+    assert len(set(made)) == 3
+    assert all(len(name.encode("utf-8", "surrogateescape")) <= 255 and name.endswith(".jpg") for name in made)
