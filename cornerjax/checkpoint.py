@@ -27,6 +27,7 @@ ITEMS = ("weights", "optimiser")
 CHECKSUMS = "sha256.json"  # in the folder of a step: the hash of each file of its items
 
 
+PATIENCE_S = 10**7  # with a save that does not end
 # A system's errors, and none, that say that something is missing; others, such as a lack of permission, pass.
 LACKING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
@@ -49,7 +50,12 @@ class Checkpoints:
         # What reads creates and starts nothing; orbax's own option read_only logs three warnings each time.
         reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False}
         writing: dict[str, Any] = {"preservation_policy": policy, "cleanup_tmp_directories": True}
-        writing["async_options"] = ocp.AsyncOptions(post_finalization_callback=self._write_checksums)
+        writing["async_options"] = ocp.AsyncOptions(
+            post_finalization_callback=self._write_checksums,
+            # Orbax measures its waits by the clock of the day, which may be set while it waits.
+            create_directories_asynchronously=False,
+            timeout_secs=PATIENCE_S,
+        )
         self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(best_fn=_ap, **(reading if read_only else writing)),
@@ -159,7 +165,9 @@ class Checkpoints:
         """Of the step that has been written; orbax calls it before the folder gets its final name."""
         if jax.process_index() == 0:
             unfinished = self._folder.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
-            folder = max(unfinished, key=lambda path: path.stat().st_mtime)
+            folder = max(unfinished, key=lambda path: path.stat().st_mtime, default=self._folder / "gone")
+            if not folder.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))
             files = sorted(path for item in ITEMS for path in (folder / item).rglob("*") if path.is_file())
             sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
             write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
