@@ -54,6 +54,8 @@ class Shards:
             self._examples = builder.as_data_source(split, file_format="array_record", deserialize_method=raw)
             self.files = builder.info.splits[split].file_instructions
         except ValueError:
+            if split in builder.info.splits:
+                raise InputError(f"split {split!r} of tfds:{name} has no examples; expected at least one") from None
             splits = ", ".join(builder.info.splits)
             raise InputError(f"tfds:{name} has no split {split!r}; it has {splits}") from None
 

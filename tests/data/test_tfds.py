@@ -395,3 +395,9 @@ def test_a_set_names_no_class_that_is_imported(copied, tmp_path, monkeypatch, fo
     with pytest.raises(InputError, match=r"has a feature of class 'payload_of_a_set\.Text'; accepted are those of "):
         open_root(f"tfds:{copied}")
     assert "payload_of_a_set" not in sys.modules
+
+
+def test_a_split_without_examples(tmp_path):
+    written = sets.write_set(tmp_path / "set", sets.features(), [])
+    with pytest.raises(InputError, match=r"^split 'train' of tfds:.*set has no examples; expected at least one$"):
+        open_source(Data(root=f"tfds:{written}"), "train")
