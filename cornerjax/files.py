@@ -97,7 +97,8 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     temporary = temporary_beside(path)  # other processes may write the same file
     try:
         with temporary.open("xb") as file:
-            lock(file.fileno())
+            with contextlib.suppress(OSError):  # only remove_leftovers looks at it
+                lock(file.fileno())
             yield file
         temporary.replace(path)
     finally:
