@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,11 +23,10 @@ from cornerjax.workdir import errno_of, not_written, reason
 _LOG = logging.getLogger("cornerjax")
 
 
+Shapes = Mapping[str, tuple[int, ...]]
 ITEMS = ("weights", "optimiser")
 CHECKSUMS = "sha256.json"  # in the folder of a step: the hash of each file of its items
-
-
-PATIENCE_S = 10**7  # with a save that does not end
+PATIENCE_S = 10**7  # with a save that does not end: more than anybody waits
 # A system's errors, and none, that say that something is missing; others, such as a lack of permission, pass.
 LACKING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
@@ -149,8 +148,21 @@ class Checkpoints:
             f"(step {newest}: {why}); put back a copy, or move the folder away to start from the beginning"
         )
 
-    def restore_weights(self, step: int) -> dict[str, Any]:
-        """Read the weights alone, onto one device, whatever devices wrote them."""
+    def restore_weights(self, step: int, shapes: Shapes | None = None) -> dict[str, Any]:
+        """Read the weights alone, onto one device, whatever devices wrote them.
+
+        Args:
+            shapes: of the network, by dotted path; None: whatever they are.
+        Raises: InputError: they are others, of which nothing is read then.
+        """
+        if shapes is not None:
+            stored = _shapes(self._manager.item_metadata(step)["weights"].tree)
+            there = {path.partition(".")[2]: shape for path, shape in stored.items()}
+            if other := sorted(path for path in there.keys() | shapes if there.get(path) != shapes.get(path)):
+                raise InputError(
+                    f"{self._path}, step {step}: weights do not fit the network: shape of {other[0]} is "
+                    f"{there.get(other[0])}, expected {shapes.get(other[0])}"
+                )
         return self.read(step, "weights")
 
     def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
@@ -180,6 +192,8 @@ class Checkpoints:
         try:
             sums = read_json(folder / CHECKSUMS, "checksums")
             names = [name for name in sums if name.startswith(tuple(f"{item}/" for item in items)) and ".." not in name]
+            if lacking := [item for item in items if not any(name.startswith(f"{item}/") for name in names)]:
+                raise DamagedError(f"{CHECKSUMS} names no file of {lacking[0]}")
             changed = [name for name in names if sha256_of(folder / name) != sums[name]]
         except (InputError, TypeError, FileNotFoundError) as e:
             raise DamagedError(f"checksums cannot be compared: {e}") from None
@@ -272,18 +286,24 @@ def has_checkpoint(workdir: Path) -> bool:
         return checkpoints.latest() is not None
 
 
-def restore_weights(workdir: Path, which: Literal["best", "latest"] = "best") -> tuple[dict, dict, int]:
+def restore_weights(
+    workdir: Path, which: Literal["best", "latest"] = "best", *, shapes: Shapes | None = None
+) -> tuple[dict, dict, int]:
     """Read `(params, model_state, step)` of a run's best or newest checkpoint.
 
     If it is damaged, the newest of the others that can be read takes its place, with a warning.
 
+    Args:
+        shapes: as of Checkpoints.restore_weights.
     Raises: InputError: the run has no checkpoint. RunError: it has none that can be read.
     """
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as checkpoints:
             wanted = checkpoints.best() if which == "best" else checkpoints.latest()
             if steps := sorted(checkpoints.newest_first(), key=lambda step: step != wanted):
-                taken, weights, damaged = checkpoints.first_readable(steps, checkpoints.restore_weights)
+                taken, weights, damaged = checkpoints.first_readable(
+                    steps, lambda step: checkpoints.restore_weights(step, shapes)
+                )
                 for step, why in damaged.items():
                     bad = f"checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({why})"
                     _LOG.warning(f"{bad}; that of step {taken} is taken")

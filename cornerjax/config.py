@@ -72,9 +72,8 @@ class Data:
     max_objects: Rows = 128  # objects an example has room for; more are counted and left out, with a warning
     crowd: bool = False  # True: crowd boxes count as ordinary boxes, as in the originals
     empty_images: bool = True  # False: leave out images without boxes
-    gaussian_iou: Part = (
-        0.3  # the radius of a gaussian is where a box moved so far may overlap the true one this little
-    )
+    # the radius of a gaussian is where a box moved so far may overlap the true one this little
+    gaussian_iou: Part = 0.3
     gaussian_radius: Literal["exact", "legacy"] = "exact"  # legacy: the formula of the first repositories
     render: Literal["host", "device"] = "host"  # where pixels are jittered and heat maps drawn
     # that make examples, at the same time; 0: one a core but one, at most 32
@@ -136,9 +135,8 @@ class Test:
     nms_iou: NotNegative = 0.5  # of nms linear and hard: boxes that overlap less keep their score
     nms_floor: NotNegative = 0.001  # boxes whose score NMS lowers below this are dropped
     merge: bool = False  # a box becomes the weighted mean of itself and those it suppresses
-    merge_exp: Annotated[int, validation.between(1, 100)] = (
-        10  # of merge: the larger, the less do boxes count that are suppressed a little only
-    )
+    # of merge: the larger, the less do boxes count that are suppressed a little only
+    merge_exp: Annotated[int, validation.between(1, 100)] = 10
     max_detections: Rows = 100  # boxes an image
 
 

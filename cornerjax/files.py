@@ -4,39 +4,78 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import stat
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from cornerjax.errors import InputError
-from cornerjax.text import shortened
+from cornerjax.text import short, shortened
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST = 200  # bytes of a name that a temporary one keeps; file systems take 255 in all
+_MARK = ".cornerjax-"  # in temporary names: nobody else's have it
+MOST_BYTES = 2**33  # of a file that is read as a whole
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read; what is no regular file, such as a pipe, could be waited for without end.
+
+    Raises: OSError: it cannot be read, or is none.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
 
 
 def read_bytes(path: str | os.PathLike[str], expected: str) -> bytes:
-    """The content of a file; what is no regular file, such as a pipe, could be waited for without end.
+    """The content of a regular file.
 
     Args:
         expected: what the file should be, for the message.
-    Raises: InputError: it cannot be read.
+    Raises: InputError: it cannot be read, or has more than MOST_BYTES.
     """
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size <= MOST_BYTES:
                 return file.read()
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; expected {expected}") from None
     except ValueError:  # of names that no file can have
         raise InputError(f"cannot read {path}: no file can have this name; expected {expected}") from None
-    raise InputError(f"cannot read {path}: it is no regular file; expected {expected}")
+    raise InputError(f"cannot read {path}: it has more than {MOST_BYTES:,} bytes; expected {expected}")
+
+
+def read_npz(path: str | os.PathLike[str], expected: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz file, which hold numbers.
+
+    Args:
+        expected: what the file should be, for the message.
+    Raises: InputError: it cannot be read, or has anything else in it.
+    """
+    content = io.BytesIO(read_bytes(path, expected))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+                raise ValueError("more than there is memory for")
+        with np.load(content, allow_pickle=False) as arrays:
+            read = dict(arrays)
+    except Exception:  # what zipfile and NumPy raise for damaged bytes is of all kinds
+        raise InputError(f"{path} is damaged; expected {expected}") from None
+    if other := [name for name, array in read.items() if array.dtype.kind not in "biuf"]:
+        raise InputError(f"{path} has {short(other[0])}, which holds no numbers; expected {expected}")
+    return read
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
@@ -87,8 +126,13 @@ def json_if_there(path: Path) -> Any:
 
 def temporary_beside(path: Path) -> Path:
     """A hidden name in the same folder that no other process has, see remove_leftovers."""
-    name = os.fsdecode(os.fsencode(path.name)[:_LONGEST])
-    return path.with_name(f".{name}.{uuid.uuid4().hex}")
+    return path.with_name(f".{cut(path.name, _LONGEST)}{_MARK}{uuid.uuid4().hex}")
+
+
+def cut(name: str, most: int) -> str:
+    """A name, or its beginning, of so many bytes at most, without half a letter at the end."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= most else encoded[:most].decode("utf-8", "ignore")
 
 
 @contextlib.contextmanager
@@ -98,7 +142,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     try:
         with temporary.open("xb") as file:
             with contextlib.suppress(OSError):  # only remove_leftovers looks at it
-                lock(file.fileno())
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             yield file
         temporary.replace(path)
     finally:
@@ -120,9 +164,12 @@ def unfinished_folder(target: Path, *, inside: Path | None = None) -> Iterator[P
         inside.mkdir(parents=True, exist_ok=True)
     remove_leftovers(inside, target.name)
     folder = temporary_beside(inside / target.name)
-    folder.mkdir()
     try:
-        with locked_folder(folder):
+        with contextlib.ExitStack() as stack:
+            while not folder.is_dir():  # before it was locked, another process may have taken it for a leftover
+                stack.close()
+                folder.mkdir()
+                stack.enter_context(locked_folder(folder))
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -134,7 +181,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     number = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # network drives do not lock folders
-            lock(number)
+            fcntl.flock(number, fcntl.LOCK_EX)  # is_left holds its own lock for a moment only
         yield
     finally:
         os.close(number)
@@ -148,11 +195,11 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
     Args:
         name: of the file or folder that they were to become; empty: any.
     """
-    known = re.escape(os.fsdecode(os.fsencode(name)[:_LONGEST])) if name else ".+"
-    pattern = re.compile(rf"\.{known}\.[0-9a-f]{{32}}(\.mp4)?", re.DOTALL)
-    with contextlib.suppress(OSError):  # what is in the way of removing is in the way of nothing else
-        for path in [Path(entry.path) for entry in os.scandir(folder) if pattern.fullmatch(entry.name)]:
-            if is_left(path):
+    known = re.escape(cut(name, _LONGEST)) if name else ".+"
+    pattern = re.compile(rf"\.{known}{re.escape(_MARK)}[0-9a-f]{{32}}(\.mp4)?", re.DOTALL)
+    for path in [folder / name for name in os.listdir(folder) if pattern.fullmatch(name)]:
+        if is_left(path):
+            with contextlib.suppress(OSError):  # what is in the way of removing is in the way of nothing else
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -163,7 +210,8 @@ def is_left(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return bool(lock(number))
+        fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return True
     except OSError:
         return False
     finally:
@@ -206,7 +254,7 @@ def sha256_of(file: Path) -> str:
 
     Raises: OSError: it cannot be read.
     """
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -27,7 +27,7 @@ _FREE = (
 _FREE_PARTS = ("test.", "compute.")
 _LOG = logging.getLogger("cornerjax")
 # What a start that was killed may leave before there is a run.
-_OF_A_START = re.compile(r"\.lock|config\.json|\.(config|run)\.json\.[0-9a-f]{32}")
+_OF_A_START = re.compile(r"\.lock|config\.json|\.(config|run)\.json\.(cornerjax-)?[0-9a-f]{32}")
 
 
 def create_workdir(

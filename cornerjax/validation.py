@@ -105,6 +105,7 @@ def validated(value: Any, kind: Any, name: str) -> Any:
 
 
 def _scalar(value: Any, kind: Any, name: str) -> Any:
+    given = value
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 1e300 else math.inf
     if type(value) is not kind:
@@ -113,7 +114,7 @@ def _scalar(value: Any, kind: Any, name: str) -> Any:
     if kind is str and not _is_text(value):
         raise InputError(f"{name} is {short(value)}; accepted is text that a file could be named by")
     if kind is float and not math.isfinite(value):
-        raise InputError(f"{name} is {value}; accepted are finite numbers")
+        raise InputError(f"{name} is {short(given)}; accepted are finite numbers")
     return value
 
 

@@ -15,7 +15,7 @@ from cornerjax.check.pictures import draw_samples
 from cornerjax.config import Config
 from cornerjax.detectors import check
 from cornerjax.errors import InputError
-from cornerjax.files import json_if_there, write_atomically
+from cornerjax.files import is_file, json_if_there, sha256_of, write_atomically
 
 REPORT, SAMPLES = "report.json", "samples.jpg"
 
@@ -54,10 +54,11 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     chosen = choose(examples, fits, samples)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / REPORT, json.dumps(report, indent=1))
         if chosen:
             class_names = list(splits[0].categories.values())
             draw_samples(out / SAMPLES, examples, chosen, class_names)
+            report["samples"] = sha256_of(out / SAMPLES)
+        write_atomically(out / REPORT, json.dumps(report, indent=1))
     except OSError as e:
         raise InputError(f"cannot write {out}: {e.strerror}") from None
     (height, width), stride = config.data.crop_px, detector.stride(config.model)
@@ -82,6 +83,9 @@ def refuse_to_replace(out: Path) -> None:
     earlier = json_if_there(out / REPORT)
     if not isinstance(earlier, dict) or not {"root", "recipe", "splits", "findings"} <= earlier.keys():
         raise InputError(f"{there[0]} is there and no check wrote it; --out names another folder")
+    samples = out / SAMPLES
+    if os.path.lexists(samples) and not (is_file(samples) and sha256_of(samples) == earlier.get("samples")):
+        raise InputError(f"{samples} is there and no check wrote it; --out names another folder")
 
 
 def _with_classes(config: Config, number: int) -> Config:

@@ -36,6 +36,8 @@ def run(main: Callable[[], None]) -> None:
                 raise
     except (InputError, RunError) as e:
         _end(str(e), e.exit_code)
+    except MemoryError:
+        _end("there is not enough memory for this", 1)
     except BrokenPipeError:
         _end("standard output was closed before the end", 1)
     except KeyboardInterrupt:

@@ -7,8 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cornerjax.config import Data
+from cornerjax.data.coco_entries import is_number
+from cornerjax.data.images import MOST_PIXELS
 
 NAME = "extreme_points"  # of the field of annotations, records, objects and detections
+LONGEST_OUTLINE = 2**21  # pixels of the sides of a polygon together
 NUMBER = 4  # of an object: topmost, leftmost, bottommost, rightmost
 NEAR = 0.02  # points of an outline so near to the extreme one, as a part of the object's extent, are as extreme
 Polygon = Float[np.ndarray, "n 2"]
@@ -95,18 +98,23 @@ def of_box(box: Sequence[float | int]) -> Float[np.ndarray, "4 2"]:
 
 
 def polygons_of(segmentation: Any) -> list[Polygon]:
-    """The parts of a polygon; empty: it is none."""
+    """The parts of a polygon; empty: it is none, or longer than pycocotools, which takes memory by length, may get."""
     if not isinstance(segmentation, list):
         return []
     parts = [part for part in segmentation if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
-    if len(parts) < len(segmentation) or not all(type(v) in (int, float) and abs(v) < 1e30 for p in parts for v in p):
+    if len(parts) < len(segmentation) or not all(is_number(v) for part in parts for v in part):
         return []
-    return [np.array(part, np.float64).reshape(-1, 2) for part in parts]
+    polygons = [np.array(part, np.float64).reshape(-1, 2) for part in parts]
+    if any(np.abs(polygon - np.roll(polygon, 1, axis=0)).sum() > LONGEST_OUTLINE for polygon in polygons):
+        return []
+    return polygons
 
 
 def mask_of(segmentation: Any, height: int, width: int) -> Bool[np.ndarray, "h w"] | None:
     """The pixels of a run-length encoded mask; None: it is none of an image of this size."""
     if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
+        return None
+    if height * width > MOST_PIXELS:
         return None
     counts = segmentation.get("counts")
     if isinstance(counts, str | bytes):
@@ -145,7 +153,7 @@ def own_points(entry: dict[str, Any]) -> Float[np.ndarray, "4 2"] | None:
     if not isinstance(points, list) or len(points) != 4:
         return None
     numbers = [v for point in points if isinstance(point, list) and len(point) == 2 for v in point]
-    if len(numbers) != 8 or not all(type(v) in (int, float) and abs(v) < 1e30 for v in numbers):
+    if len(numbers) != 8 or not all(map(is_number, numbers)):
         return None
     return np.array(numbers, np.float64).reshape(4, 2)
 

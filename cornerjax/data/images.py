@@ -1,7 +1,10 @@
 """Image files, for training, evaluation and prediction alike."""
 
+import contextlib
 import io
+import math
 import os
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -67,19 +70,34 @@ def read_header(content: bytes) -> Header | None:
         return None
     try:
         with reader(io.BytesIO(content)) as image:
-            # Not getexif(): it decodes whole PNGs, and takes an orientation from XMP, which OpenCV does not know.
-            exif = PIL.Image.Exif()
-            exif.load(image.info.get("exif", b""))
-            if isinstance(image, TiffImagePlugin.TiffImageFile):
-                exif[ORIENTATION] = image.tag_v2.get(ORIENTATION, 1)
-            turn = exif.get(ORIENTATION, 1)
-            turn = turn if turn in _BACK else 1
-            width, height = image.size
+            (width, height), turn = image.size, _orientation(image)
             if image.format == TIFF and turn in SIDEWAYS:  # Pillow gives the size of the turned one
                 width, height = height, width
             return Header(height, width, turn, image.format or "", "progressive" in image.info)
     except Exception:  # what Pillow raises for damaged bytes is of all kinds
         return None
+
+
+def _orientation(image: ImageFile.ImageFile) -> int:
+    """EXIF's; not by getexif(), which decodes whole PNGs and knows that of XMP, which OpenCV does not."""
+    exif = PIL.Image.Exif()
+    with contextlib.suppress(Exception):  # damaged EXIF data is none
+        exif.load(image.info.get("exif", b""))
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        exif[ORIENTATION] = image.tag_v2.get(ORIENTATION, 1)
+    turn = exif.get(ORIENTATION, 1)
+    return turn if turn in _BACK else 1
+
+
+def _pixels(content: bytes, header: Header | None) -> int:
+    """How many an image has; 0 where only decoding tells."""
+    if header:
+        return header.height * header.width
+    if content.startswith(b"\x89PNG"):  # of which Pillow refuses more than OpenCV does
+        return math.prod(struct.unpack(">II", content[16:24].ljust(8, b"\0")))
+    if content.startswith(b"GIF8"):
+        return math.prod(struct.unpack("<HH", content[6:10].ljust(4, b"\0")))
+    return 0
 
 
 def load_image(path: str | os.PathLike[str]) -> Image:
@@ -103,8 +121,9 @@ def decode_image(content: bytes, name: str | os.PathLike[str], *, turned: bool =
     header = read_header(content)
     reduced = _reduction(header, most_side)
     flags = (reduced or cv2.IMREAD_COLOR) | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
-    if header and header.height * header.width > MOST_PIXELS and not (reduced and not header.progressive):
-        raise InputError(f"{name} is {header.width}x{header.height} pixels; accepted are up to {MOST_PIXELS:,} in all")
+    pixels = _pixels(content, header)
+    if pixels > MOST_PIXELS and not (header and reduced and not header.progressive):
+        raise InputError(f"{name} has {pixels:,} pixels; accepted are up to {MOST_PIXELS:,}")
     try:
         # Not cv2.imread: it takes a JPEG that is cut short and makes the rest grey.
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None

@@ -17,7 +17,7 @@ from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
 from cornerjax.errors import InputError
 
-FEATURES = "features.json"  # in which TFDS describes the features of a set
+FEATURES, INFO = "features.json", "dataset_info.json"  # either may describe the features of a set
 
 
 class Shards:
@@ -106,7 +106,7 @@ def cache_folder(name: str) -> Path:
 def _find_builder(name: str) -> tfds.core.DatasetBuilder:
     """What reads a set from its files alone, without its code and without the network."""
     folder = os.path.expanduser(name)
-    if "://" in name or os.path.isfile(os.path.join(folder, "dataset_info.json")):
+    if "://" in name or os.path.isfile(os.path.join(folder, INFO)):
         try:
             _refuse_code(folder, name)
             return tfds.builder_from_directory(folder)
@@ -118,7 +118,7 @@ def _find_builder(name: str) -> tfds.core.DatasetBuilder:
         raise InputError(f"tfds:{name} has no dataset_info.json; expected a folder that TFDS or `cornerjax pack` made")
     try:
         for place in list_data_dirs():
-            for file in Path(place, _base(name)).rglob(FEATURES):
+            for file in Path(place, _base(name)).rglob("*.json"):
                 _refuse_code(str(file.parent), name)
         return builder_from_files(name)
     except InputError:
@@ -135,14 +135,17 @@ def _base(name: str) -> str:
 
 
 def _refuse_code(folder: str, name: str) -> None:
-    """TFDS imports whatever module this file says that the class of a feature is in; none of others is run here.
+    """TFDS imports whatever module these files say that the class of a feature is in; none of others is run here.
 
     Raises: InputError: naming the class.
     """
-    file = epath.Path(folder) / FEATURES
-    if not file.exists():
-        return  # TFDS says so
-    for kind in _classes(json.loads(file.read_text())):
+    described: list[Any] = []
+    for name_of, part in ((FEATURES, None), (INFO, "features")):
+        file = epath.Path(folder) / name_of
+        if file.exists():  # TFDS says what is missing
+            content = json.loads(file.read_text())
+            described.append(content if part is None or not isinstance(content, dict) else content.get(part))
+    for kind in _classes(described):
         if not re.fullmatch(r"tensorflow_datasets(\.\w+)+", kind):
             raise InputError(f"tfds:{name} has a feature of class {kind!r}; accepted are those of tensorflow_datasets")
 

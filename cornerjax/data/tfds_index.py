@@ -1,15 +1,14 @@
 """COCO's lists for a TFDS split, made by reading all of it: sizes, ids and boxes in pixels."""
 
-import io
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
-from PIL import Image
 
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.data.coco_entries import Json
+from cornerjax.data.images import read_header
 from cornerjax.data.shards import Shards
 from cornerjax.errors import InputError
 from cornerjax.progress import progress
@@ -41,6 +40,11 @@ def make_index(shards: Shards) -> dict[str, list[Json]]:
     for position in progress(positions, total=len(shards), what=f"indexing tfds:{shards.name} {shards.split}"):
         example = shards.example(position, parser)
         images.append(_image(example, position, shards))
+        if wrong := [int(i) for i in example[name][label] if not 0 <= i < len(names)]:
+            raise InputError(
+                f"example {position} of tfds:{shards.name}, split {shards.split!r}, has the label {wrong[0]}; "
+                f"expected 0 to {len(names) - 1}"
+            )
         labels = [category_ids[i] for i in example[name][label]]
         annotations += _objects(example[name], labels, images[-1])
     _number(images, annotations)
@@ -69,16 +73,13 @@ def _find_objects(shards: Shards) -> tuple[str, str]:
 
 def _image(example: dict[str, Any], position: int, shards: Shards) -> Json:
     """COCO's entry of an image; the id is None where the set has none."""
-    try:
-        with Image.open(io.BytesIO(example["image"])) as image:
-            width, height = image.size  # as stored: TFDS ignores the EXIF orientation too
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise InputError(
-            f"example {position} of tfds:{shards.name}, split {shards.split!r}, has no intact image"
-        ) from None
+    header = read_header(example["image"])
+    if header is None:
+        raise InputError(f"example {position} of tfds:{shards.name}, split {shards.split!r}, has no intact image")
+    width, height = header.width, header.height  # as stored: TFDS ignores the EXIF orientation too
     image_id = example.get("image/id")
     image_id = image_id if isinstance(image_id, int) else None
-    names = [example[key].decode() for key in NAMES if isinstance(example.get(key), bytes)]
+    names = [example[key].decode("utf-8", "replace") for key in NAMES if isinstance(example.get(key), bytes)]
     number = position + 1 if image_id is None else image_id
     return {"id": image_id, "file_name": (names or [f"{number:012}.jpg"])[0], "height": height, "width": width}
 

@@ -11,7 +11,7 @@ from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source, refuse_to_fetch
 from cornerjax.detectors import check
-from cornerjax.detectors.base import make_predictor_network
+from cornerjax.detectors.base import make_predictor_network, variable_shapes
 from cornerjax.errors import InputError, named
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
@@ -47,7 +47,9 @@ def evaluate_run(asked: Options) -> None:
         config = runnable_here(config)
         asked = dataclasses.replace(asked, compute=config.compute)
     detector, split = check(config), asked.split or config.data.val
-    params, model_state, step = restore_weights(run.path, asked.checkpoint)
+    params, model_state, step = restore_weights(
+        run.path, asked.checkpoint, shapes=variable_shapes(detector, config.model)
+    )
     detector.check(config)
     source = _source(run, asked, split)
     out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)

@@ -8,8 +8,6 @@ from cornerjax.config import Compute, Test
 from cornerjax.errors import InputError
 
 EXTRAS = ("voc", "oracles", "timing")  # options that add numbers to metrics.json, under their own names
-
-
 MOST = 100_000  # images that are timed or drawn
 
 

@@ -1,7 +1,6 @@
 """An analysis as a folder of files; a folder that holds another evaluation, or anything else, is not replaced."""
 
 import dataclasses
-import glob
 import json
 import math
 import os
@@ -54,7 +53,6 @@ def check_folder(
         raise InputError(f"{folder} is going to be replaced, but {read[0]} in it is read; --out names another folder")
     try:
         above = next(path for path in folder.parents if path.exists())
-        _recover(folder)
         there = _names(folder) if folder.exists() else []
     except OSError as e:
         raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
@@ -64,6 +62,10 @@ def check_folder(
         raise InputError(f"{folder} holds {others[0]}, which no evaluation writes; --out names another folder")
     if there:
         _compare(folder, options, extras)
+    try:
+        _recover(folder)
+    except OSError as e:
+        raise InputError(f"cannot write {folder}: {e.strerror}") from None
 
 
 def _names(folder: Path) -> list[str]:
@@ -147,18 +149,28 @@ def _exchange(unfinished: Path, folder: Path) -> None:
         folder.rename(old)
         try:
             unfinished.rename(folder)
-        except OSError:
-            old.rename(folder)
+        except BaseException:
+            if not folder.exists():
+                old.rename(folder)
             raise
         _keep_others(old, folder)
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _recover(folder: Path) -> None:
-    """Put back an evaluation that a process killed within _exchange had moved away."""
-    for old in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.old.*")):
-        if is_left(old):
-            shutil.rmtree(old, ignore_errors=True) if folder.exists() else old.rename(folder)
+    """Put back an evaluation that a process killed within _exchange had moved away.
+
+    Raises: OSError: it cannot be moved.
+    """
+    ours = re.compile(rf"\.{re.escape(folder.name)}\.old\.[0-9a-f]{{32}}", re.DOTALL)
+    for name in os.listdir(folder.parent) if folder.parent.is_dir() else []:
+        old = folder.with_name(name)
+        if ours.fullmatch(name) and (old / "metrics.json").is_file() and is_left(old):
+            if not folder.exists():
+                old.rename(folder)
+                continue
+            _keep_others(old, folder)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _keep_others(old: Path, folder: Path) -> None:

@@ -5,7 +5,6 @@ data set is still known.
 """
 
 import hashlib
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxtyping import UInt64
 
 from cornerjax.data.records import Record, Source
 from cornerjax.errors import InputError
-from cornerjax.files import open_atomically
+from cornerjax.files import is_file, open_atomically, read_npz
 from cornerjax.workdir import not_written
 
 FILE = "trained_on.npz"
@@ -80,10 +79,10 @@ def _hash(image: Record) -> int:
 
 def _read(workdir: Path) -> UInt64[np.ndarray, "n"]:
     file = workdir / FILE
-    if not file.is_file():
+    if not is_file(file):
         return np.zeros(0, np.uint64)
-    try:
-        with file.open("rb") as opened, np.load(opened) as arrays:
-            return arrays["hashes"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
-        raise InputError(f"{file} is damaged; expected the file that train.py wrote") from None
+    expected = "the hashes that training wrote"
+    found = read_npz(file, expected).get("hashes")
+    if found is None or found.dtype != np.uint64 or found.ndim != 1:
+        raise InputError(f"{file} is damaged; expected {expected}")
+    return found

@@ -28,7 +28,7 @@ from cornerjax.inference.results import FILES, Entry, image_ids, write_results
 from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
 from cornerjax.inference.written import note, only_writer, refuse_to_replace, write
 from cornerjax.progress import progress
-from cornerjax.text import short
+from cornerjax.text import plain, short
 from cornerjax.threads import ahead
 
 DRAWING = 4  # threads that draw, and pictures drawn before they are written
@@ -219,9 +219,9 @@ class _Job:
         done = len(self.entries) - count
         if self._stopped() and not clip.live:
             self.cut_short = True
-            print(f"{clip.name}: stopped after {done}{f' of {total}' if total else ''} frames, which are kept")
+            print(f"{plain(clip.name)}: stopped after {done}{f' of {total}' if total else ''} frames, which are kept")
         if done:
-            print(f"{clip.name}: {done} frames, {clock.rate():.1f} frames/s")
+            print(f"{plain(clip.name)}: {done} frames, {clock.rate():.1f} frames/s")
 
     def _frames(self, everything: Iterable[tuple[Image, Detections]]) -> Generator[tuple[Detections, Image]]:
         """What is wanted of each frame, and the frame with its drawings, made in threads."""

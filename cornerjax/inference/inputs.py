@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cornerjax.data.coco_entries import MOST_BYTES
 from cornerjax.errors import InputError
-from cornerjax.files import is_folder, place_of
+from cornerjax.files import cut, is_folder, place_of
 from cornerjax.text import short
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -100,4 +100,4 @@ def output_names(inputs: Inputs) -> list[str]:
 
 def _name(stem: str, end: str) -> str:
     """The name with its end, cut before it where file systems would not take it."""
-    return os.fsdecode(os.fsencode(stem)[: MOST_BYTES - len(end)]) + end
+    return cut(stem, MOST_BYTES - len(end)) + end

@@ -14,7 +14,14 @@ from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config
 from cornerjax.data.images import load_image
 from cornerjax.detectors import check
-from cornerjax.detectors.base import Detector, Inspection, Maps, TestProcedure, make_predictor_network
+from cornerjax.detectors.base import (
+    Detector,
+    Inspection,
+    Maps,
+    TestProcedure,
+    make_predictor_network,
+    variable_shapes,
+)
 from cornerjax.detectors.rows import Detections
 from cornerjax.devices import local_copies, on_first
 from cornerjax.errors import InputError, named
@@ -136,7 +143,7 @@ def load(
     run = open_workdir(Path(workdir))
     config = replaced(trusted_config(run, allow_code=allow_code), {"test": test or {}, "compute": compute or {}})
     detector = check(config)
-    params, model_state, step = restore_weights(run.path, checkpoint)
+    params, model_state, step = restore_weights(run.path, checkpoint, shapes=variable_shapes(detector, config.model))
     detector.check(config)
     apply, fold = make_predictor_network(detector, config)
     with named(f"{run.path}, step {step}"):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from cornerjax.data.images import MOST_PIXELS
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.files import temporary_beside
@@ -21,7 +22,7 @@ from cornerjax.threads import ahead
 
 CODEC = "mp4v"  # MPEG-4 part 2: OpenCV's wheels have no H.264 to write with, and their VP9 takes 20 times as long
 FPS = 25.0  # of a video that does not say
-READ_AHEAD = 16  # frames decoded before they are needed
+READ_AHEAD, READ_AHEAD_BYTES = 16, 2**28  # frames decoded before they are needed, and how many where they are large
 LOST = 0.02  # share of the frames that a file announces which may be missing: some only estimate their number
 Frame = UInt8[np.ndarray, "H W 3"]
 
@@ -47,6 +48,11 @@ class Clip:
             self.close()
             expected = "a camera that is there and not in use" if self.live else "an intact MP4, MOV, MKV, AVI or WebM"
             raise InputError(f"cannot open {self.name}{'' if self.live else ' as a video'}; expected {expected}")
+        width, height = (self._capture.get(key) for key in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > MOST_PIXELS:
+            self.close()
+            size = f"{width:.0f}x{height:.0f}"
+            raise InputError(f"{self.name} has frames of {size} pixels; accepted are up to {MOST_PIXELS:,}")
         fps, total = (self._capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.fps = fps if math.isfinite(fps) and fps > 0 else FPS
         self.total = round(total) if not self.live and math.isfinite(total) and total > 0 else None
@@ -117,10 +123,11 @@ def predict_frames(
     Raises: InputError: a frame is smaller than a cell of the network's map.
     """
     waiting: dict[int, Frame] = {}
-    with contextlib.closing(_read_ahead(frames)) as ready:
-        first = next(ready, None)
-        if first is None:
-            return
+    first = next(frames, None)
+    if first is None:
+        return
+    count = max(1, min(READ_AHEAD, READ_AHEAD_BYTES // first.nbytes))
+    with contextlib.closing(_read_ahead(frames, count)) as ready:
         height, width = reduced(first, max_side).shape[:2]
         bucket = predictor.procedure.bucket(height, width)
         rows = predictor.batches.rows(bucket, batch) if batch > 1 else 1  # one by one, one device is enough
@@ -137,14 +144,14 @@ def predict_frames(
             yield frame, found.scaled(frame.shape[1] / width, frame.shape[0] / height)
 
 
-def _read_ahead(frames: Iterable[Frame]) -> Generator[Frame]:
-    """Pass frames on that a thread takes, up to READ_AHEAD before they are needed."""
+def _read_ahead(frames: Iterable[Frame], count: int) -> Generator[Frame]:
+    """Pass frames on that a thread takes, up to so many before they are needed."""
     source = iter(frames)
 
     def take(_: None) -> list[Frame]:  # empty at the end
         return list(itertools.islice(source, 1))
 
-    with contextlib.closing(ahead(take, itertools.repeat(None), threads=1, count=READ_AHEAD)) as taken:
+    with contextlib.closing(ahead(take, itertools.repeat(None), threads=1, count=count)) as taken:
         for frame in itertools.takewhile(bool, taken):
             yield frame[0]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cornerjax.errors import InputError
-from cornerjax.files import lock, no_links, place_of, remove_leftovers, sha256_of, write_atomically
+from cornerjax.files import lock, no_links, open_regular, place_of, remove_leftovers, sha256_of, write_atomically
 
 # Names and SHA-256 hashes of the files that were written, a JSON list of two a line. A file that somebody has put in
 # the place of one of them has another hash.
@@ -51,7 +51,8 @@ def refuse_to_replace(out: Path, names: Iterable[str], given: Iterable[Path]) ->
         if place_of(out / name) in read:
             raise InputError(f"{out / name} would overwrite a file that is read; give another folder for the results")
     try:
-        ours = set((out / OURS).read_text(encoding="utf-8", errors="replace").splitlines())
+        with open_regular(out / OURS) as file:
+            ours = set(file.read().decode("utf-8", "replace").splitlines())
     except OSError:
         ours = set()
     for name in names:

@@ -3,8 +3,6 @@ of its backbone, whatever was trained with it."""
 
 import collections
 import dataclasses
-import hashlib
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +12,9 @@ from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
 from cornerjax.errors import InputError
+from cornerjax.files import is_file, read_json, sha256_of
 from cornerjax.nn.functional import Array, Tree, by_path, functional, nested
+from cornerjax.text import plain
 from cornerjax.validation import flat
 from cornerjax.weights.match import match_backbone
 from cornerjax.weights.read import read_tensors
@@ -142,17 +142,17 @@ def record_of(init: Init) -> dict[str, str]:
     checkpoint = init.checkpoint
     record: dict[str, str] = {"part": init.part} if init.part != "all" else {}
     if checkpoint.is_file():
-        with checkpoint.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        return record | {"file": str(checkpoint.absolute()), "source_sha256": digest}
+        return record | {"file": str(checkpoint.absolute()), "source_sha256": sha256_of(checkpoint)}
     record |= {"workdir": str(checkpoint.absolute())}
     file = checkpoint / "certificate.json"
-    if not file.is_file():
+    if not is_file(file):
         return record
-    try:
-        return record | {"source_sha256": json.loads(file.read_text())["sha256"]}
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{file} is damaged; expected the JSON that cornerjax weights wrote") from None
+    expected = "the JSON that cornerjax weights wrote"
+    certificate = read_json(file, expected)
+    digest = certificate.get("sha256") if isinstance(certificate, dict) else None
+    if not isinstance(digest, str):
+        raise InputError(f"{file} is damaged; expected {expected}")
+    return record | {"source_sha256": digest}
 
 
 def class_dependent(model: Model) -> set[str]:
@@ -194,4 +194,4 @@ def _unexplained(theirs: dict[str, Array], ours: dict[str, Array], fresh: set[st
 
 
 def _few(names: tuple[str, ...]) -> str:
-    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    return f"{len(names)}: {plain(', '.join(names[:3]))}{', ...' if len(names) > 3 else ''}"

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from cornerjax.config import Config
 from cornerjax.errors import InputError
-from cornerjax.files import no_links, write_atomically
+from cornerjax.files import no_links, open_regular, write_atomically
 from cornerjax.workdir import not_written
 
 
@@ -149,7 +149,8 @@ def _reopen(path: Path, first_step: int) -> tuple[TextIO, list[dict[str, Any]]]:
     """The file, to append to, and its lines, without those of steps that are going to be done again."""
     kept = []
     if path.exists():
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        with open_regular(path) as file:
+            lines = file.read().decode("utf-8", "surrogateescape").split("\n")
         # A kill can cut the last one.
         whole = [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.endswith("}")]
         kept = [entry for entry in whole if entry["step"] <= first_step]

@@ -1,6 +1,5 @@
 """Which image stopped a run: the step is done again on the batch that guard.py kept, and on each of its images."""
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from cornerjax.checkpoint import Checkpoints
 from cornerjax.errors import InputError
-from cornerjax.files import is_file, read_bytes
+from cornerjax.files import is_file, read_npz
 from cornerjax.training.loop import resume
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.setup import abstract_step
@@ -95,16 +94,11 @@ def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Itera
 
 
 def _read(file: Path) -> Batch:
-    try:
-        with np.load(io.BytesIO(read_bytes(file, "a batch"))) as arrays:
-            batch = dict(arrays)
-        if not (batch["step"].ndim == 0 and batch["step"].dtype.kind == "i" and batch["image_id"].ndim == 1):
-            raise ValueError("no step, or no ids")
-        return batch
-    except InputError:
-        raise
-    except Exception:  # zipfile and NumPy raise all kinds for files that are cut short
-        raise InputError(f"{file} is damaged; {EXPECTED}") from None
+    batch = read_npz(file, EXPECTED.removeprefix("expected "))
+    step, ids = batch.get("step"), batch.get("image_id")
+    if step is None or ids is None or step.ndim or step.dtype.kind != "i" or ids.ndim != 1:
+        raise InputError(f"{file} is damaged; {EXPECTED}")
+    return batch
 
 
 def _listed(losses: Losses) -> str:

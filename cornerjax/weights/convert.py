@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import apply_preset, get_detector
 from cornerjax.detectors.base import Detector, make_network, make_predictor_network
 from cornerjax.errors import InputError, RunError
-from cornerjax.files import unfinished_folder, write_atomically
+from cornerjax.files import read_npz, unfinished_folder, write_atomically
 from cornerjax.inference.predictor import Predictor
 from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.functional import Tree, by_path, nested, parameter_count
@@ -195,13 +193,7 @@ def _by_name(maps: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 
 def _recorded(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"{path} is no file; expected an .npz file with `images` and heads")
-    try:
-        with path.open("rb") as file:
-            recorded = dict(np.load(file))
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise InputError(f"cannot read {path}; expected an intact .npz file of arrays") from None
+    recorded = read_npz(path, "an .npz file with `images` and heads")
     if "images" not in recorded:
         raise InputError(f"{path} has no array `images`; it has {', '.join(recorded) or 'nothing'}")
     images = recorded["images"]

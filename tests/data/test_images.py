@@ -86,9 +86,9 @@ def png_of(width, height):
 
 def test_an_image_of_more_pixels_than_there_is_memory_for_is_not_decoded(monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(InputError, match=r"^big\.png is 30000x30000 pixels; accepted are up to 268,435,456 in all$"):
+    with pytest.raises(InputError, match=r"^big\.png has 900,000,000 pixels; accepted are up to 268,435,456$"):
         decode_image(png_of(30_000, 30_000), "big.png")
-    with pytest.raises(InputError, match=r"^big\.png is 30000x30000"):
+    with pytest.raises(InputError, match=r"^big\.png has 900,000,000"):
         decode_image(png_of(30_000, 30_000), "big.png", most_side=500)  # a PNG is decoded whole whatever is wanted
 
 

@@ -61,7 +61,7 @@ class FakeCapture:
         return True
 
     def get(self, key):
-        return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: self.total}[key]
+        return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: self.total}.get(key, 8.0)
 
     def read(self):
         frame = next(self.left, None)

@@ -33,10 +33,8 @@ class SaccadeLoss(CornerLoss):
 class Saccade:
     """Where the network is applied: first to the whole image, then to crops of places that seem to hold something."""
 
-    view_px: Annotated[tuple[Pixels, ...], some(100)] = (
-        192,
-        255,
-    )  # the image's longer side is resized to each of these
+    # the image's longer side is resized to each of these
+    view_px: Annotated[tuple[Pixels, ...], some(100)] = (192, 255)
     view_score: NotNegative = 0.3  # boxes found in the whole image with a lower score are dropped
     # least attention of a place to be cropped; one number for each stage of closer crops
     attention: Annotated[tuple[Positive, ...], some(100)] = (0.3,)

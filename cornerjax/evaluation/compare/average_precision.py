@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from cornerjax.data.coco_entries import is_side
 from cornerjax.data.extreme_points import mask_of, polygons_of
 from cornerjax.evaluation.compare.entries import Annotation, Detected, GroundTruth
 from cornerjax.evaluation.compare.matching import labels
@@ -69,7 +70,7 @@ def have_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids
 
     def sound(entry: Annotation | Detected) -> bool:
         height, width = sizes[entry["image_id"]]
-        if type(height) is not int or type(width) is not int:
+        if not is_side(height) or not is_side(width):
             return False
         segmentation = entry.get("segmentation")
         return bool(polygons_of(segmentation)) or mask_of(segmentation, height, width) is not None
