@@ -53,6 +53,8 @@ def check_folder(
         raise InputError(f"{folder} is going to be replaced, but {read[0]} in it is read; --out names another folder")
     try:
         above = next(path for path in folder.parents if path.exists())
+        if not folder.exists():
+            _recover(folder)
         there = _names(folder) if folder.exists() else []
     except OSError as e:
         raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None

@@ -12,6 +12,7 @@ import pytest
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.compare.entries import Detected
+from cornerjax.evaluation.options import EXTRAS
 from cornerjax.evaluation.output import FILES, check_folder, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 
@@ -171,7 +172,7 @@ def test_an_old_report_outlives_a_failure(analysis, tmp_path, monkeypatch):
     rename = Path.rename
 
     def failing(path, target):
-        if ".new." in path.name:
+        if ".cornerjax-" in path.name:
             raise OSError(errno.ENOSPC, "No space left on device")
         return rename(path, target)
 
@@ -191,3 +192,31 @@ def test_nothing_makes_a_report_too(nothing, tmp_path, capsys):
     write_folder(tmp_path / "eval", analysis, results, options={})
     print_tables(analysis)
     assert "-" in capsys.readouterr().out
+
+
+def test_an_evaluation_that_a_killed_process_had_moved_away_is_put_back(analysis, tmp_path):
+    write_folder(tmp_path / "eval", analysis, [], options={})
+    (tmp_path / "eval").rename(tmp_path / f".eval.old.{'0' * 32}")
+    with pytest.raises(InputError, match="holds an evaluation with --voc"):
+        check_folder(tmp_path / "eval", {})
+    assert [path.name for path in tmp_path.iterdir()] == ["eval"]
+    assert (tmp_path / "eval/metrics.json").is_file()
+
+
+def test_what_lies_in_an_evaluation_that_was_moved_away_is_kept(analysis, tmp_path):
+    old = tmp_path / f".eval.old.{'0' * 32}"
+    for folder in (tmp_path / "eval", old):
+        write_folder(folder, analysis, [], options={})
+    (old / "mine.txt").write_text("mine")
+    check_folder(tmp_path / "eval", {}, extras=EXTRAS)
+    assert (tmp_path / "eval/mine.txt").read_text() == "mine"
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("name", [".eval.old.2026-03", f".eval.old.{'0' * 31}", f".eval.old.{'0' * 32}"])
+def test_folders_of_others_beside_it_stay(analysis, tmp_path, name):
+    write_folder(tmp_path / "eval", analysis, [], options={})
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+    check_folder(tmp_path / "eval", {}, extras=EXTRAS)
+    assert (tmp_path / name / "mine.txt").exists()

@@ -77,7 +77,7 @@ def test_a_resumed_run_leaves_the_file_as_it_is(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut short"])
 def test_a_damaged_file_is_one_sentence(tmp_path, content):
     (tmp_path / "trained_on.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"trained_on\.npz is damaged; expected the file that train\.py wrote$"):
+    with pytest.raises(InputError, match=r"trained_on\.npz is damaged; expected the hashes that training wrote$"):
         overlap(tmp_path, TRAIN)
 
 

@@ -1,9 +1,11 @@
 """Checkpoints of PyTorch that take no code to be hostile: a few bytes that are endless values, or gigabytes."""
 
 import collections
+import io
 import os
 import pickle
 import tracemalloc
+import zipfile
 
 import pytest
 
@@ -29,11 +31,69 @@ def nested(levels: int) -> bytes:
     return b"\x80\x02X\x01\x00\x00\x00a\x85" + put[0] + tuples + b"}" + memo[levels] + b"K\x01s."
 
 
+def zipped(**entries: bytes) -> bytes:
+    """A zip of these entries, whose names have a stroke for an underscore."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name.replace("_", "/").replace("DOT", "."), content)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("levels", [26, 45, 3000])
 def test_values_without_end(tmp_path, levels):
     (tmp_path / "x.pkl").write_bytes(older_format(nested(levels)))
     with pytest.raises(InputError, match=r"x\.pkl is refused: its values are nested without end"):
         read_tensors(tmp_path / "x.pkl")
+
+
+def test_the_pickle_that_is_looked_at_is_the_one_that_is_read(tmp_path):
+    harmless = pickle.dumps({"a": 1})
+    for content in (
+        older_format(nested(26)) + zipped(a_dataDOTpkl=harmless),
+        zipped(a_b_dataDOTpkl=harmless, a_dataDOTpkl=nested(26)),
+        zipped(b_dataDOTpkl=harmless, a_dataDOTpkl=nested(26)),
+    ):
+        (tmp_path / "x.pth").write_bytes(content)
+        with pytest.raises(InputError, match=r"x\.pth is refused"):
+            read_tensors(tmp_path / "x.pth")
+
+
+CALLS = [
+    b"cbuiltins\nbytearray\nJ\x00\x00\x00\x30\x85R",
+    b"ctorch\nTensor\nJ\x00\x00\x00\x10\x85R",
+    b"ctorch\nFloatStorage\nJ\x00\x00\x00\x10\x85R",
+    b"c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R",
+    b"cos\nsystem\nX\x02\x00\x00\x00ls\x85R",
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_allocates_or_runs_is_not_called(tmp_path, call):
+    content = b"\x80\x02}X\x01\x00\x00\x00a" + call + b"s."
+    for file in (older_format(content), zipped(archive_dataDOTpkl=content)):
+        (tmp_path / "x.pth").write_bytes(file)
+        with pytest.raises(InputError, match=r"x\.pth is refused: it is no checkpoint of PyTorch"):
+            pickles.refuse_bombs(tmp_path / "x.pth")
+
+
+def test_keys_are_no_tuples(tmp_path):
+    content = b"\x80\x02}(X\x01\x00\x00\x00aq\x00\x85K\x01h\x00K\x02u."
+    (tmp_path / "x.pth").write_bytes(older_format(content))
+    with pytest.raises(InputError, match=r"x\.pth is refused: it is no checkpoint of PyTorch"):
+        pickles.refuse_bombs(tmp_path / "x.pth")
+
+
+def test_compressed_zips_are_not_torchs(tmp_path):
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "x.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "x.pth") as sound,
+        zipfile.ZipFile(tmp_path / "y.pth", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for name in sound.namelist():
+            small.writestr(name, sound.read(name))
+    with pytest.raises(InputError, match=r"y\.pth is refused"):
+        read_tensors(tmp_path / "y.pth")
 
 
 @pytest.mark.parametrize("older", [True, False])
