@@ -1,6 +1,7 @@
 """Files and names of strangers: nothing is imported, fetched, written elsewhere or acted upon because they say so."""
 
 import csv
+import hashlib
 import io
 import json
 import sys
@@ -83,7 +84,12 @@ def test_check_replaces_what_a_check_wrote_and_nothing_else(tmp_path):
     (tmp_path / "samples.jpg").write_text("a holiday")
     with pytest.raises(InputError, match=r"samples\.jpg is there and no check wrote it"):
         refuse_to_replace(tmp_path)
-    (tmp_path / REPORT).write_text(json.dumps({"root": "a/mine", "recipe": "", "splits": {}, "findings": []}))
+    report: dict[str, object] = {"root": "a/mine", "recipe": "", "splits": {}, "findings": []}
+    (tmp_path / REPORT).write_text(json.dumps(report))
+    with pytest.raises(InputError, match=r"samples\.jpg is there and no check wrote it"):
+        refuse_to_replace(tmp_path)
+    report["samples"] = hashlib.sha256(b"a holiday").hexdigest()
+    (tmp_path / REPORT).write_text(json.dumps(report))
     refuse_to_replace(tmp_path)
     assert default_folder("a/mine") != default_folder("b/mine")
     assert default_folder("a/mine").name.startswith("mine-")
