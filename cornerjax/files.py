@@ -27,7 +27,7 @@ _MARK = ".cornerjax-"  # in temporary names: nobody else's have it
 MOST_BYTES = 2**33  # of a file that is read as a whole
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file to read; what is no regular file, such as a pipe, could be waited for without end.
 
     Raises: OSError: it cannot be read, or is none.

@@ -65,8 +65,8 @@ def test_a_command_ends_without_a_traceback(while_it):
     if while_it == "imports":
         work = "from cornerjax import interrupts; interrupts.at_once(); print('there', flush=True); time.sleep(600)"
     command = [sys.executable, "-c", f"import time; {FOREGROUND}{work}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=pipe, stderr=pipe) as process:
         assert process.stdout
         process.stdout.readline()
         process.send_signal(signal.SIGINT)

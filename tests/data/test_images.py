@@ -1,6 +1,5 @@
 """Image files: EXIF is read in one way whatever the format, and hostile ones take neither memory nor time."""
 
-import dataclasses
 import io
 import os
 import struct
@@ -106,8 +105,8 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 def test_images_of_a_folder_can_be_taken_as_they_are_stored(picture, tmp_path):
     (tmp_path / "x.jpg").write_bytes(with_orientation(picture, JPEG, 3))
     entry = ImageEntry(1, "x.jpg", 64, 128)
-    for exif, turned in (("turn", True), ("ignore", False)):
-        path, stored = in_folder(tmp_path, dataclasses.replace(Data(), exif=exif))(entry)
+    for data, turned in ((Data(), True), (Data(exif="ignore"), False)):
+        path, stored = in_folder(tmp_path, data)(entry)
         assert path == tmp_path / "x.jpg"
         assert (stored is None) == turned
         if stored:

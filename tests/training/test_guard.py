@@ -236,7 +236,10 @@ def test_the_batch_of_several_hosts_is_put_together(tmp_path):
 def test_a_file_of_another_form_is_no_batch(tmp_path, content):
     file = tmp_path / "step-000003-host-0.npz"
     np.savez(file, **content)
-    with pytest.raises(InputError, match=r"host-0\.npz (is damaged|has .step., which holds no numbers); expected the batch that a stopped run"):
+    with pytest.raises(
+        InputError,
+        match=r"host-0\.npz (is damaged|has .step., which holds no numbers); expected the batch that a stopped run",
+    ):
         replay.read_step(file)
 
 

@@ -148,7 +148,7 @@ def test_a_damaged_forward_pass_is_refused(source, tmp_path):
         recorded.write_bytes(content)
         with pytest.raises(InputError, match=r"recorded.npz is damaged; expected an .npz file"):
             convert("cornernet_squeeze", source, tmp_path / "out", forward=recorded)
-    with pytest.raises(InputError, match=r"gone.npz is no file"):
+    with pytest.raises(InputError, match=r"gone.npz: No such file"):
         convert("cornernet_squeeze", source, tmp_path / "out", forward=tmp_path / "gone.npz")
 
 

@@ -70,7 +70,7 @@ def have_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids
 
     def sound(entry: Annotation | Detected) -> bool:
         height, width = sizes[entry["image_id"]]
-        if not is_side(height) or not is_side(width):
+        if height is None or width is None or not is_side(height) or not is_side(width):
             return False
         segmentation = entry.get("segmentation")
         return bool(polygons_of(segmentation)) or mask_of(segmentation, height, width) is not None

@@ -35,7 +35,7 @@ def test_other_errors_are_bugs_or_have_a_meaning_of_their_own(number, name):
 
 def test_a_command_says_it(capsys):
     with pytest.raises(SystemExit) as ended:
-        run_command(lambda: os.listdir("x" * 300))
+        run_command(lambda: os.rmdir("x" * 300))
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: cannot use xxx")
 
