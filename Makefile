@@ -39,7 +39,7 @@ cuda-aot: .cuda-aot/installed  ## compiles the kernels, and a plan, for GPUs tha
 	JAX_PLATFORMS=cpu .cuda-aot/bin/python -m pytest --durations=10 -m cuda_aot tests/aot/test_cuda*.py
 
 test-kernels: $(VENV)/installed-dev  ## corner pooling alone; PYTHON=python3.13 VENV=.venv-newest: with the newest jax
-	$(PYTEST) -n $(WORKERS) --dist load tests/ops/test_running_max.py tests/ops/test_pallas_*.py tests/nn/test_pooling.py
+	$(PYTEST) -n $(WORKERS) --dist load -m "not slow" tests/ops/test_running_max.py tests/ops/test_pallas_*.py tests/nn/test_pooling.py
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -40,7 +40,12 @@ LONG = (
     "test_released",
     "test_devices",
     "test_narrow_recipes",
+    "test_extremenet",
+    "test_centernet_triplets",
+    "test_centernet_points",
     "test_cornernet_squeeze",
+    "test_faults",
+    "test_loop",
 )
 
 
