@@ -78,14 +78,14 @@ def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Itera
             "expected the files of all hosts of the run, and no others"
         )
     train_step, form, expected = abstract_step(config, mesh)
-    inputs = {name: rows for name, rows in batch.items() if name != "image_id"}
-    if {name: (x.shape, x.dtype) for name, x in inputs.items()} != {n: (x.shape, x.dtype) for n, x in expected.items()}:
-        raise InputError(f"{workdir / 'not_finite'} has a batch of another run; {EXPECTED}")
     with Checkpoints(workdir, read_only=True) as checkpoints:
         before = checkpoints.latest()
         if before is None:
             raise InputError(f"{workdir} has no checkpoint; expected that of the step before")
         state = resume(form, checkpoints)._replace(halted=jax.numpy.bool(False))
+    inputs = {name: rows for name, rows in batch.items() if name != "image_id"}
+    if {name: (x.shape, x.dtype) for name, x in inputs.items()} != {n: (x.shape, x.dtype) for n, x in expected.items()}:
+        raise InputError(f"{workdir / 'not_finite'} has a batch of another run; {EXPECTED}")
     for rows in (np.arange(size), *(np.full(size, i) for i in range(size))):
         # A copy, for the update takes the memory of what it is given.
         copy = jax.tree.map(lambda x: x.copy(), state)

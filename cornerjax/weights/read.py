@@ -86,19 +86,22 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if not is_file(path):
         raise InputError(f"{path} is no file; expected a checkpoint of PyTorch, .pkl or .pth")
     try:
+        refuse_bombs(path)
+    except PermissionError:
+        raise InputError(f"{path} may not be read; expected a file that this user has the right to read") from None
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}; expected a checkpoint of PyTorch") from None
+    try:
         import torch
     except ImportError:
         raise InputError(f"reading {path} needs PyTorch; install it with: pip install torch") from None
     try:
-        refuse_bombs(path)
         with warnings.catch_warnings(action="ignore"):  # old pickle protocols are read all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(f"{path} {REFUSED}") from None
-    except (InputError, MemoryError):
+    except MemoryError:
         raise
-    except PermissionError:
-        raise InputError(f"{path} may not be read; expected a file that this user has the right to read") from None
     except Exception:  # torch lets through whatever damaged bytes happen to raise
         raise InputError(
             f"{path} cannot be read as a checkpoint of PyTorch: it is damaged or cut short; expected an intact file"

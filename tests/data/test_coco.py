@@ -253,7 +253,7 @@ def test_an_unreadable_image_is_named(tmp_path, spoilt):
     record.path.write_bytes(contents[spoilt])
     if spoilt == "gone":
         record.path.unlink()
-    with pytest.raises(InputError, match=r"cannot read .*images/7.png"):
+    with pytest.raises(InputError, match=r"(cannot read .*images/7\.png|images/7\.png has 4,294,967,296 pixels)"):
         read_image(record)
 
 

@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +129,7 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("torch.load", forbidden)
+    monkeypatch.setattr(Path, "open", forbidden)
     refused(tmp_path / "w.pkl", "w.pkl may not be read")
 
 
