@@ -47,10 +47,10 @@ def evaluate_run(asked: Options) -> None:
         config = runnable_here(config)
         asked = dataclasses.replace(asked, compute=config.compute)
     detector, split = check(config), asked.split or config.data.val
+    detector.check(config)
     params, model_state, step = restore_weights(
         run.path, asked.checkpoint, shapes=variable_shapes(detector, config.model)
     )
-    detector.check(config)
     source = _source(run, asked, split)
     out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])

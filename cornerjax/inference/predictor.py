@@ -143,8 +143,8 @@ def load(
     run = open_workdir(Path(workdir))
     config = replaced(trusted_config(run, allow_code=allow_code), {"test": test or {}, "compute": compute or {}})
     detector = check(config)
-    params, model_state, step = restore_weights(run.path, checkpoint, shapes=variable_shapes(detector, config.model))
     detector.check(config)
+    params, model_state, step = restore_weights(run.path, checkpoint, shapes=variable_shapes(detector, config.model))
     apply, fold = make_predictor_network(detector, config)
     with named(f"{run.path}, step {step}"):
         weights = fold(params, model_state)
