@@ -58,7 +58,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("data.gaussian_iou", 1.0, "data.gaussian_iou", "more than 0 and less than 1"),
     ("optim.b1", 1.0, "optim.b1", "0 or more and less than 1"),
     ("optim.peak_lr", float("nan"), "optim.peak_lr", "finite numbers"),
-    ("loss.group", 0.0, "loss.group", "more than 0 and 1000000 or less"),
+    ("loss.group", 0.0, "loss.group", "more than 0 and 1000000000 or less"),
     ("test.saccade.max_crops", 0, "test.saccade.max_crops", "1 to 131072"),
 ]
 each_refused = pytest.mark.parametrize(
