@@ -151,9 +151,7 @@ class Checkpoints:
     def restore_weights(self, step: int, shapes: Shapes | None = None) -> dict[str, Any]:
         """Read the weights alone, onto one device, whatever devices wrote them.
 
-        Args:
-            shapes: of the network, by dotted path; None: whatever they are.
-        Raises: InputError: they are others, of which nothing is read then.
+        Raises: InputError: they have not the shapes, by dotted path, that are given; nothing is read then.
         """
         if shapes is not None:
             stored = _shapes(self._manager.item_metadata(step)["weights"].tree)
@@ -178,8 +176,7 @@ class Checkpoints:
         if jax.process_index() == 0:
             unfinished = self._folder.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
             folder = max(unfinished, key=lambda path: path.stat().st_mtime, default=self._folder / "gone")
-            if not folder.is_dir():
-                raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(folder))
+            folder.stat()  # an OSError where it is gone
             files = sorted(path for item in ITEMS for path in (folder / item).rglob("*") if path.is_file())
             sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
             write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
@@ -287,22 +284,23 @@ def has_checkpoint(workdir: Path) -> bool:
 
 
 def restore_weights(
-    workdir: Path, which: Literal["best", "latest"] = "best", *, shapes: Shapes | None = None
+    workdir: Path, which: Literal["best", "latest"] = "best", *, shapes: Callable[[], Shapes] | None = None
 ) -> tuple[dict, dict, int]:
     """Read `(params, model_state, step)` of a run's best or newest checkpoint.
 
     If it is damaged, the newest of the others that can be read takes its place, with a warning.
 
     Args:
-        shapes: as of Checkpoints.restore_weights.
+        shapes: gives those of Checkpoints.restore_weights; called where there is a checkpoint.
     Raises: InputError: the run has no checkpoint. RunError: it has none that can be read.
     """
     if (workdir / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as checkpoints:
             wanted = checkpoints.best() if which == "best" else checkpoints.latest()
             if steps := sorted(checkpoints.newest_first(), key=lambda step: step != wanted):
+                expected = shapes() if shapes else None
                 taken, weights, damaged = checkpoints.first_readable(
-                    steps, lambda step: checkpoints.restore_weights(step, shapes)
+                    steps, lambda step: checkpoints.restore_weights(step, expected)
                 )
                 for step, why in damaged.items():
                     bad = f"checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({why})"

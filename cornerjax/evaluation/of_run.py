@@ -11,7 +11,7 @@ from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
 from cornerjax.data.source import open_source, refuse_to_fetch
 from cornerjax.detectors import check
-from cornerjax.detectors.base import make_predictor_network, variable_shapes
+from cornerjax.detectors.base import make_predictor_network
 from cornerjax.errors import InputError, named
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
@@ -26,7 +26,7 @@ from cornerjax.evaluation.tables.timing import print_timing
 from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.files import place_of
-from cornerjax.inference.predictor import Predictor
+from cornerjax.inference.predictor import Predictor, checked_shapes
 from cornerjax.validation import flat
 from cornerjax.workdir import Workdir, open_workdir, runnable_here, trusted_config
 
@@ -47,9 +47,8 @@ def evaluate_run(asked: Options) -> None:
         config = runnable_here(config)
         asked = dataclasses.replace(asked, compute=config.compute)
     detector, split = check(config), asked.split or config.data.val
-    detector.check(config)
     params, model_state, step = restore_weights(
-        run.path, asked.checkpoint, shapes=variable_shapes(detector, config.model)
+        run.path, asked.checkpoint, shapes=lambda: checked_shapes(detector, config)
     )
     source = _source(run, asked, split)
     out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)

@@ -143,12 +143,20 @@ def load(
     run = open_workdir(Path(workdir))
     config = replaced(trusted_config(run, allow_code=allow_code), {"test": test or {}, "compute": compute or {}})
     detector = check(config)
-    detector.check(config)
-    params, model_state, step = restore_weights(run.path, checkpoint, shapes=variable_shapes(detector, config.model))
+    params, model_state, step = restore_weights(run.path, checkpoint, shapes=lambda: checked_shapes(detector, config))
     apply, fold = make_predictor_network(detector, config)
     with named(f"{run.path}, step {step}"):
         weights = fold(params, model_state)
     return Predictor(detector, apply, *weights, config, run.class_names)
+
+
+def checked_shapes(detector: Detector, config: Config) -> dict[str, tuple[int, ...]]:
+    """variable_shapes of a configuration.
+
+    Raises: InputError: as of Detector.check.
+    """
+    detector.check(config)
+    return variable_shapes(detector, config.model)
 
 
 def as_bgr(photo: Photo) -> UInt8[np.ndarray, "H W 3"]:
