@@ -6,7 +6,6 @@ import logging
 import shutil
 import sys
 import threading
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -366,37 +365,6 @@ def test_class_names_and_the_network_have_to_agree(tmp_path):
     create_workdir(tmp_path, config, NAMES, IDS, recipe="")
     with pytest.raises(InputError, match=r"run\.json has 2 class names, but config\.json 3 classes"):
         open_workdir(tmp_path)
-
-
-@pytest.mark.parametrize("after_s", [0.001, 0.02, 0.06])
-def test_a_clock_that_is_set_while_a_checkpoint_is_written_changes_nothing(tmp_path, monkeypatch, after_s):
-    real, moved = time.time, [0.0]
-    monkeypatch.setattr(time, "time", lambda: real() + moved[0])
-    (tmp_path / "checkpoints").mkdir()
-    weights = {"params": {"kernel": np.zeros((1000, 300), np.float32)}, "model_state": {}}
-    with Checkpoints(tmp_path, keep=3) as checkpoints:
-        for step in (1, 2, 3):
-            mover = threading.Timer(after_s, lambda: moved.append(moved.pop() + 7200))
-            mover.start()
-            checkpoints.save(step, weights)
-            mover.join()
-    with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        assert checkpoints.newest_first() == [3, 2, 1]
-
-
-def test_a_folder_that_is_renamed_while_a_checkpoint_is_written_is_one_sentence(tmp_path):
-    run = tmp_path / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    weights = {"params": {"kernel": np.zeros((1000, 300), np.float32)}, "model_state": {}}
-
-    def save() -> None:
-        with Checkpoints(run) as checkpoints:
-            checkpoints.save(1, weights)
-            run.rename(tmp_path / "elsewhere")
-            checkpoints.save(2, weights)
-
-    with pytest.raises(RunError, match=r"^cannot write a checkpoint to .*run/checkpoints: "):
-        save()
 
 
 def test_weights_of_another_shape_are_refused_before_they_are_read(two_steps, tmp_path, monkeypatch):
