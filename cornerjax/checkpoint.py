@@ -2,7 +2,6 @@
 
 import errno
 import itertools
-import json
 import logging
 import math
 import shutil
@@ -15,9 +14,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from cornerjax.checksums import compare_checksums, write_checksums
 from cornerjax.devices import barrier, by_first, gather
 from cornerjax.errors import InputError, RunError
-from cornerjax.files import read_json, sha256_of, write_atomically
 from cornerjax.workdir import errno_of, not_written, reason
 
 _LOG = logging.getLogger("cornerjax")
@@ -25,14 +24,9 @@ _LOG = logging.getLogger("cornerjax")
 
 Shapes = Mapping[str, tuple[int, ...]]
 ITEMS = ("weights", "optimiser")
-CHECKSUMS = "sha256.json"  # in the folder of a step: the hash of each file of its items
 PATIENCE_S = 10**7  # with a save that does not end: more than anybody waits
 # A system's errors, and none, that say that something is missing; others, such as a lack of permission, pass.
 LACKING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-
-
-class DamagedError(Exception):
-    """What is on the disk is not what was written."""
 
 
 class Checkpoints:
@@ -165,7 +159,7 @@ class Checkpoints:
 
     def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
         """One of the two parts of a checkpoint as it is on the disk, onto one device."""
-        by_first(lambda: self._check(step, item))
+        by_first(lambda: compare_checksums(self._folder / str(step), [item]))
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         metadata = self._manager.item_metadata(step)[item]
         like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), metadata)
@@ -177,28 +171,10 @@ class Checkpoints:
             unfinished = self._folder.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
             folder = max(unfinished, key=lambda path: path.stat().st_mtime, default=self._folder / "gone")
             folder.stat()  # an OSError where it is gone
-            files = sorted(path for item in ITEMS for path in (folder / item).rglob("*") if path.is_file())
-            sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-            write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
-
-    def _check(self, step: int, *items: str) -> None:
-        """Raises: DamagedError: a file of these items is not as it was written."""
-        folder = self._folder / str(step)
-        if not (folder / CHECKSUMS).exists():
-            return  # an older version wrote it
-        try:
-            sums = read_json(folder / CHECKSUMS, "checksums")
-            names = [name for name in sums if name.startswith(tuple(f"{item}/" for item in items)) and ".." not in name]
-            if lacking := [item for item in items if not any(name.startswith(f"{item}/") for name in names)]:
-                raise DamagedError(f"{CHECKSUMS} names no file of {lacking[0]}")
-            changed = [name for name in names if sha256_of(folder / name) != sums[name]]
-        except (InputError, TypeError, FileNotFoundError) as e:
-            raise DamagedError(f"checksums cannot be compared: {e}") from None
-        if changed:
-            raise DamagedError(f"{changed[0]} is not as it was written")
+            write_checksums(folder, ITEMS)
 
     def _restore(self, step: int, trees: dict[str, Any]) -> Any:
-        by_first(lambda: self._check(step, *trees))
+        by_first(lambda: compare_checksums(self._folder / str(step), trees))
         stored = self._manager.item_metadata(step)
         for name, tree in trees.items():
             there, here = _shapes(stored[name].tree), _shapes(tree)

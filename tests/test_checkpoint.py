@@ -353,7 +353,7 @@ def test_what_may_not_be_read_is_no_damage(tmp_path, monkeypatch):
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for step in (1, 2):
             save(checkpoints, step)
-    monkeypatch.setattr("cornerjax.checkpoint.sha256_of", lambda file: (_ for _ in ()).throw(PermissionError(13, "no")))
+    monkeypatch.setattr("cornerjax.checksums.sha256_of", lambda file: (_ for _ in ()).throw(PermissionError(13, "no")))
     with pytest.raises(RunError, match=r"cannot read checkpoint .*checkpoints/2: Permission denied$"):
         restore_weights(tmp_path, "latest")
     assert (tmp_path / "checkpoints/2").is_dir()

@@ -23,7 +23,7 @@ ROWS = [
     {"config"},
     {"losses", "targets", "data", "nn"},
     {"detectors"},
-    {"workdir", "check"},
+    {"workdir", "check", "checksums"},
     {"checkpoint"},
     {"new_workdir"},
     {"inference"},

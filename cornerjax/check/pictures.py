@@ -70,7 +70,8 @@ def target_panel(example: TrainingExample, keypoints: Sequence[str]) -> Picture:
         cv2.circle(canvas, (x, y), 14, WHITE, 2, cv2.LINE_AA)
     for x, y in _middles(example, keypoints, left_out, canvas):
         cv2.drawMarker(canvas, (x, y), WHITE, cv2.MARKER_TILTED_CROSS, 18, 2, cv2.LINE_AA)
-    parts = [f"training crop{', mirrored' if example.mirrored else ''}: {len(example.objects['classes'])} objects"]
+    count = len(example.objects["classes"])
+    parts = [f"training crop{', mirrored' if example.mirrored else ''}: {count} object{'' if count == 1 else 's'}"]
     parts += [f"{in_cell.sum()} in one cell (ring)"] if in_cell.any() else []
     pairs = count_collisions(example.encoded, keypoints)
     parts += [f"{pairs} pair{'' if pairs == 1 else 's'} with a cell in common"] if pairs else []
