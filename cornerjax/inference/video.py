@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,7 +44,7 @@ class Clip:
         _silence()
         self.live = isinstance(source, int)
         self.name = clip_name(source)
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else _for_opencv(source))
+        self._capture = cv2.VideoCapture(source) if isinstance(source, int) else _opened(source)
         if not self._capture.isOpened():
             self.close()
             expected = "a camera that is there and not in use" if self.live else "an intact MP4, MOV, MKV, AVI or WebM"
@@ -88,6 +89,14 @@ class Clip:
 def clip_name(source: Path | int) -> str:
     """What a video, or the camera of a number, is called in results and messages."""
     return f"camera:{source}" if isinstance(source, int) else str(source)
+
+
+def _opened(path: Path) -> Any:
+    """A video file, open or not."""
+    name = _for_opencv(path)
+    # Where frames of an AVI change their size, OpenCV's own reader shows it; with ffmpeg OpenCV stretches them.
+    capture = cv2.VideoCapture(name, cv2.CAP_OPENCV_MJPEG)
+    return capture if capture.isOpened() else cv2.VideoCapture(name)
 
 
 def _for_opencv(path: Path) -> str:

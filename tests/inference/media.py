@@ -55,7 +55,9 @@ class FakeCapture:
         monkeypatch.setattr(cls, "frames", frames)
         monkeypatch.setattr(cls, "total", total)
         real = cv2.VideoCapture
-        monkeypatch.setattr(cv2, "VideoCapture", lambda s: real(s) if str(s).endswith(".mp4") else cls(s))
+        monkeypatch.setattr(
+            cv2, "VideoCapture", lambda s, *api: cls(s) if not str(s).endswith(".mp4") else real(s, *api)
+        )
 
     def isOpened(self):  # noqa: N802
         return True

@@ -1,9 +1,11 @@
 """Videos in and out: frames, sizes, what is compiled, and files that are not what they should be."""
 
+import re
 import struct
 from pathlib import Path
 
 import colour_detector
+import cv2
 import numpy as np
 import pytest
 from colour_detector import DETECTOR, NAMES, WEIGHTS, compiled_shapes, draw
@@ -126,6 +128,22 @@ def test_a_video_that_is_damaged_in_the_middle(monkeypatch, tmp_path, frames, to
     assert clip.fps == 25
     assert (complaint is None) == (clip.complaint() is None)
     assert complaint is None or complaint in str(clip.complaint())
+
+
+def test_an_avi_whose_frames_change_their_size(tmp_path):
+    path, small = tmp_path / "clip.avi", cv2.imencode(".jpg", draw(40, 64))[1].tobytes()
+    made = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(6):
+        made.write(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
+    made.release()
+    content = bytearray(path.read_bytes())
+    starts = [found.end() + 4 for found in re.finditer(b"00dc(?=....\xff\xd8)", content, re.DOTALL)]
+    for start in starts[4:]:
+        content[start : start + len(small)] = small  # shorter than what was there
+    path.write_bytes(content)
+    frames, clip = read(path)
+    assert len(frames) == 4
+    assert "only its first 4 frames were taken, the next has another size" in str(clip.complaint())
 
 
 def test_a_camera_ends_when_it_is_told_to(monkeypatch):
