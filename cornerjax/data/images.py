@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,16 @@ import cv2
 import numpy as np
 import PIL.Image
 from jaxtyping import UInt8
-from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    ImageFile,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from cornerjax.errors import InputError
 from cornerjax.files import read_bytes
@@ -34,6 +44,12 @@ _READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (b"II", TiffImagePlugin.TiffImageFile),
     (b"MM", TiffImagePlugin.TiffImageFile),
     (b"BM", BmpImagePlugin.BmpImageFile),
+)
+
+# Formats of which only the size is asked, as OpenCV has ways of its own to turn them: how files begin, readers.
+_SIZES: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    (rb"....ftypavi[fs]", AvifImagePlugin.AvifImageFile),
 )
 
 # How an image that was turned by its orientation is turned back.
@@ -97,6 +113,10 @@ def _pixels(content: bytes, header: Header | None) -> int:
         return math.prod(struct.unpack(">II", content[16:24].ljust(8, b"\0")))
     if content.startswith(b"GIF8"):
         return math.prod(struct.unpack("<HH", content[6:10].ljust(4, b"\0")))
+    for start, reader in _SIZES:
+        if re.match(start, content, re.DOTALL):
+            with contextlib.suppress(Exception), reader(io.BytesIO(content)) as image:  # errors of all kinds
+                return math.prod(image.size)
     return 0
 
 

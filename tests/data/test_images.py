@@ -91,6 +91,21 @@ def test_an_image_of_more_pixels_than_there_is_memory_for_is_not_decoded(monkeyp
         decode_image(png_of(30_000, 30_000), "big.png", most_side=500)  # a PNG is decoded whole whatever is wanted
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {}), ("PNG", {}), ("WEBP", {}), ("TIFF", {}), ("BMP", {}), ("GIF", {}), ("AVIF", {}), ("JPEG2000", {}),
+     ("JPEG2000", {"no_jp2": True})],
+)  # fmt: skip
+def test_the_size_is_known_before_anything_is_decoded(monkeypatch, kind, options):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(file, kind, **options)
+    assert decode_image(file.getvalue(), "small").shape == (40, 60, 3)
+    monkeypatch.setattr("cornerjax.data.images.MOST_PIXELS", 2399)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(InputError, match=r"^small has 2,400 pixels; accepted are up to 2,399$"):
+        decode_image(file.getvalue(), "small")
+
+
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(InputError, match=r"pipe\.jpg: it is no regular file; expected an image file"):
