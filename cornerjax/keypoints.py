@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-Objects = dict[str, np.ndarray]  # "boxes" (n, 4) float32 x1 y1 x2 y2, "classes" (n,) int32, more where a source has it
+Objects = dict[str, np.ndarray]  # "boxes" (n, 4) x1 y1 x2 y2, "classes" (n,) int32, more where a source has it
 
 
 class Keypoint(NamedTuple):

@@ -22,6 +22,7 @@ class Legacy:
     cut_last: bool = False  # a test image as wide or as high as its padded size loses its last column or row
     nominal_scale: bool = False  # boxes scale back by the scale asked for, not by that of the whole pixels it gave
     padding_boxes: bool = False  # boxes that lie in the padding stay, as lines on the image's border
+    rounded_peaks: bool = False  # neighbours whose scores float32 makes equal, as near 1, are peaks both
     non_peaks: bool = False  # where a map has fewer peaks than top_k, other cells fill up, with score 0
     round_results: bool = False  # results.json has two decimals
     # training

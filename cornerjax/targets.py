@@ -35,10 +35,12 @@ def gaussian_radius(
     """
     if kind not in ("exact", "legacy"):
         raise ValueError(f"kind must be 'exact' or 'legacy', got {kind!r}")
-    total, area = np.asarray(height + width, np.float64), np.asarray(height * width, np.float64)
-    shifted = (1.0, total, area * (1 - iou) / (1 + iou), -1)
-    inwards = (4.0, 2 * total, area * (1 - iou), -1)
-    outwards = (4 * iou, -2 * iou * total, area * (iou - 1), 1)
+    height, width = np.asarray(height, np.float64), np.asarray(width, np.float64)
+    total = height + width
+    # In the original's order of multiplication: where a radius is near a whole number, the last bit decides.
+    shifted = (1.0, total, width * height * (1 - iou) / (1 + iou), -1)
+    inwards = (4.0, 2 * total, (1 - iou) * width * height, -1)
+    outwards = (4 * iou, -2 * iou * total, (iou - 1) * width * height, 1)
     radii = []
     for a, b, c, sign in (shifted, inwards, outwards):
         root = np.sqrt(b**2 - 4 * a * c)
@@ -119,7 +121,7 @@ def encode_keypoints(
     """Cells, offsets and radii of the keypoints of an example's objects, filled up to max_objects rows (n).
 
     Args:
-        objects: of the crop, in its pixels: "boxes" (m, 4) float32 x1 y1 x2 y2 inside the crop, "classes" (m,) from 0,
+        objects: of the crop, in its pixels: "boxes" (m, 4) x1 y1 x2 y2 inside the crop, "classes" (m,) from 0,
             and what the keypoints are made from.
         map_size: h, w of the heat maps.
         crop_px: H, W of the crop.
@@ -132,7 +134,7 @@ def encode_keypoints(
     objects = {name: values[:max_objects] for name, values in objects.items()}
     boxes = objects["boxes"]
     h, w = map_size
-    ratio = np.array([w / crop_px[1], h / crop_px[0]], np.float32)  # 128 / 511, not 1 / 4
+    ratio = np.array([w / crop_px[1], h / crop_px[0]], boxes.dtype)  # 128 / 511, not 1 / 4
     width, height = np.ceil((boxes[:, 2:] - boxes[:, :2]) * ratio).T.astype(np.float64)
     radii = np.maximum(gaussian_radius(height, width, iou, kind=kind), 0).astype(np.int32)
     classes = objects["classes"].astype(np.int32)
@@ -142,7 +144,7 @@ def encode_keypoints(
         cells = np.minimum(points.astype(np.int32), np.array([w - 1, h - 1], np.int32))  # a box may end with the crop
         encoded[f"{keypoint.name}_cells"] = cells
         if keypoint.offset:
-            encoded[f"{keypoint.name}_off"] = points - cells.astype(np.float32)
+            encoded[f"{keypoint.name}_off"] = (points - cells.astype(points.dtype)).astype(np.float32)
     return {name: fill_up(values, max_objects) for name, values in encoded.items()}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from cornerjax import targets
 from cornerjax.data.crop import random_crop, stretch
-from cornerjax.data.geometry import clipped, moved
+from cornerjax.data.geometry import Affine, clipped, moved
 from cornerjax.detectors.tags import CORNERS
 from cornerjax.keypoints import Keypoint
 
@@ -22,9 +22,19 @@ render = partial(targets.render_keypoints, keypoints=CORNERS)
 def test_gaussian_radius(golden, kind, repository, iou):
     recorded = golden("targets/gaussian_radius.npz")
     height, width = recorded["hw"].T.astype(np.float64)
-    np.testing.assert_allclose(
-        targets.gaussian_radius(height, width, iou, kind=kind), recorded[f"{repository}_iou{iou}_f64"], rtol=1e-12
+    ours = targets.gaussian_radius(height, width, iou, kind=kind)
+    np.testing.assert_array_equal(ours, recorded[f"{repository}_iou{iou}_f64"])  # they are cut off to whole cells
+
+
+def test_a_centre_on_the_border_of_a_cell_lies_in_the_one_behind_it():
+    """Which float32 would miss: the centre of this box is cell 16 on a map of 128."""
+    crop = Affine(np.full(2, 511 / 408), np.zeros(2))
+    objects = moved({"boxes": np.array([[1.0, 1.0, 101.0, 101.0]]), "classes": np.zeros(1, np.int32)}, crop)
+    middle = Keypoint("ct", "centre", lambda o: (o["boxes"][:, :2] + o["boxes"][:, 2:]) / 2)
+    encoded = targets.encode_keypoints(
+        objects, [middle], map_size=(128, 128), crop_px=(511, 511), max_objects=1, iou=0.7
     )
+    assert encoded["ct_cells"].tolist() == [[16, 16]]
 
 
 def test_gaussian_radius_refuses_another_kind():

@@ -104,12 +104,12 @@ def make_records(
     records = []
     for image in images:
         entries = list(objects.get(image.image_id, ()))
-        boxes = np.array([entry.bbox for entry in entries], np.float32).reshape(-1, 4)
+        boxes = np.array([entry.bbox for entry in entries], np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         labels = np.array([classes[entry.category_id] for entry in entries], np.int32)
         path, stored = place(image)
         points = {
-            name: np.array([entry.points[name] for entry in entries], np.float32).reshape(-1, extreme_points.NUMBER, 2)
+            name: np.array([entry.points[name] for entry in entries], np.float64).reshape(-1, extreme_points.NUMBER, 2)
             for name in needs
         }
         records.append(Record(image.image_id, path, image.height, image.width, boxes, labels, stored, points))

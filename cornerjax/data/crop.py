@@ -106,7 +106,7 @@ def crop_at(
 def crop_example(image: UInt8[np.ndarray, "h0 w0 3"], objects: Objects, draws: Draws, config: Config) -> Cropped:
     """The shared crop: random where config.data.random_crop, else the whole image, stretched to config.data.crop_px."""
     data, legacy = config.data, config.legacy
-    cut = Affine(np.ones(2, np.float32), np.zeros(2, np.float32))
+    cut = Affine(np.ones(2), np.zeros(2))
     if data.random_crop:
         image, cut = random_crop(
             image, scale=draws.scale, centre=draws.centre, crop_px=data.crop_px, lost_odd_side=legacy.lost_odd_side
@@ -146,15 +146,15 @@ def random_crop(
     crop[y_crop - top : y_crop + bottom, x_crop - left : x_crop + right] = image[
         y - top : y + bottom, x - left : x + right
     ]
-    return crop, Affine(np.ones(2, np.float32), np.array([x_crop - x, y_crop - y], np.float32))
+    return crop, Affine(np.ones(2), np.array([x_crop - x, y_crop - y], np.float64))
 
 
 def stretch(image: UInt8[np.ndarray, "h0 w0 3"], size_px: tuple[int, int]) -> tuple[UInt8[np.ndarray, "H W 3"], Affine]:
     """Resize an image to a height and width, without regard to the aspect ratio; and the move that this is."""
     height, width = size_px
-    ratio = np.array([width / image.shape[1], height / image.shape[0]], np.float32)
+    ratio = np.array([width / image.shape[1], height / image.shape[0]])
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return resized, Affine(ratio, np.zeros(2, np.float32))
+    return resized, Affine(ratio, np.zeros(2))
 
 
 def warped(image: UInt8[np.ndarray, "h0 w0 3"], affine: Affine, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:

@@ -83,9 +83,9 @@ def of_segmentation(segmentation: Any, height: int, width: int) -> Int[np.ndarra
         height, width: of the image.
     Returns: None: it is neither, or empty.
     """
-    outline = polygons_of(segmentation)
-    if outline:
-        return of_outline(np.concatenate(outline)).astype(np.int32)
+    parts = polygons_of(segmentation, corners=1)
+    if sum(map(len, parts)) >= 3:
+        return of_outline(np.concatenate(parts)).astype(np.int32)
     mask = mask_of(segmentation, height, width)
     return None if mask is None or not mask.any() else of_mask(mask).astype(np.int32)
 
@@ -97,11 +97,16 @@ def of_box(box: Sequence[float | int]) -> Float[np.ndarray, "4 2"]:
     return np.array([[middle_x, y], [x, middle_y], [middle_x, y + height], [x + width, middle_y]])
 
 
-def polygons_of(segmentation: Any) -> list[Polygon]:
-    """The parts of a polygon; empty: it is none, or longer than pycocotools, which takes memory by length, may get."""
+def polygons_of(segmentation: Any, *, corners: int = 3) -> list[Polygon]:
+    """The parts of a polygon, each with at least so many corners.
+
+    Returns: empty: it is none, or longer than pycocotools, which takes memory by length, may get.
+    """
     if not isinstance(segmentation, list):
         return []
-    parts = [part for part in segmentation if isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0]
+    parts = [
+        part for part in segmentation if isinstance(part, list) and len(part) >= 2 * corners and len(part) % 2 == 0
+    ]
     if len(parts) < len(segmentation) or not all(is_number(v) for part in parts for v in part):
         return []
     polygons = [np.array(part, np.float64).reshape(-1, 2) for part in parts]

@@ -1,13 +1,16 @@
 """Where objects lie: one move, one mirror and one clip for everything that an object has.
 
 "boxes" (n, 4) are x1 y1 x2 y2, every field ending in "_points" (n, p, 2) is x, y; both in pixels, in which 0 is where
-the first pixel begins and the width where the last one ends. All other fields stay as they are.
+the first pixel begins and the width where the last one ends. All other fields stay as they are. Everything is computed
+in the precision of what is given: the last bit decides in which cell a point on the border of two lies.
 """
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import DTypeLike
 
 from cornerjax.keypoints import Objects
 
@@ -29,12 +32,27 @@ class Affine(NamedTuple):
 def fitted(centre: tuple[float, float], side: float, size_px: tuple[int, int]) -> Affine:
     """The move that brings a square to an image of a height and width: its side to the width, its centre to the middle.
 
+    It is found from three points in float32, as in the original: their rounding decides in which cell an object lies.
+
     Args:
         centre: x, y.
+    Source: CenterNet of xingyizhou, src/lib/utils/image.py, get_affine_transform.
     """
     height, width = size_px
-    scale = width / side
-    return Affine(np.full(2, scale), np.array([width / 2 - centre[0] * scale, height / 2 - centre[1] * scale]))
+    places = []
+    for (x, y), half in ((centre, np.float32(side) / 2), ((width / 2, height / 2), np.float32(width) / 2)):
+        middle = np.array([x, y], np.float32)
+        above = middle - np.array([0, half], np.float32)
+        places.append(np.stack([middle, above, above - [middle[1] - above[1], 0]]).astype(np.float32))
+    matrix = cv2.getAffineTransform(*places)
+    return Affine(np.diag(matrix[:, :2]).copy(), matrix[:, 2].copy())
+
+
+def typed(objects: Objects, dtype: DTypeLike) -> Objects:
+    """The objects, with places in numbers of this type, in which what follows is computed."""
+    return {
+        name: values.astype(dtype) if name == "boxes" or is_points(name) else values for name, values in objects.items()
+    }
 
 
 def is_points(name: str) -> bool:
@@ -43,11 +61,11 @@ def is_points(name: str) -> bool:
 
 
 def moved(objects: Objects, affine: Affine) -> Objects:
-    """The objects elsewhere, in float32."""
+    """The objects elsewhere."""
 
     def move(values: np.ndarray) -> np.ndarray:
-        points = values.reshape(-1, 2) * affine.scale + affine.shift
-        return points.astype(np.float32).reshape(values.shape)
+        scale, shift = (part.astype(values.dtype) for part in affine)
+        return (values.reshape(-1, 2) * scale + shift).reshape(values.shape)
 
     return {name: move(values) if name == "boxes" or is_points(name) else values for name, values in objects.items()}
 
@@ -82,12 +100,12 @@ def clipped(
         to_last_pixel: the original's form: boxes end where the last pixel begins.
     """
     # Differs from CornerNet: there, boxes lose the last pixel of a crop, unless to_last_pixel.
-    first = np.array(first_px[::-1], np.float32)
-    last = first + np.array(size_px[::-1], np.float32) - np.float32(to_last_pixel)
+    first = np.array(first_px[::-1])
+    last = first + size_px[::-1] - to_last_pixel
     inside = dict(objects)
     for name, values in objects.items():
         if name == "boxes" or is_points(name):
-            inside[name] = np.clip(values.reshape(-1, 2), first, last).reshape(values.shape)
+            inside[name] = np.clip(values.reshape(-1, 2), first, last).astype(values.dtype).reshape(values.shape)
     boxes = inside["boxes"]
     keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return {name: values[keep] for name, values in inside.items()}

@@ -53,7 +53,7 @@ class View(NamedTuple):
     scale: float  # asked for
     mirrored: bool
     borders: Float[Array, "b 2"]  # x, y of the image's first pixel in the input
-    factors: Float[Array, "b 2"]  # x, y pixels of the image for one of the input
+    ratios: Float[Array, "b 2"]  # x, y pixels of the input for one of the image
     sizes: Float[Array, "b 2"]  # width, height of the image; 0 in rows without an image
 
 

@@ -154,6 +154,7 @@ class CenterNetTriplets(CornerDetector[TripletConfig]):
             maps["ct_off"],
             top_k=test.top_k,
             window=test.peak_window,
+            rounded=config.legacy.rounded_peaks,
             non_peaks=config.legacy.non_peaks,
         )
         none = jnp.full_like(found.scores, -1)
@@ -191,9 +192,9 @@ class CenterNetTriplets(CornerDetector[TripletConfig]):
 
 def drop_outside(found: Candidates, view: View) -> Candidates:
     """Reject boxes that reach OUTSIDE_PX or more beyond the resized image."""
-    factors, sizes = jnp.asarray(view.factors)[:, None], jnp.asarray(view.sizes)[:, None]
+    ratios, sizes = jnp.asarray(view.ratios)[:, None], jnp.asarray(view.sizes)[:, None]
     boxes = jnp.asarray(found.boxes)
-    before, after = boxes[..., :2] / factors, (boxes[..., 2:] - sizes) / factors
+    before, after = boxes[..., :2] * ratios, (boxes[..., 2:] - sizes) * ratios
     outside = (before <= -OUTSIDE_PX).any(-1) | (after >= OUTSIDE_PX).any(-1)
     return found._replace(scores=jnp.where(outside, -1, found.scores))
 

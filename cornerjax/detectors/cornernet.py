@@ -224,6 +224,7 @@ class CornerDetector(Detector[C]):
             window=test.peak_window,
             tag_distance=test.tag_distance,
             no_border=test.no_border,
+            rounded=config.legacy.rounded_peaks,
             non_peaks=config.legacy.non_peaks,
         )
 

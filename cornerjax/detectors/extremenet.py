@@ -29,7 +29,7 @@ from cornerjax.ops.edges import RISING_SUMS
 from cornerjax.ops.gather import gather_cells
 from cornerjax.ops.precision import precise
 from cornerjax.ops.quadruples import MOST_POINTS, group_as_pytorch, group_quadruples
-from cornerjax.validation import NotNegative, Odd, Part, Rows, replaced
+from cornerjax.validation import NotNegative, Odd, Rows, Share, replaced
 
 # Our path -> the key in a checkpoint.
 RULES = tuple((pattern.replace("(tl|br)", "(t|l|b|r|ct)"), replacement) for pattern, replacement in FIRST_RULES)
@@ -67,8 +67,8 @@ class ExtremeTest(Test):
     # an edge of an object may be extreme all along: its points get the scores beside them, times this; 0: they do not
     edge_weight: NotNegative = 0.1
     edge_implementation: str = "auto"  # how scores along edges are added up: a name in cornerjax.ops.RISING_SUMS
-    point_floor: Part = 0.1  # least score of an extreme point
-    centre_floor: Part = 0.1  # least score of a centre
+    point_floor: Share = 0.1  # least score of an extreme point
+    centre_floor: Share = 0.1  # least score of a centre
     suppress_ghosts: bool = True  # the score of a box that holds much better ones of its class is halved
 
 

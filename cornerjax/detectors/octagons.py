@@ -1,14 +1,14 @@
 """The octagon that four extreme points stand for: a rough mask of an object."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Num
 
 from cornerjax.data.extreme_points import mask_of
 
 EDGE = 1 / 8  # how far the edge at an extreme point reaches to both sides, as a part of the object's extent
 
 
-def octagons(points: Float[np.ndarray, "n 4 2"]) -> Float[np.ndarray, "n 8 2"]:
+def octagons(points: Num[np.ndarray, "n 4 2"]) -> Float[np.ndarray, "n 8 2"]:
     """Each extreme point becomes an edge along its side of the box, which ends with the side.
 
     Args:
@@ -16,7 +16,7 @@ def octagons(points: Float[np.ndarray, "n 4 2"]) -> Float[np.ndarray, "n 8 2"]:
     Returns: x, y; from the right end of the topmost edge on, counter-clockwise as seen.
     Source: ExtremeNet (Zhou et al. 2019), section 4.4; utils/keypoint.py, extreme_point_to_octagon.
     """
-    top, left, bottom, right = np.moveaxis(points, 1, 0)
+    top, left, bottom, right = np.moveaxis(points.astype(np.result_type(points, np.float32)), 1, 0)
     first, last = np.stack([left[:, 0], top[:, 1]], 1), np.stack([right[:, 0], bottom[:, 1]], 1)
     reach = (last - first) * EDGE
     ends = []

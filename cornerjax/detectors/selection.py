@@ -41,25 +41,29 @@ def select(found: Candidates, config: Config, *, finish: Callable[[Found, Config
 
     Args:
         config: test and legacy are used.
-        finish: of a detector: what is done to the boxes that are left; they are sorted again.
+        finish: of a detector: what is done to the boxes that are left, in the order in which NMS leaves them; they are
+            sorted after it.
     Source: CornerNet-Lite, test/cornernet.py.
     """
     rows = found.scores.shape[1]
     num = rows if config.legacy.ties else min(config.test.max_detections, rows)
-    best = _best(jax.vmap(partial(_suppress, config=config, num=num))(found), config)
+    best = _best(jax.vmap(partial(_suppress, config=config, num=num))(found), config, sort=finish is None)
     if finish is None:
         return best
     finished = finish(best, config)
     return _taken(finished, *lax.top_k(finished.scores, finished.scores.shape[1]))
 
 
-def _best(found: Found, config: Config) -> Found:
-    """The first max_detections of all boxes, by their scores."""
+def _best(found: Found, config: Config, *, sort: bool) -> Found:
+    """The first max_detections of all boxes, by their scores; not sorted, they stay in the order in which they are."""
     num, ties = min(config.test.max_detections, found.scores.shape[1]), config.legacy.ties
     # Differs from CornerNet: exactly max_detections boxes; there, all boxes that tie with the last are kept as well.
     scores, best = lax.top_k(found.scores, found.scores.shape[1] if ties else num)
     if ties:
         scores = jnp.where(scores >= scores[:, num - 1 : num], scores, -1)
+    if not sort:
+        order = jnp.argsort(best, axis=1)
+        scores, best = (jnp.take_along_axis(values, order, 1) for values in (scores, best))
     return _taken(found, scores, best)
 
 

@@ -81,6 +81,7 @@ def decode_corners(
     window: int = 3,
     tag_distance: float = 0.5,
     no_border: bool = False,
+    rounded: bool = False,
     non_peaks: bool = False,
 ) -> Candidates:
     """Find the best peaks of both heat maps and join them to boxes.
@@ -89,7 +90,7 @@ def decode_corners(
         maps: "tl_heat", "br_heat" (b, h, w, c) logits; "tl_tag", "br_tag" (b, h, w, 1); "tl_off", "br_off"
             (b, h, w, 2) as x, y in cells; other names are ignored.
         max_pairs: boxes returned; fewer where top_k corners have fewer pairs.
-        top_k, window, non_peaks: of ops.keypoints.find_keypoints.
+        top_k, window, rounded, non_peaks: of ops.keypoints.find_keypoints.
         tag_distance: largest difference of the tags of a pair.
         no_border: reject top-left corners in the first row or column, and bottom-right ones in the last.
     Returns: boxes in cells, with extra "corner_scores" of the top-left and the bottom-right corner.
@@ -99,7 +100,8 @@ def decode_corners(
     corners, tags = [], []
     for name in ("tl", "br"):
         heat = maps[f"{name}_heat"]
-        found = find_keypoints(heat, maps[f"{name}_off"], top_k=top_k, window=window, non_peaks=non_peaks)
+        offsets = maps[f"{name}_off"]
+        found = find_keypoints(heat, offsets, top_k=top_k, window=window, rounded=rounded, non_peaks=non_peaks)
         if no_border:
             h, w = heat.shape[1:3]
             border = jnp.array((0, 0) if name == "tl" else (w - 1, h - 1), found.cells.dtype)

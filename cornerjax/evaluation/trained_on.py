@@ -73,7 +73,9 @@ def warning(workdir: Path, source: Source) -> str:
 
 def _hash(image: Record) -> int:
     named = f"{image.image_id} {image.height} {image.width} {len(image.classes)} {image.path.name}".encode()
-    numbers = image.boxes.astype("<f4").tobytes() + image.classes.astype("<i4").tobytes()
+    sides = np.concatenate([image.boxes[:, :2], image.boxes[:, 2:] - image.boxes[:, :2]], 1).astype("<f4")
+    sides[:, 2:] += sides[:, :2]  # as runs of older versions have written it
+    numbers = sides.tobytes() + image.classes.astype("<i4").tobytes()
     return int.from_bytes(hashlib.blake2b(numbers + named, digest_size=8).digest(), "little")
 
 

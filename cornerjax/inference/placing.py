@@ -20,7 +20,7 @@ class Placed(NamedTuple):
 
     images: UInt8[np.ndarray, "b H W 3"]
     borders: Pair
-    factors: Pair
+    ratios: Pair
     sizes: Pair
 
 
@@ -57,17 +57,17 @@ def pad_images(
     Source: CornerNet, utils/image.py, crop_image.
     """
     padded = np.zeros((rows, *size, 3), np.uint8)
-    borders, factors, sizes = np.zeros((3, rows, 2), np.float32)
+    borders, ratios, sizes = _nowhere(rows)
     for row, (image, original) in enumerate(zip(images, originals, strict=True)):
         height, width = image.shape[:2]
         y, x = size[0] // 2 - height // 2, size[1] // 2 - width // 2
         # Differs from CornerNet: an image that fills a side is placed whole; there, its last row or column is lost.
         cut = image[: size[0] - 1, : size[1] - 1] if legacy.cut_last else image
         padded[row, y : y + cut.shape[0], x : x + cut.shape[1]] = cut
-        # Differs from CornerNet: an axis has the factor that whole pixels gave it; there, both have the scale.
-        factors[row] = 1 / scale if legacy.nominal_scale else np.array(original[::-1]) / (width, height)
-        borders[row], sizes[row] = (x, y), factors[row] * (width, height)
-    return Placed(padded, borders, factors, sizes)
+        ratios[row] = _ratio(image, original, scale, legacy)
+        # Divided as boxes are, so that boxes at the border of an image end with it at all scales.
+        borders[row], sizes[row] = (x, y), np.array([width, height], np.float32) / ratios[row]
+    return Placed(padded, borders, ratios, sizes)
 
 
 def fit_images(
@@ -86,11 +86,22 @@ def fit_images(
     Source: CenterNet of xingyizhou, src/lib/detectors/base_detector.py, pre_process.
     """
     inputs = np.zeros((rows, *size, 3), np.uint8)
-    borders, factors, sizes = np.zeros((3, rows, 2), np.float32)
+    borders, ratios, sizes = _nowhere(rows)
     for row, (image, original) in enumerate(zip(images, originals, strict=True)):
         height, width = image.shape[:2]
         affine = fitted((width / 2, height / 2), float(max(original)), size)
         inputs[row] = warped(image, affine, size)
-        before = 1 / scale if legacy.nominal_scale else np.array(original[::-1]) / (width, height)
-        factors[row], borders[row], sizes[row] = before / affine.scale, affine.shift, original[::-1]
-    return Placed(inputs, borders, factors, sizes)
+        ratios[row] = affine.scale * _ratio(image, original, scale, legacy)
+        borders[row], sizes[row] = affine.shift, original[::-1]
+    return Placed(inputs, borders, ratios, sizes)
+
+
+def _nowhere(rows: int) -> tuple[Pair, Pair, Pair]:
+    """Borders, ratios and sizes of rows without an image."""
+    return np.zeros((rows, 2), np.float32), np.ones((rows, 2), np.float32), np.zeros((rows, 2), np.float32)
+
+
+def _ratio(image: Image, original: tuple[int, int], scale: float, legacy: Legacy) -> Float[np.ndarray, "2"]:
+    """x, y pixels of a resized image for one of the original."""
+    # Differs from CornerNet: an axis has the ratio that whole pixels gave it; there, both have the scale.
+    return np.full(2, scale) if legacy.nominal_scale else np.array(image.shape[1::-1]) / original[::-1]

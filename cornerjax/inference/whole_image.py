@@ -114,8 +114,8 @@ class WholeImage:
         placed = self.place([resized(image, scales[at])], [(height, width)], size, 1, scale=scales[at])
         maps = self._maps(params, model_state, jnp.asarray(placed.images))[-1]
         stride = self._detector.stride(self._config.model)
-        cell = cell_px(size, stride) * placed.factors[0]
-        start = -placed.borders[0] * placed.factors[0]
+        cell = cell_px(size, stride) / placed.ratios[0]
+        start = -placed.borders[0] / placed.ratios[0]
         return Inspection([InputMaps(maps, cell, start)], {}, np.zeros((0, 4), np.float32))
 
     def place(self, *images: Any, scale: float) -> Placed:
@@ -131,8 +131,8 @@ class WholeImage:
         known = [truth for truth in truths if truth]
         size, last = (placed.images.shape[1], placed.images.shape[2]), self._config.legacy.clip_to_last_pixel
         objects = [
-            place(truth.objects, Affine(1 / factor, border), size, to_last_pixel=last)
-            for truth, factor, border in zip(known, placed.factors, placed.borders, strict=False)
+            place(truth.objects, Affine(ratio, border), size, to_last_pixel=last)
+            for truth, ratio, border in zip(known, placed.ratios, placed.borders, strict=False)
         ]
         views = [objects, [mirrored(of_image, size[1]) for of_image in objects]][: 1 + self._config.test.flip]
         config, parts = at_size(self._config, size), [truth.parts for truth in known]
@@ -153,7 +153,7 @@ def decode(
     outputs: Outputs,
     images: Images,
     borders: Float[jax.Array, "b 2"],
-    factors: Float[jax.Array, "b 2"],
+    ratios: Float[jax.Array, "b 2"],
     sizes: Float[jax.Array, "b 2"],
     truth: tuple[Targets, ...] = (),
 ) -> list[Candidates]:
@@ -163,7 +163,7 @@ def decode(
     Args:
         outputs: of forward.
         images: of them only the shape counts.
-        borders, factors, sizes: see base.View.
+        borders, ratios, sizes: see base.View.
         truth: what takes the place of the outputs, if anything; with `test.flip` of the mirrored images too.
     """
     if truth:
@@ -182,7 +182,7 @@ def decode(
         view = jax.tree.map(lambda values, i=i: jnp.split(values, len(flips))[i], found)
         if flip:
             view = _mirrored(view, -(-size[1] // stride))
-        views.append(_moved(view, lambda xy: (xy * cell - borders[:, None]) * factors[:, None]))
+        views.append(_moved(view, lambda xy: (xy * cell - borders[:, None]) / ratios[:, None]))
     return views
 
 
@@ -196,7 +196,7 @@ def combine_and_select(
 
     Args:
         candidates: of decode, for each scale.
-        placements: the borders, factors and sizes of each scale.
+        placements: the borders, ratios and sizes of each scale.
     """
     found, views = [], []
     for scale, at_scale, placed in zip(config.test.scales, candidates, placements, strict=True):

@@ -79,7 +79,8 @@ def sample(
     """
     h, w = places.shape[:2]
     limits = jnp.array([padded.shape[0] - 3, padded.shape[1] - 3], places.dtype)
-    places = jnp.clip(places, -1, limits)
+    # Unlike jnp.clip it has no gradient for places on the border itself, of which the original has none either.
+    places = lax.clamp(jnp.full_like(places, -1), places, jnp.broadcast_to(limits, places.shape))
     first = lax.stop_gradient(jnp.floor(places))
     patches = lax.gather(
         padded,

@@ -11,7 +11,7 @@ def keep_peaks(x: Float[Array, "b h w c"], *, window: int = 3) -> Float[Array, "
     """Set to -inf every cell that is not the maximum of its window x window neighbourhood.
 
     Args:
-        x: logits or scores; the sigmoid keeps the order, so the peaks are the same.
+        x: logits, or scores: the sigmoid keeps the order, but float32 may make scores near 1 equal.
         window: odd side of the neighbourhood, in cells; 1 keeps everything.
     Returns: x at the peaks, equal neighbours are all kept, as in the original; -inf elsewhere (there: score 0).
     Raises: ValueError: window is even or not positive.

@@ -40,12 +40,13 @@ def read_tensors(source: Source) -> Tensors:
     A file is read with `torch.load(weights_only=True)`: no code that it may hold runs.
 
     Args:
-        source: a .pkl or .pth file with a dict of tensors, at its top or under "state_dict"; or such a dict of NumPy
+        source: a .pkl or .pth file with a dict of tensors, at its top or under "state_dict", or such a dict of NumPy
             arrays. The counters `num_batches_tracked` are left out.
     Raises: InputError: the file is missing, damaged, holds code or anything but tensors, or PyTorch is not installed;
         a tensor is not finite, or none of floating-point numbers.
     """
     if isinstance(source, Mapping):
+        source = inside if isinstance(inside := source.get("state_dict"), Mapping) else source
         name, arrays = "dict", _copies(source)
         types, digest = {key: str(value.dtype) for key, value in arrays.items()}, _hash_of_dict(arrays)
     else:

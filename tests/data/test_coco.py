@@ -48,7 +48,7 @@ def test_records(tmp_path):
     crowd, empty, first = source.records
     assert first.boxes.tolist() == [[1, 2, 4, 6], [0.5, 0, 40.5, 10]]  # as in the file: not clipped
     assert first.classes.tolist() == [1, 0]
-    assert (first.boxes.dtype, first.classes.dtype) == (np.float32, np.int32)
+    assert (first.boxes.dtype, first.classes.dtype) == (np.float64, np.int32)
     assert crowd.boxes.shape == empty.boxes.shape == (0, 4)
     assert (read_image(first) == 7).all()
 

@@ -61,6 +61,13 @@ def test_what_is_no_segmentation_of_the_image_gives_none(segmentation):
     assert points.of_segmentation(segmentation, 2, 3) is None
 
 
+def test_a_part_of_two_corners_belongs_to_the_outline():
+    part, line = [10, 10, 60, 10, 60, 40, 10, 40], [70, 5, 72, 9]
+    whole = points.of_outline(np.array([*part, *line], np.float64).reshape(-1, 2))
+    np.testing.assert_array_equal(points.of_segmentation([part, line], 100, 100), whole)
+    assert points.polygons_of([part, line]) == []  # a mask needs three
+
+
 def folder_of(tmp_path, *changes):
     """A folder with a picture; changes: of each annotation in turn, None to leave out a field."""
     folder = write_shapes(tmp_path / "set", seed=0, train=2, val=1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cornerjax.data.geometry import Affine, clipped, mirrored, moved
+from cornerjax.data.geometry import Affine, clipped, fitted, mirrored, moved, typed
 from cornerjax.keypoints import Objects
 
 AFFINE = Affine(np.array([2, 3], np.float32), np.array([-1, 5], np.float32))
@@ -25,6 +25,26 @@ def test_a_move_takes_boxes_and_points_along_and_leaves_the_rest():
     assert there["boxes"].dtype == there["extreme_points"].dtype == np.float32
     for name in ("classes", "weight"):
         np.testing.assert_array_equal(there[name], objects()[name])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_everything_is_computed_in_the_precision_of_what_is_given(dtype):
+    given = typed(objects(), dtype)
+    for found in (moved(given, AFFINE), mirrored(given, 60), clipped(given, (9, 9), to_last_pixel=True)):
+        assert found["boxes"].dtype == found["extreme_points"].dtype == dtype
+        assert found["weight"].dtype == np.float32
+    third = moved(given, Affine(np.full(2, 1 / 3), np.zeros(2)))
+    np.testing.assert_array_equal(third["boxes"], given["boxes"] * dtype(1 / 3))
+
+
+@pytest.mark.parametrize("i", [0, 1])
+def test_a_square_is_fitted_as_by_the_original(golden, i):
+    recorded = golden("targets/centernet_z_geometry.npz")
+    assert not recorded[f"aff{i}_inv"]
+    width, height = recorded[f"aff{i}_out"].tolist()
+    side = float(recorded[f"aff{i}_scale"].ravel()[0])
+    found = fitted(tuple(recorded[f"aff{i}_center"].tolist()), side, (height, width))
+    np.testing.assert_array_equal(np.column_stack([np.diag(found.scale), found.shift]), recorded[f"aff{i}_f64"])
 
 
 def test_two_moves_are_one():

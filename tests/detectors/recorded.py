@@ -28,6 +28,7 @@ from cornerjax.validation import replaced
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 ORIGINAL = runpy.run_path(str(GOLDEN / "golden_weights.py"))
+tweaked = runpy.run_path(str(GOLDEN / "tweak.py"))["tweaked"]
 # Of each detector the names of its recordings, one for each of its torch_layouts.
 RECORDINGS = {
     "cornernet": ("CornerNet", "CornerNet_ECCV18"),
@@ -71,10 +72,13 @@ def torch_names(name, layout=0):
     return get_detector(name).torch_names(published(name, layout).model, layout_of(name, layout))
 
 
-def weights(name, layout=0):
-    """(params, model_state) of the published network."""
+def weights(name, layout=0, *, tweak=""):
+    """(params, model_state) of the published network; tweak: how its weights were changed, in the recording's words."""
     shapes, paths = manifest(name, layout), torch_names(name, layout)
-    values = {path: kernel_from_torch(ORIGINAL["weight"](key, shapes[key])) for key, path in paths.items()}
+    values = {key: ORIGINAL["weight"](key, shapes[key]) for key in paths}
+    values = {
+        paths[key]: kernel_from_torch(value) for key, value in (tweaked(values, tweak) if tweak else values).items()
+    }
     _, *trees = make_network(get_detector(name), published(name, layout), None)
     return tuple(nested({path: values[path] for path in by_path(tree)}) for tree in trees)
 
@@ -249,9 +253,9 @@ def boxes_of(answers, config, picture, *, extra=()):
     original, candidates, placements = picture.shape[:2], [], []
     for detector, scale, size in zip(answers, config.test.scales, procedure.bucket(*original), strict=True):
         placed = procedure.place([resized(picture, scale)], [original], size, 1, scale=scale)
-        images, borders, factors, sizes = map(jnp.asarray, placed)
-        candidates.append(decode(detector, config, [{}], images, borders, factors, sizes))
-        placements.append((borders, factors, sizes))
+        images, borders, ratios, sizes = map(jnp.asarray, placed)
+        candidates.append(decode(detector, config, [{}], images, borders, ratios, sizes))
+        placements.append((borders, ratios, sizes))
     found = combine_and_select(answers[0], config, candidates, placements)
     kept = np.asarray(found.scores[0]) >= 0
     more = [np.asarray(found.extra[name])[0].reshape(len(kept), -1) for name in extra]

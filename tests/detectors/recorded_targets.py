@@ -26,7 +26,7 @@ def cropped(recorded, i, boxes, **points):
         recorded[f"image{i}"], scale=scale, centre=(int(x), int(y)), crop_px=size, lost_odd_side=True
     )
     _, stretched = stretch(picture, size)
-    objects = {"boxes": boxes[:, :4].astype(np.float32), "classes": boxes[:, 4].astype(np.int32) - 1, **points}
+    objects = {"boxes": boxes[:, :4], "classes": boxes[:, 4].astype(np.int32) - 1, **points}
     objects = clipped(moved(moved(objects, cut), stretched), size, to_last_pixel=True)
     return mirrored(objects, size[1], minus_one=True) if flip > 0.5 else objects, size
 

@@ -48,7 +48,8 @@ def inside(network, images, *, train):
 def test_the_published_networks_give_the_original_maps_and_boxes(golden, layout):
     recording, stack = RECORDINGS[NAME][layout], 1 - layout
     recorded, boxes = golden(f"models/{recording}_eval.npz"), golden(f"decode/{recording}_test_dets.npz")
-    outputs, within, found = opened(NAME, inside, layout=layout)(*weights(NAME, layout), image(recorded))
+    forward, pixels = opened(NAME, inside, layout=layout), image(recorded)
+    outputs, within, found = forward(*weights(NAME, layout), pixels)
     names = {"hourglass": "kps.0", "features": "cnvs.0"}
     names |= {point: f"{point}_cnvs.{stack}" for point in ("tl", "br", "ct")}
     maps = by_torch_name(NAME, outputs, layout=layout) | {names[key]: value for key, value in within.items()}
@@ -58,6 +59,8 @@ def test_the_published_networks_give_the_original_maps_and_boxes(golden, layout)
     assert (off.min(1) < 1e-3).sum() >= 68  # what lies at the last place depends on the last digit
     pairs = (np.asarray(found.scores[0]) >= 0).sum()
     assert abs(pairs - int(boxes["n_valid"][0])) <= 1
+    *_, found = forward(*weights(NAME, layout, tweak=str(boxes["tweak"])), pixels)  # which pairs many corners
+    same_pairs_and_centres(found, 0, boxes["tweaked_dets"][0], boxes["tweaked_center"][0], within=2e-3)
 
 
 @pytest.mark.slow
@@ -91,17 +94,19 @@ def test_pairs_and_centres_match_the_original(golden):
     config = replaced(TripletConfig(), {"legacy.non_peaks": True})
     found = jax.jit(lambda maps: TRIPLETS.decode([maps], config))(maps_of(recorded))
     for i in range(2):
-        theirs = recorded["dets"][i][recorded["dets"][i, :, 4] > -1]
-        ours = np.column_stack([found.boxes[i], found.scores[i], found.extra["corner_scores"][i], found.classes[i]])
-        ours = ours[ours[:, 4] > -1]
-        assert len(ours) == len(theirs)
-        off = np.abs(ours[:, None] - theirs).max(-1)
-        np.testing.assert_allclose([off.min(0).max(), off.min(1).max()], 0, atol=1e-4)
-        centres = np.column_stack(
-            [found.boxes[i, -70:, :2], found.classes[i, -70:], found.extra["centre_scores"][i, -70:]]
-        )
-        off = np.abs(centres[:, None] - recorded["center"][i]).max(-1)
-        np.testing.assert_allclose([off.min(0).max(), off.min(1).max()], 0, atol=1e-4)
+        same_pairs_and_centres(found, i, recorded["dets"][i], recorded["center"][i], within=1e-4)
+
+
+def same_pairs_and_centres(found, i, pairs, centres, *, within):
+    pairs = pairs[pairs[:, 4] > -1]
+    ours = np.column_stack([found.boxes[i], found.scores[i], found.extra["corner_scores"][i], found.classes[i]])
+    ours = ours[ours[:, 4] > -1]
+    assert len(ours) == len(pairs)
+    off = np.abs(ours[:, None] - pairs).max(-1)
+    np.testing.assert_allclose([off.min(0).max(), off.min(1).max()], 0, atol=within)
+    ours = np.column_stack([found.boxes[i, -70:, :2], found.classes[i, -70:], found.extra["centre_scores"][i, -70:]])
+    off = np.abs(ours[:, None] - centres).max(-1)
+    np.testing.assert_allclose([off.min(0).max(), off.min(1).max()], 0, atol=within)
 
 
 class Recorded(CenterNetTriplets):
@@ -191,8 +196,8 @@ def test_of_several_centres_the_best_counts_or_the_first():
 
 
 def test_boxes_that_reach_five_pixels_beyond_the_resized_image_are_dropped():
-    factors, sizes = np.array([[2.0, 2.0]], np.float32), np.array([[100.0, 60.0]], np.float32)
-    view = View(0.5, False, np.zeros((1, 2), np.float32), factors, sizes)
+    ratios, sizes = np.array([[0.5, 0.5]], np.float32), np.array([[100.0, 60.0]], np.float32)
+    view = View(0.5, False, np.zeros((1, 2), np.float32), ratios, sizes)
     kept = [(-9.9, 0, 50, 50), (0, 0, 109.9, 69.9)]
     dropped = [(-10, 0, 50, 50), (0, -10, 50, 50), (0, 0, 110, 50), (0, 0, 50, 70)]
     assert [float(drop_outside(pair(box), view).scores[0, 0]) for box in kept] == pytest.approx([0.6] * 2)

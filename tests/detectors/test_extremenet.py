@@ -32,6 +32,7 @@ from cornerjax.detectors.base import make_network, variable_shapes
 from cornerjax.detectors.extremenet import ExtremeConfig, ExtremeNet
 from cornerjax.detectors.extremes import find_extremes, suppress_ghosts
 from cornerjax.detectors.rows import Candidates
+from cornerjax.detectors.selection import select
 from cornerjax.errors import InputError
 from cornerjax.nn.functional import by_path
 from cornerjax.validation import replaced
@@ -222,6 +223,18 @@ def test_a_box_that_holds_better_ones_of_its_class_is_halved():
     assert ghosts([0.4, 0.5, -1, -1]) == pytest.approx([0.4, 0.5, -1, -1])  # what was dropped counts for nothing
 
 
+def test_ghosts_are_looked_for_in_the_order_in_which_suppression_leaves_the_boxes():
+    """There, boxes that it dropped stand last, whatever their scores."""
+    boxes = [[200, 0, 260, 60], [200, 0, 260, 60], [0, 0, 50, 60], [2, 2, 20, 20], [25, 2, 45, 20], [2, 25, 20, 45]]
+    boxes, scores = [*boxes, [0, 0, 100, 100]], [0.9, 0.85, 0.3, 0.3, 0.3, 0.25, 0.7]
+    found = Candidates(jnp.array([boxes], jnp.float32), jnp.array([scores]), jnp.zeros((1, 7), jnp.int32), {})
+    released = {"legacy.stale_rows": True, "legacy.inclusive_overlap": True, "legacy.ties": True}
+    config = replaced(CONFIG, {"test.nms": "hard", "test.nms_iou": 0.5, **released})
+    left = select(found, config, finish=get_detector(NAME).finish)
+    large = (np.asarray(left.boxes[0]) == [0, 0, 100, 100]).all(1)
+    assert sorted(np.asarray(left.scores[0])[large].tolist()) == pytest.approx([0.35, 0.7])
+
+
 def same_targets(objects, recorded, i, config):
     encoded = EXTREMENET.encode(objects, config)
     heats, (_, w) = EXTREMENET.render(encoded, config, np), EXTREMENET.map_size(config)
@@ -242,7 +255,7 @@ def same_targets(objects, recorded, i, config):
 def test_targets_match_the_original(golden, file, i):
     """Whatever crop and mirror were drawn; an object without extreme points has four at 0, 0 there."""
     recorded = golden(f"targets/{file}.npz")
-    points = recorded[f"extreme_pts{i}"].reshape(-1, 4, 2).astype(np.float32)
+    points = recorded[f"extreme_pts{i}"].reshape(-1, 4, 2).astype(np.float64)
     boxes = recorded.get(f"boxes{i}_f64", recorded[f"boxes{i}"])
     objects, size = cropped(recorded, i, boxes, extreme_points=points)
     same_targets(objects, recorded, i, replaced(CONFIG, {"data.crop_px": size}))

@@ -14,6 +14,8 @@ def test_they_are_the_originals_and_cover_its_pixels(golden):
         i = name[2:].removesuffix("_f64")
         points = recorded[name].astype(np.float64).reshape(1, 4, 2)
         ours = octagons(points)
+        if recorded[name].dtype == np.int32:
+            np.testing.assert_array_equal(octagons(recorded[name].reshape(1, 4, 2)), ours)
         np.testing.assert_allclose(ours.reshape(-1), recorded[f"oct{i}_f64"].reshape(-1), rtol=0, atol=2e-6)
         np.testing.assert_array_equal(filled(ours, height, width)[0], recorded[f"mask{i}"])
 

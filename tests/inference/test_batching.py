@@ -128,9 +128,9 @@ def test_of_large_images_fewer_are_taken(bucket, flip, rows):
 def test_the_image_stands_in_the_middle_of_black():
     """An odd side is placed whole; border as in the original, whose crop starts at 127 // 2 - 100 // 2."""
     image = np.full((100, 127, 3), 9, np.uint8)
-    padded, borders, factors, sizes = pad_images([image], [(201, 127)], (127, 127), 2, scale=0.5, legacy=Legacy())
+    padded, borders, ratios, sizes = pad_images([image], [(201, 127)], (127, 127), 2, scale=0.5, legacy=Legacy())
     np.testing.assert_array_equal(borders, [[0, 13], [0, 0]])
-    np.testing.assert_allclose(factors, np.array([[1, 2.01], [0, 0]]))
+    np.testing.assert_allclose(ratios, np.array([[1, 1 / 2.01], [1, 1]]))
     np.testing.assert_array_equal(sizes, [[127, 201], [0, 0]])
     np.testing.assert_array_equal(padded[0, 13:113], image)
     assert padded.sum() == image.sum()
@@ -139,12 +139,21 @@ def test_the_image_stands_in_the_middle_of_black():
 def test_the_original_cuts_an_image_that_fills_its_place_and_scales_by_the_nominal_factor():
     image = np.full((100, 127, 3), 9, np.uint8)
     legacy = Legacy(cut_last=True, nominal_scale=True)
-    padded, borders, factors, sizes = pad_images([image], [(201, 127)], (127, 127), 1, scale=0.5, legacy=legacy)
+    padded, borders, ratios, sizes = pad_images([image], [(201, 127)], (127, 127), 1, scale=0.5, legacy=legacy)
     np.testing.assert_array_equal(borders, [[0, 13]])
-    np.testing.assert_array_equal(factors, [[2, 2]])
+    np.testing.assert_array_equal(ratios, [[0.5, 0.5]])
     np.testing.assert_array_equal(sizes, [[254, 200]])
     np.testing.assert_array_equal(padded[0, 13:113, :126], image[:, :126])
     assert padded[0, :, 126].max() == 0
+
+
+@pytest.mark.parametrize("scale", [0.9, 1.8])
+def test_images_end_at_the_same_place_at_other_scales(scale):
+    """In float32, as in the original, which divides: ExtremeNet asks whether boxes of all scales lie in one another."""
+    image = np.zeros((int(200 * scale), int(360 * scale), 3), np.uint8)
+    legacy = Legacy(nominal_scale=True)
+    *_, sizes = pad_images([image], [(200, 360)], (767, 767), 1, scale=scale, legacy=legacy)
+    np.testing.assert_array_equal(sizes, [[360, 200]])
 
 
 def test_boxes_are_clipped_and_those_in_the_padding_dropped():

@@ -137,7 +137,7 @@ def test_a_detector_may_combine_the_views_itself(chosen, mirrored):
             told.append([(view.scale, view.mirrored) for view in views])
             found, view = candidates[chosen], views[chosen]
             corners = found.boxes.reshape(*found.scores.shape, 2, 2)
-            in_input = corners / view.factors[:, None, None] + view.borders[:, None, None]
+            in_input = corners * view.ratios[:, None, None] + view.borders[:, None, None]
             size = jnp.broadcast_to(view.sizes[:, None], (*found.scores.shape, 2))
             return found._replace(extra={"size": size, "in_input": in_input})
 

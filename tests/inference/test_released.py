@@ -1,9 +1,7 @@
 """From a PyTorch checkpoint and a BGR image to final boxes: what the originals find, found here."""
 
-import fnmatch
 import functools
 import json
-import re
 import runpy
 from functools import partial
 from pathlib import Path
@@ -24,6 +22,7 @@ from cornerjax.weights.convert import read
 torch = pytest.importorskip("torch")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+tweaked = runpy.run_path(str(GOLDEN / "tweak.py"))["tweaked"]
 SHARE_THAT_MAY_DIFFER = 0.02  # where rounding decides which candidate is the K-th, or which of two equals comes first
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "cornernet_squeeze": ("cornernet_squeeze", "CornerNet_Squeeze", {}),
@@ -92,20 +91,6 @@ POINTS_TWEAK = (
     "every hm.*1.bias and hm.2.bias: entries [0, 5, 17] += 3.0 ; every wh.*1.weight and wh.2.weight *= 3 ; "
     "every wh.*1.bias and wh.2.bias += 12"
 )
-
-
-def tweaked(weights: dict[str, np.ndarray], tweak: str) -> dict[str, np.ndarray]:
-    """The recording's change of the weights, in its own words: "every A and B: entries [0, 5] += 3.0 ; every ..."."""
-    for clause in tweak.split(" ; "):
-        said = re.fullmatch(r"every (.+?)(?:: entries \[(.*)\])? ([+*])= (-?[\d.]+)", clause)
-        assert said, clause
-        names, entries, sign, number = said.groups()
-        changed = [key for key in weights for name in names.split(" and ") if fnmatch.fnmatchcase(key, name)]
-        assert changed or ("tags" in names and "t_heats.0.1.bias" in weights), clause  # ExtremeNet has no tags
-        for key in changed:
-            at = [int(i) for i in entries.split(",")] if entries else slice(None)
-            weights[key][at] = weights[key][at] + float(number) if sign == "+" else weights[key][at] * float(number)
-    return weights
 
 
 @functools.lru_cache(maxsize=1)
@@ -181,10 +166,10 @@ def test_the_released_extremenet_finds_the_boxes_and_points_of_the_original(case
     picture, candidates, placements = recorded["image"], [], []
     for scale, size in zip(config.test.scales, procedure.bucket(*picture.shape[:2]), strict=True):
         placed = procedure.place([resized(picture, scale)], [picture.shape[:2]], size, 1, scale=scale)
-        images, borders, factors, sizes = map(jnp.asarray, placed)
+        images, borders, ratios, sizes = map(jnp.asarray, placed)
         maps = network_in_float64(network, images)
-        candidates.append(jax.jit(partial(decode, detector, config))(maps, images, borders, factors, sizes))
-        placements.append((borders, factors, sizes))
+        candidates.append(jax.jit(partial(decode, detector, config))(maps, images, borders, ratios, sizes))
+        placements.append((borders, ratios, sizes))
     found = combine_and_select(detector, config, candidates, placements)
     points = np.asarray(found.extra["extreme_points"][0]).reshape(-1, 8)
     ours = np.column_stack([found.boxes[0], found.scores[0], points, found.classes[0]])[found.scores[0] >= 0]

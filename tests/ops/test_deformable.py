@@ -60,6 +60,20 @@ def test_without_offsets_it_is_an_ordinary_convolution_times_the_mask():
     np.testing.assert_allclose(found, ordinary(x, kernel) / 2, atol=1e-5)
 
 
+def test_places_on_the_border_have_no_gradient_of_their_own():
+    """As in the original, whose map ends at -1: a network's first offsets are 0, so that its first steps have many."""
+    x, offsets, mask, kernel = arrays()
+
+    def total(offsets):
+        return (deformable_conv(x, offsets, mask, kernel) ** 2).sum()
+
+    slopes = np.asarray(jax.grad(total)(0 * offsets)).reshape(2, 7, 6, 3, 3, 2)
+    outside = np.zeros(slopes.shape[1:-1], bool)
+    outside[0, :, 0], outside[-1, :, 2], outside[:, 0, :, 0], outside[:, -1, :, 2] = True, True, True, True
+    assert (slopes[:, outside] == 0).all()
+    assert (slopes[:, ~outside] != 0).all()
+
+
 def test_whole_offsets_move_the_map():
     x, offsets, mask, kernel = arrays()
     down = jnp.tile(jnp.array([1.0, 0.0]), 9) + 0 * offsets

@@ -82,3 +82,10 @@ def test_points_of_peaks_with_and_without_offsets(non_peaks, others):
     assert found.scores[0, -1] == others
     plain = find_keypoints(heat, None, top_k=7, window=7)
     np.testing.assert_array_equal(plain.points[0, 0], [3, 1])
+
+
+@pytest.mark.parametrize(("rounded", "count"), [(False, 1), (True, 2)])
+def test_neighbours_whose_scores_are_equal_in_float32(rounded, count):
+    heat = jnp.full((1, 4, 5, 1), -9.0).at[0, 1, 2:4, 0].set(jnp.array([18.0, 20.0]))
+    found = find_keypoints(heat, None, top_k=20, rounded=rounded)
+    assert int((found.scores == 1).sum()) == count

@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from cornerjax.config import Compute, Nms
 from cornerjax.data.crop import Cropped, Draws, warped
-from cornerjax.data.geometry import clipped, fitted, mirrored, moved
+from cornerjax.data.geometry import clipped, fitted, mirrored, moved, typed
 from cornerjax.detectors.base import Detector, Maps, Outputs, Targets, View
 from cornerjax.detectors.centernet_points.names import IMAGENET_LAYOUTS, KINDS, LAYOUTS
 from cornerjax.detectors.centernet_points.options import PointConfig, PointModel
@@ -147,6 +147,10 @@ class CenterNetPoints(Detector[PointConfig]):
         """
         height, width = image.shape[:2]
         minus_one = config.legacy.mirror_minus_one
+        objects = typed(objects, np.float32)  # as the original has them, and moves them in float64
+        # Differs from CenterNet: there, objects beyond max_objects are left out before the crop; first_objects.
+        if config.legacy.first_objects:
+            objects = {name: values[: config.data.max_objects] for name, values in objects.items()}
         x, y, side = width / 2, height / 2, float(max(height, width))
         if config.data.random_crop:
             (x, y), side = map(float, draws.centre), side * draws.scale
@@ -157,7 +161,7 @@ class CenterNetPoints(Detector[PointConfig]):
         (H, W), last = config.data.crop_px, config.legacy.clip_to_last_cell
         border = self.stride(config.model) if last else 0
         objects = clipped(
-            moved(objects, affine),
+            typed(moved(typed(objects, np.float64), affine), np.float32),
             (H - border, W - border),
             to_last_pixel=config.legacy.clip_to_last_pixel and not last,
         )
@@ -199,6 +203,7 @@ class CenterNetPoints(Detector[PointConfig]):
             maps["ct_off"],
             top_k=test.top_k,
             window=test.peak_window,
+            rounded=config.legacy.rounded_peaks,
             non_peaks=config.legacy.non_peaks,
         )
         half = precise(gather_cells(maps["ct_size"], found.cells)) / 2

@@ -45,6 +45,7 @@ class PointLegacy(Legacy):
     """What the original program does that changes numbers and is no part of the method."""
 
     clip_to_last_cell: bool = False  # boxes of a training crop end where the last cell begins
+    first_objects: bool = False  # of more than data.max_objects in an image the first count, whatever a crop shows
     unclipped_boxes: bool = False  # boxes may reach beyond the image
 
 

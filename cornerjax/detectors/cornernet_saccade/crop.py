@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float, Float64, UInt8
 
 from cornerjax.config import Config
 from cornerjax.data.crop import Cropped, Draws, crop_example
@@ -23,7 +23,7 @@ def crop_around_reference(
 
     Args:
         image: BGR.
-        objects: "boxes" (n, 4) float32 x1 y1 x2 y2 in pixels of the image, and other fields.
+        objects: "boxes" (n, 4) x1 y1 x2 y2 in pixels of the image, and other fields.
         draws: own and scale are used.
         config: data is used.
     Returns: the crop, black where the image does not reach; the objects are clipped to the image in it, each with
@@ -44,7 +44,7 @@ def crop_around_reference(
         reference = boxes[i] * scale
     height, width = (max(int(side * scale), 1) for side in image.shape[:2])
     middle = crop_middle((height, width), reference, data.crop_px, draws.own[2:])
-    scaled = Affine(np.full(2, scale, np.float32), np.zeros(2, np.float32))
+    scaled = Affine(np.full(2, scale), np.zeros(2))
     cropped = cut_out(
         image,
         moved(objects, scaled),
@@ -60,7 +60,7 @@ def crop_around_reference(
     return Cropped(cropped.image, shown, scaled.then(cropped.affine))
 
 
-def reference_scale(box: Float32[np.ndarray, "4"], u: float, data: SaccadeData) -> float:
+def reference_scale(box: Float[np.ndarray, "4"], u: float, data: SaccadeData) -> float:
     """The factor that brings an object to a size drawn from the range of data.attention_px in which it is.
 
     Ranges end at data.min_object_px and, so that the crop has room for it, at the crop's shorter side less 1.
@@ -79,7 +79,7 @@ def reference_scale(box: Float32[np.ndarray, "4"], u: float, data: SaccadeData) 
 
 def crop_middle(
     size_px: tuple[int, int],
-    reference: Float32[np.ndarray, "4"] | None,
+    reference: Float[np.ndarray, "4"] | None,
     crop_px: tuple[int, int],
     draws: Float64[np.ndarray, "7"],
 ) -> tuple[int, int]:
@@ -162,6 +162,6 @@ def cut_out(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    affine = Affine(np.ones(2, np.float32), -offset[::-1].astype(np.float32))
+    affine = Affine(np.ones(2), -offset[::-1].astype(np.float64))
     shown = clipped(moved(objects, affine), (h, w), first_px=(y, x), to_last_pixel=clip_to_last_pixel)
     return Cropped(crop, shown, affine)

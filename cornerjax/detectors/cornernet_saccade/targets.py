@@ -59,7 +59,7 @@ def encode_saccade(
 
 def _attend(boxes, crop_px, attention_px, attention_sizes, shared_ends):
     """The cell of each box in each attention map, and whether it belongs to it."""
-    least, most = np.array(attention_px, np.float32).T
+    least, most = np.array(attention_px).T
     longer = (boxes[:, 2:] - boxes[:, :2]).max(1)[:, None]
     # Differs from CornerNet-Saccade: a map leaves objects of its least side to the next one, unless shared_ends.
     above = longer >= least if shared_ends else longer > least
