@@ -4,7 +4,7 @@
 
 Hyper-parameters of the paper and its repository; the global batch of 48 is theirs, 12 images on each of four GPUs.
 `group` 12: pull and push are summed over the images of one GPU there. `attention` 1/3: the attention loss is divided by
-the number of stacks twice there. Colour jitter and lighting are off in its configuration. 117 million parameters.
+the number of stacks twice there. 117 million parameters.
 """
 
 from cornerjax.config import Optim
@@ -19,8 +19,6 @@ def config() -> SaccadeConfig:
             val="val2017",
             batch=48,
             crop_scales=(0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1),  # of images without objects
-            colour_jitter=0.0,
-            lighting=0.0,
             gaussian_iou=0.5,
             render="device",
         ),

@@ -134,7 +134,7 @@ def encode_keypoints(
     objects = {name: values[:max_objects] for name, values in objects.items()}
     boxes = objects["boxes"]
     h, w = map_size
-    ratio = np.array([w / crop_px[1], h / crop_px[0]], boxes.dtype)  # 128 / 511, not 1 / 4
+    ratio = np.array([w / crop_px[1], h / crop_px[0]], np.result_type(boxes, np.float32))  # 128 / 511, not 1 / 4
     width, height = np.ceil((boxes[:, 2:] - boxes[:, :2]) * ratio).T.astype(np.float64)
     radii = np.maximum(gaussian_radius(height, width, iou, kind=kind), 0).astype(np.int32)
     classes = objects["classes"].astype(np.int32)

@@ -84,11 +84,18 @@ def test_results_have_octagons_and_the_evaluation_their_ap(run, metrics):
     assert "Average precision of masks" in (run.path / "eval" / "report.html").read_text()
 
 
-def test_detections_have_points_polygons_and_masks(run, config):
-    source = open_source(config.data, "val")
-    image = read_image(source.records[0])[..., ::-1]
-    found = cornerjax.load(run.path)(image)
-    assert len(found)
+@pytest.fixture(scope="module")
+def found_in(run, config):
+    """A predictor, a record in whose image it finds something, the image, BGR, and what it finds."""
+    predictor = cornerjax.load(run.path)
+    for record in open_source(config.data, "val").records:
+        if len(found := predictor(read_image(record)[..., ::-1])):
+            return predictor, record, read_image(record), found
+    raise AssertionError("nothing is found in any image")
+
+
+def test_detections_have_points_polygons_and_masks(found_in):
+    _, _, image, found = found_in
     points = found.extra["extreme_points"]
     assert points.shape == (len(found), 4, 2)
     np.testing.assert_allclose(points[:, 1, 0], found.boxes[:, 0], atol=1e-3)
@@ -119,16 +126,14 @@ def test_it_trains_in_bfloat16(config, tmp_path):
     assert np.isfinite(losses).all()
 
 
-def test_points_and_masks_are_drawn(run, config, tmp_path):
-    predictor = cornerjax.load(run.path)
-    image = read_image(open_source(config.data, "val").records[0])
-    found = predictor(image[..., ::-1])
+def test_points_and_masks_are_drawn(run, found_in, tmp_path):
+    predictor, record, image, found = found_in
     assert available(predictor) == ("keypoints", "extremes", "masks")
     evidence = find_evidence(predictor, image)
     plain, *others = (draw(predictor, image, found, evidence, names) for names in ((), ("extremes",), ("masks",)))
     for drawn in others:
         assert (drawn != plain).any()
-    photo, out = open_source(config.data, "val").records[0].path, tmp_path / "out"
+    photo, out = record.path, tmp_path / "out"
     options = ["--workdir", str(run.path), "--out", str(out), "--results", "json", "coco", "--min-score", "0"]
     predict([str(photo), *options, "--overlay", "extremes", "masks"])
     assert (out / photo.name).exists()

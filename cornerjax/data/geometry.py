@@ -64,8 +64,9 @@ def moved(objects: Objects, affine: Affine) -> Objects:
     """The objects elsewhere."""
 
     def move(values: np.ndarray) -> np.ndarray:
-        scale, shift = (part.astype(values.dtype) for part in affine)
-        return (values.reshape(-1, 2) * scale + shift).reshape(values.shape)
+        dtype = np.result_type(values, np.float32)
+        scale, shift = (part.astype(dtype) for part in affine)
+        return (values.reshape(-1, 2).astype(dtype) * scale + shift).reshape(values.shape)
 
     return {name: move(values) if name == "boxes" or is_points(name) else values for name, values in objects.items()}
 
@@ -76,14 +77,17 @@ def mirrored(objects: Objects, width: int, *, minus_one: bool = False) -> Object
     Args:
         minus_one: the original's form: x becomes width - x - 1, as it would for the number of a pixel.
     """
+
     # Differs from CornerNet: there, mirrored boxes lie one pixel left of the mirrored pixels, unless minus_one.
-    last = width - 1 if minus_one else width
+    def opposite(x: np.ndarray) -> np.ndarray:
+        return width - x - 1 if minus_one else width - x
+
     mirror = dict(objects)
     x1, y1, x2, y2 = objects["boxes"].T
-    mirror["boxes"] = np.stack([last - x2, y1, last - x1, y2], axis=1)
+    mirror["boxes"] = np.stack([opposite(x2), y1, opposite(x1), y2], axis=1)
     for name in filter(is_points, objects):
         points = objects[name].copy()
-        points[..., 0] = last - points[..., 0]
+        points[..., 0] = opposite(points[..., 0])
         mirror[name] = points[:, MIRRORED_ORDER.get(name, range(points.shape[1]))]
     return mirror
 
@@ -113,4 +117,5 @@ def clipped(
 
 def overlap(boxes: Float[np.ndarray, "n 4"], whole: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n"]:
     """The part of the area of each whole box that its clipped box has."""
-    return ((boxes[:, 2:] - boxes[:, :2]) / (whole[:, 2:] - whole[:, :2])).prod(1)
+    left, all_of_it = ((of_these[:, 2:] - of_these[:, :2]).prod(1) for of_these in (boxes, whole))
+    return left / all_of_it

@@ -14,7 +14,8 @@ from flax import nnx
 from jaxtyping import Bool, Float, UInt8
 
 from cornerjax.config import Config, Nms
-from cornerjax.data.crop import Cropped, Draws
+from cornerjax.data.crop import Cropped, Draws, crop_example
+from cornerjax.data.geometry import typed
 from cornerjax.detectors.layouts import TorchLayout
 from cornerjax.detectors.overlay import Overlay
 from cornerjax.detectors.rows import Candidates, Found
@@ -120,7 +121,7 @@ class Detector(abc.ABC, Generic[C]):
         torch_layouts: of its released checkpoints.
         backbone_layouts: of files that hold one of its backbones alone, as trained on ImageNet.
         overlays: what can be drawn over an image besides boxes and keypoints.
-        crop: a training crop of its own; None: data.crop.crop_example.
+        precision: of places in training crops; that of the original, as the last bit decides about cells.
     """
 
     keypoints: tuple[Keypoint, ...]
@@ -130,7 +131,7 @@ class Detector(abc.ABC, Generic[C]):
     torch_layouts: tuple[TorchLayout, ...] = ()
     backbone_layouts: tuple[TorchLayout, ...] = ()
     overlays: tuple[Overlay, ...] = ()
-    crop: Callable[[Image, Objects, Draws, C], Cropped] | None = None
+    precision: type[np.floating] = np.float32
 
     # Hooks of the test procedure; None: what is said there.
     # (maps, those of the mirrored images, config) -> maps that are decoded; None: both are decoded, each by itself
@@ -176,6 +177,10 @@ class Detector(abc.ABC, Generic[C]):
         stride = self.stride(config.model)
         height, width = (-(-side // stride) for side in config.data.crop_px)
         return height, width
+
+    def crop(self, image: Image, objects: Objects, draws: Draws, config: C) -> Cropped:
+        """A training crop of an image, and the objects in it."""
+        return crop_example(image, typed(objects, self.precision), draws, config)
 
     def encode(self, objects: Objects, config: C) -> Encoded:
         """Objects of one crop -> every integer and mask of its targets, in fixed shapes, decided once, on the host."""

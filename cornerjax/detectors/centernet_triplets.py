@@ -9,6 +9,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -129,6 +130,7 @@ class CenterNetTriplets(CornerDetector[TripletConfig]):
 
     keypoints = (*CORNERS, CENTRE)
     defaults = TripletConfig()
+    precision = np.float64
     torch_layouts = (
         TorchLayout("CenterNet-104", RULES),
         TorchLayout("CenterNet-52", RULES, model={"backbone.stacks": 1}),

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jaxtyping import Float
@@ -155,6 +156,7 @@ class ExtremeNet(Detector[ExtremeConfig]):
 
     keypoints = (*EXTREMES, CENTRE)
     defaults = ExtremeConfig()
+    precision = np.float64
     extras = ("extreme_points",)
     overlays = (Overlay("extremes", draw_extremes), Overlay("masks", draw_masks, below=True))
     torch_layouts = (TorchLayout("ExtremeNet", RULES, changes={"data.extreme_from": "zero"}),)

@@ -36,18 +36,21 @@ def clip_to_images(found: Candidates, sizes: Float[Array, "b 2"], *, drop_empty:
     return found._replace(boxes=boxes, scores=scores, extra=found.extra | points)
 
 
-def select(found: Candidates, config: Config, *, finish: Callable[[Found, Config], Found] | None = None) -> Found:
+def select(
+    found: Candidates, config: Config, *, finish: Callable[[Found, Config], Found] | None = None, stale: bool = True
+) -> Found:
     """The best boxes of each image after non-maximum suppression within each class.
 
     Args:
         config: test and legacy are used.
         finish: of a detector: what is done to the boxes that are left, in the order in which NMS leaves them; they are
             sorted after it.
+        stale: False: with legacy.stale_rows, boxes go in the original's order, but none that were dropped stay.
     Source: CornerNet-Lite, test/cornernet.py.
     """
     rows = found.scores.shape[1]
     num = rows if config.legacy.ties else min(config.test.max_detections, rows)
-    best = _best(jax.vmap(partial(_suppress, config=config, num=num))(found), config, sort=finish is None)
+    best = _best(jax.vmap(partial(_suppress, config=config, num=num, stale=stale))(found), config, sort=finish is None)
     if finish is None:
         return best
     finished = finish(best, config)
@@ -73,7 +76,7 @@ def _taken(found: Found, scores: Float[Array, "b n"], rows: Int[Array, "b n"]) -
     return taken._replace(scores=scores)
 
 
-def _suppress(found: Candidates, config: Config, num: int) -> Found:
+def _suppress(found: Candidates, config: Config, num: int, stale: bool) -> Found:
     """Non-maximum suppression in one image, of which num boxes are wanted."""
     test, legacy = config.test, config.legacy
     boxes, scores, classes, extra = jax.tree.map(jnp.asarray, found)
@@ -96,7 +99,7 @@ def _suppress(found: Candidates, config: Config, num: int) -> Found:
             **options,
         )
         # Differs from CornerNet: there, rows beyond those kept are reported too.
-        kept = kept._replace(scores=jnp.where(kept.kept | legacy.stale_rows, kept.scores, -1))
+        kept = kept._replace(scores=jnp.where(kept.kept | (legacy.stale_rows and stale), kept.scores, -1))
     else:
         options["num"] = num
         if test.merge:

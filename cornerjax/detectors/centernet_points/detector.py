@@ -147,7 +147,7 @@ class CenterNetPoints(Detector[PointConfig]):
         """
         height, width = image.shape[:2]
         minus_one = config.legacy.mirror_minus_one
-        objects = typed(objects, np.float32)  # as the original has them, and moves them in float64
+        objects = typed(objects, self.precision)
         # Differs from CenterNet: there, objects beyond max_objects are left out before the crop; first_objects.
         if config.legacy.first_objects:
             objects = {name: values[: config.data.max_objects] for name, values in objects.items()}
@@ -161,7 +161,7 @@ class CenterNetPoints(Detector[PointConfig]):
         (H, W), last = config.data.crop_px, config.legacy.clip_to_last_cell
         border = self.stride(config.model) if last else 0
         objects = clipped(
-            typed(moved(typed(objects, np.float64), affine), np.float32),
+            typed(moved(typed(objects, np.float64), affine), self.precision),  # moved in float64 there
             (H - border, W - border),
             to_last_pixel=config.legacy.clip_to_last_pixel and not last,
         )

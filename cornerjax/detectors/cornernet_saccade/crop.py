@@ -37,7 +37,8 @@ def crop_around_reference(
     which, how_large = draws.own[:2].tolist()
     in_image = objects | {"whole": objects["boxes"]}
     objects = clipped(in_image, image.shape[:2], to_last_pixel=legacy.clip_to_last_pixel)
-    boxes, scale, reference = objects["boxes"], draws.scale, None
+    boxes, reference = objects["boxes"], None
+    scale: float | np.floating = draws.scale
     if len(boxes):
         i = int(which * len(boxes))
         scale = reference_scale(boxes[i], how_large, data)
@@ -60,7 +61,7 @@ def crop_around_reference(
     return Cropped(cropped.image, shown, scaled.then(cropped.affine))
 
 
-def reference_scale(box: Float[np.ndarray, "4"], u: float, data: SaccadeData) -> float:
+def reference_scale(box: Float[np.ndarray, "4"], u: float, data: SaccadeData) -> np.floating:
     """The factor that brings an object to a size drawn from the range of data.attention_px in which it is.
 
     Ranges end at data.min_object_px and, so that the crop has room for it, at the crop's shorter side less 1.
@@ -68,10 +69,11 @@ def reference_scale(box: Float[np.ndarray, "4"], u: float, data: SaccadeData) ->
     Args:
         box: of the object, in pixels.
         u: uniform in [0, 1).
+    Returns: in the precision of the box, which decides to how many whole pixels the image is resized.
     Source: CornerNet-Lite, core/sample/cornernet_saccade.py, ref_scale.
     """
     # Differs from CornerNet-Saccade: nothing counts as smaller than a pixel, which would be magnified without bound.
-    longer = max(float((box[2:] - box[:2]).max()), 1.0)
+    longer = np.maximum((box[2:] - box[:2]).max(), 1)
     least, most = next((ends for ends in data.attention_px if longer > ends[0]), data.attention_px[-1])
     most = min(most, min(data.crop_px) - 1)
     return _pick(u, min(max(least, data.min_object_px, 1), most), most) / longer
@@ -96,13 +98,13 @@ def crop_middle(
     Source: CornerNet-Lite, core/sample/cornernet_saccade.py, crop_image_dets.
     """
     near, *numbers = draws.tolist()
-    ends = [None, None] if reference is None else reference.reshape(2, 2).T.tolist()
+    ends = [None, None] if reference is None else list(reference.reshape(2, 2).T)
     x = _middle(size_px[1], ends[0], crop_px[1], near > 0.5, numbers[:3])
     y = _middle(size_px[0], ends[1], crop_px[0], near > 0.5, numbers[3:])
     return y, x
 
 
-def _middle(size: int, ends: list[float] | None, crop: int, near: bool, draws: list[float]) -> int:
+def _middle(size: int, ends: Float[np.ndarray, "2"] | None, crop: int, near: bool, draws: list[float]) -> int:
     """That of crop_middle along one axis."""
     if size <= crop:
         return size // 2

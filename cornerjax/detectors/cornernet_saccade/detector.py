@@ -11,8 +11,10 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
+from cornerjax.data.crop import Cropped, Draws
+from cornerjax.data.geometry import typed
 from cornerjax.detectors.base import Array as Either
-from cornerjax.detectors.base import Maps, Outputs, Targets, TestProcedure
+from cornerjax.detectors.base import Image, Maps, Outputs, Targets, TestProcedure
 from cornerjax.detectors.cornernet import LITE_RULES, CornerDetector, CornerModel, CornerNetwork
 from cornerjax.detectors.cornernet_saccade.crop import crop_around_reference
 from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
@@ -72,7 +74,6 @@ class CornerNetSaccade(CornerDetector[SaccadeConfig]):
     parts = ("attention", *CornerDetector.parts)
     overlays = (*OVERLAYS, *CornerDetector.overlays)
     torch_layouts = (TorchLayout("CornerNet-Lite", RULES),)
-    crop = staticmethod(crop_around_reference)
 
     def build(self, model: CornerModel, rng: Rng) -> SaccadeNetwork:
         return SaccadeNetwork(model, rng=rng)
@@ -99,6 +100,9 @@ class CornerNetSaccade(CornerDetector[SaccadeConfig]):
 
     def input_size(self, height: int, width: int, model: CornerModel) -> tuple[int, int]:
         return -(-height // BUCKET_PX) * BUCKET_PX, -(-width // BUCKET_PX) * BUCKET_PX
+
+    def crop(self, image: Image, objects: Objects, draws: Draws, config: SaccadeConfig) -> Cropped:
+        return crop_around_reference(image, typed(objects, self.precision), draws, config)
 
     def encode(self, objects: Objects, config: SaccadeConfig) -> Encoded:
         data = config.data

@@ -1,6 +1,5 @@
 """What of CornerNet-Saccade's test procedure runs on the device, for a batch of crops or of images."""
 
-import dataclasses
 from collections.abc import Callable
 
 import cv2
@@ -75,8 +74,7 @@ def select_from(detector: Detector, config: SaccadeConfig, found: Candidates, si
         # Differs from CornerNet-Saccade: boxes end where the image does, and those beyond it are dropped.
         found = clip_to_images(found, sizes, drop_empty=True)
     # Unlike the other originals, this one leaves out what soft-NMS dropped.
-    legacy = dataclasses.replace(config.legacy, stale_rows=False)
-    return select(found, dataclasses.replace(config, legacy=legacy), finish=detector.finish)
+    return select(found, config, finish=detector.finish, stale=False)
 
 
 def over_image(

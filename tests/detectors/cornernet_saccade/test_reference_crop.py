@@ -103,6 +103,33 @@ def test_a_reference_gets_a_size_from_its_own_range(side, low, high):
 
 
 @pytest.mark.parametrize(
+    ("longer", "least", "size", "side", "resized"),
+    [(34, 32, 35, 612, 630), (75, 32, 89, 375, 444), (142, 96, 150, 426, 450), (9, 16, 23, 333, 851)],
+)
+def test_float32_decides_to_how_many_pixels_an_image_is_resized(longer, least, size, side, resized):
+    """The figures are those of the original's formula, size / longer and int(side * scale), with its types."""
+    most = {16: 32, 32: 96, 96: 254}[least]
+    box = np.array([0, 0, longer, longer / 2], np.float32)
+    scale = reference_scale(box, (size - least + 0.5) / (most - least + 1), DATA)
+    assert int(side * scale) == resized != int(side * (size / longer))
+
+
+@pytest.mark.parametrize(
+    ("ends", "size", "middle"), [((164, 205), 96, 432), ((175, 217), 57, 266), ((123, 205), 87, 174)]
+)
+def test_float32_decides_where_the_middle_of_a_reference_lies(ends, size, middle):
+    box = np.array([ends[0], 0, ends[1], 9], np.float32)
+    reference = box * (size / (box[2] - box[0]))
+    assert crop_middle((2000, 2000), reference, (255, 255), np.array([0.9, *[0.0] * 6]))[1] == middle
+
+
+def test_half_of_an_object_is_half_of_it():
+    """A product of two ratios would make it more, and the object valid."""
+    shown, whole = np.array([[0, 0, 37, 65]], np.float32), np.array([[0, 0, 65, 74]], np.float32)
+    assert overlap(shown, whole).tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
     ("crop_px", "least", "most"), [((511, 383), 96, 256), ((255, 191), 96, 190), ((63, 63), 62, 62), ((9, 31), 8, 8)]
 )
 def test_a_reference_fits_into_a_crop_of_any_size(crop_px, least, most):
@@ -113,7 +140,7 @@ def test_a_reference_fits_into_a_crop_of_any_size(crop_px, least, most):
 
 def test_a_size_is_never_nothing():
     data = dataclasses.replace(DATA, min_object_px=0)
-    assert reference_scale(np.array([0, 0, 20, 10], np.float32), 0.0, data) == 1 / 20
+    assert reference_scale(np.array([0, 0, 20, 10], np.float32), 0.0, data) == np.float32(1 / 20)
 
 
 def test_an_object_smaller_than_a_pixel_is_magnified_as_one_of_a_pixel():
@@ -183,7 +210,7 @@ def test_an_image_of_any_size_gives_a_crop(size, legacy, last):
     sets: tuple[list[list[float]], ...] = (
         [],
         [[0, 0, w, h]],
-        [[-1e30, -1e30, 1e30, 1e30]],
+        [[-1.6e7, -1.6e7, 1.6e7, 1.6e7]],
         [[w - 1.5, h - 1.5, w, h], [-5, -5, 2 * w, 2 * h]],
         [[w + 5, 0, w + 9, 4]],
     )

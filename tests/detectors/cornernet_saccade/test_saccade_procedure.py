@@ -1,14 +1,18 @@
 """The procedure of cropping, with a network that can be worked out by hand: it finds one bright rectangle."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
-from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
+from cornerjax.detectors.cornernet_saccade.on_device import select_from
+from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig, SaccadeLegacy
 from cornerjax.detectors.rows import Candidates
 from cornerjax.errors import InputError
 from cornerjax.inference.batching import BatchPredictor
+from cornerjax.legacy import switched
 from cornerjax.ops.pixels import MEAN, STD
 from cornerjax.validation import replaced
 
@@ -122,6 +126,16 @@ def test_boxes_end_at_the_border_of_the_image():
     assert inside.boxes.max() == 100
     beyond = find(predictor({"legacy": {"nominal_scale": True, "unclipped": True}}), [image])[0]
     assert beyond.boxes.max() > 100
+
+
+def test_boxes_of_equal_scores_go_in_the_originals_order():
+    """Its soft-NMS changes the places of rows: of two equal ones the later may come first, and the other loses."""
+    boxes = jnp.array([[[0, 0, 10, 10], [2, 0, 12, 10], [100, 100, 110, 110.0]]])
+    found = Candidates(boxes, jnp.array([[0.8, 0.8, 0.9]]), jnp.zeros((1, 3), jnp.int32), {})
+    released = dataclasses.replace(SaccadeConfig(), legacy=switched(SaccadeLegacy(), on=True))
+    left = select_from(CornerNetSaccade(), released, found, jnp.full((1, 2), 200.0))
+    assert np.asarray(left.boxes[0, :, 0]).tolist() == [100, 2, 0]
+    np.testing.assert_allclose(left.scores[0], [0.9, 0.8, 0.4034], atol=1e-4)
 
 
 def test_an_image_without_objects_has_no_boxes():
