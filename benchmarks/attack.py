@@ -4,7 +4,7 @@
 
 Damages annotation files, descriptions of runs and checkpoints, gives odd command lines, and kills a run while it trains
 and saves. Each trial has to be refused in one short sentence, or to work; what does neither is printed, and the exit
-code is 1. The same seed gives the same attack.
+code is 1. So is what takes more than 15 s or 2 GB of inputs made for that. The same seed gives the same attack.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ import tyro
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from attacks import annotations, checkpoints, commands, descriptions
+from attacks import annotations, checkpoints, commands, descriptions, large
 from attacks.outcome import Outcome
 from attacks.runs import make_run, make_set
 
@@ -60,8 +60,21 @@ def main() -> None:
                 print(f"  {failure}")
             failures += len(outcome.failures)
         print(f"memory at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB", flush=True)
+        failures += measure_large(run, folder / "large")
         failures += kill(options, folder)
     sys.exit(1 if failures else 0)
+
+
+def measure_large(run: Path, folder: Path) -> int:
+    """Print what inputs take that are made to take much; how many of them take too much."""
+    print("\n| input | exit code | CPU-s | GB |\n|---|---|---|---|", flush=True)
+    failures = []
+    for what, words in large.inputs(run, folder).items():
+        taken = large.measure(what, words, folder)
+        print(taken.line(), flush=True)
+        failures += [f"  {what}: {taken.failure}"] if taken.failure else []
+    print("\n".join(failures))
+    return len(failures)
 
 
 def kill(options: Options, folder: Path) -> int:

@@ -136,6 +136,9 @@ def _lock(path: Path, file: BinaryIO) -> None:
         file.seek(0)
         who = file.read(200).decode(errors="replace") or "another process"
         raise InputError(f"work directory {path} is in use by {who}; wait for it, stop it, or give another --workdir")
+    file.seek(0)
+    if (content := file.read(200)) and not content.startswith(b"process "):
+        raise InputError(f"{path / '.lock'} is there and no run wrote it; give another --workdir")
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from benchmarks.attacks import checkpoints, commands, descriptions
+from benchmarks.attacks import checkpoints, commands, descriptions, large
 from benchmarks.attacks.outcome import Outcome
 from benchmarks.attacks.runs import make_run
 from cornerjax.errors import InputError
@@ -38,6 +38,15 @@ def test_command_lines(run, tmp_path):
     outcome = commands.attack(run, tmp_path / "commands", 30, random.Random(0))
     assert not outcome.failures, outcome.failures
     assert outcome.refused > 20
+
+
+def test_large_inputs(run, tmp_path):
+    pytest.importorskip("torch")
+    given = large.inputs(run, tmp_path / "large")
+    for what in (".pth, 45 tuples in tuples", "lists 100,000 deep as results"):
+        taken = large.measure(what, given[what], tmp_path / "large")
+        assert not taken.failure, taken
+        assert taken.code == 2
 
 
 def test_what_is_neither_refused_nor_works_is_a_failure():

@@ -33,6 +33,13 @@ def test_a_set_that_a_file_names_is_neither_generated_nor_fetched(root, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_of_another_program_is_left_alone(tmp_path):
+    (tmp_path / ".lock").write_text("of another program")
+    with pytest.raises(InputError, match=r"\.lock is there and no run wrote it"), locked(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text() == "of another program"
+
+
 def test_a_set_that_is_there_may_be_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "shapes-7").mkdir(parents=True)

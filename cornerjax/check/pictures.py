@@ -1,7 +1,6 @@
 """Samples of the set as people see them: the image with its boxes, the training crop with its targets."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,7 +9,6 @@ from jaxtyping import Bool, UInt8
 from cornerjax.check.examples import Examples, TrainingExample, count_collisions, ignored, in_one_cell
 from cornerjax.data.records import Record, read_image
 from cornerjax.drawing import class_colour, draw_boxes, draw_heat, draw_points, layer_colour, sheet
-from cornerjax.files import write_atomically
 from cornerjax.ops.pixels import MEAN, STD
 
 PANEL_PX = 512  # longer side, about
@@ -19,20 +17,13 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 LabelledMaps = list[tuple[str, np.ndarray]]  # label, map (h, w) in [0, 1]
 
 
-def draw_samples(
-    file: Path,
-    examples: Examples,
-    records: Sequence[Record],
-    class_names: Sequence[str],
-) -> None:
-    """Write a sheet with a row of panels a sample: the image with its boxes, the crop with the heat maps of all
+def draw_samples(examples: Examples, records: Sequence[Record], class_names: Sequence[str]) -> bytes:
+    """A JPEG with a row of panels a sample: the image with its boxes, the crop with the heat maps of all
     keypoints in the colours of the classes, and the crop with other maps that the detector learns from.
 
     Args:
-        file: .jpg to write.
         examples: gives the crops.
         records: to draw; at least one.
-    Raises: OSError: the file cannot be written.
     """
     rows = []
     for record in records:
@@ -43,7 +34,7 @@ def draw_samples(
         rows.append([*panels, *(map_panel(example, title, maps) for title, maps in others.items())])
     columns = len(rows[0]) * min(2, len(rows))
     _, content = cv2.imencode(".jpg", sheet([panel for row in rows for panel in row], columns=columns))
-    write_atomically(file, content.tobytes())
+    return content.tobytes()
 
 
 def image_panel(record: Record, image: Picture, class_names: Sequence[str]) -> Picture:

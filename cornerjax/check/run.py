@@ -1,6 +1,7 @@
 """The check from start to end: read the annotations, read the images, measure, report, draw."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -51,14 +52,17 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
         "epoch": note_fit(splits[0], fits, findings),
         "findings": findings.as_json(),
     }
-    chosen = choose(examples, fits, samples)
+    picture = b""
+    if chosen := choose(examples, fits, samples):
+        picture = draw_samples(examples, chosen, list(splits[0].categories.values()))
+        report["samples"] = hashlib.sha256(picture).hexdigest()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if chosen:
-            class_names = list(splits[0].categories.values())
-            draw_samples(out / SAMPLES, examples, chosen, class_names)
-            report["samples"] = sha256_of(out / SAMPLES)
+        # In this order refuse_to_replace knows what is there as ours, wherever the disk is full or the process killed.
+        (out / SAMPLES).unlink(missing_ok=True)
         write_atomically(out / REPORT, json.dumps(report, indent=1))
+        if picture:
+            write_atomically(out / SAMPLES, picture)
     except OSError as e:
         raise InputError(f"cannot write {out}: {e.strerror}") from None
     (height, width), stride = config.data.crop_px, detector.stride(config.model)
@@ -67,7 +71,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     for split, of_split in zip(splits, figures, strict=True):
         print(table(split, of_split, config), end="\n\n")
     print("\n".join(finding.line() for finding in findings.sorted()))
-    print(f"\nwritten: {out / REPORT}" + (f", {out / SAMPLES}" if chosen else ""))
+    print(f"\nwritten: {out / REPORT}" + (f", {out / SAMPLES}" if picture else ""))
     print(findings.verdict())
     return findings
 

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from cornerjax.data.images import MOST_PIXELS
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
-from cornerjax.files import temporary_beside
+from cornerjax.files import is_file, temporary_beside
 from cornerjax.inference.batching import Batch
 from cornerjax.inference.files import reduced
 from cornerjax.inference.predictor import Predictor
@@ -94,6 +94,10 @@ def clip_name(source: Path | int) -> str:
 def _opened(path: Path) -> Any:
     """A video file, open or not."""
     name = _for_opencv(path)
+    if path.exists() and not is_file(path):  # a pipe would be waited for without end
+        raise InputError(
+            f"cannot open {path} as a video: it is no regular file; expected an intact MP4, MOV or the like"
+        )
     # Where frames of an AVI change their size, OpenCV's own reader shows it; with ffmpeg OpenCV stretches them.
     capture = cv2.VideoCapture(name, cv2.CAP_OPENCV_MJPEG)
     return capture if capture.isOpened() else cv2.VideoCapture(name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.drawing import class_colour, layer_colour
 from cornerjax.errors import InputError
+from cornerjax.files import sha256_of
 from cornerjax.ops.pixels import MEAN, STD
 
 ROOT = Path(__file__).parents[2]
@@ -46,10 +48,11 @@ def test_what_the_recipe_changes(shapes, check, tmp_path):
     assert where_found(report, "info: treated as ordinary") == ["train: 1"]
     boxes = json.loads((root / "annotations/instances_train.json").read_text())["annotations"]
     assert report["splits"]["train"]["boxes"] == len(boxes)
-    _, _, without = check("--root", root, "--config", ROOT / "configs/saccade_small.py", "--samples", 0)
-    assert without["splits"]["train"]["boxes"] == len(boxes) - 1
     assert "255x255 px" in printed.splitlines()[0]
     assert width_of(tmp_path / "out/samples.jpg") == 2 * 508 + 4 * 510 + 5 * 8  # attention maps too
+    _, _, without = check("--root", root, "--config", ROOT / "configs/saccade_small.py", "--samples", 0)
+    assert without["splits"]["train"]["boxes"] == len(boxes) - 1
+    assert not (tmp_path / "out/samples.jpg").exists()  # it was of another check
 
 
 def test_a_pack_is_checked_as_its_folder_is(shapes, check, tmp_path):
@@ -197,6 +200,21 @@ def test_what_cannot_run_is_one_sentence(args, message, shapes, monkeypatch, tmp
     with pytest.raises(InputError, match=message):
         main([str(shapes) if arg == "SHAPES" else arg for arg in args])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_room_lets_it_be_written(shapes, small_disk):
+    """Whether the picture or the report no longer fits, and an earlier picture is there or not."""
+    options, out = ["--root", str(shapes), "--out", str(small_disk / "out")], small_disk / "out"
+    for left in (0, 20_000):
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - left))
+        with pytest.raises(InputError, match="No space left on device"):
+            main([*options, "--samples", "2"])
+        filler.unlink()
+        assert not (out / "samples.jpg").exists()
+        with pytest.raises(SystemExit, match="0"):
+            main([*options, "--samples", "1"])
+        assert sha256_of(out / "samples.jpg") == json.loads((out / "report.json").read_text())["samples"]
 
 
 def test_the_command_and_its_exit_codes(shapes, tmp_path):

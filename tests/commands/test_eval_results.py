@@ -98,3 +98,26 @@ def test_a_mistake_is_one_sentence(evaluate, capsys, args, message):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("min-score", "nan", "accepted is a finite number"),
+        ("pictures", "1000000", "accepted is a whole number from 0 to"),
+    ],
+)
+def test_numbers_that_make_no_sense(evaluate, capsys, option, value, message):
+    files = CASES / "voc_toy"
+    given = ("--results", files / "dets.json", "--annotations", files / "gt.json", f"--{option}", value)
+    assert evaluate(*given) == (2, None)
+    assert f"error: --{option} is {value}; {message}" in capsys.readouterr().err
+
+
+def test_a_score_that_is_no_number_a_computer_has(evaluate, tmp_path, capsys):
+    entry = '{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1%s}' % ("0" * 400)
+    (tmp_path / "boxes.json").write_text(f"[{entry}]")
+    assert evaluate("--results", tmp_path / "boxes.json", "--annotations", CASES / "voc_toy" / "gt.json")[0] == 2
+    error = capsys.readouterr().err
+    assert "entry 0 has score 1000" in error
+    assert len(error) < 500 + len(str(tmp_path))

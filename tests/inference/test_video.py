@@ -1,5 +1,6 @@
 """Videos in and out: frames, sizes, what is compiled, and files that are not what they should be."""
 
+import os
 import re
 import struct
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_a_part_of_a_video(tmp_path):
     frames, clip = read(write(tmp_path / "made.mp4", FRAMES), most=4)
     assert len(frames) == 4
     assert clip.complaint() is None
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(InputError, match=r"cannot open .*pipe\.mp4 as a video: it is no regular file"):
+        Clip(tmp_path / "pipe.mp4")
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"half"])
