@@ -22,7 +22,7 @@ import tyro
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from attacks import annotations, checkpoints, commands, descriptions, large
+from attacks import annotations, checkpoints, commands, descriptions, interrupts, large
 from attacks.outcome import Outcome
 from attacks.runs import make_run, make_set
 
@@ -36,6 +36,7 @@ class Options:
     commands: int = 300  # command lines
     descriptions: int = 500  # damaged config.json and run.json
     checkpoints: int = 100  # damaged checkpoints of runs, and as many of PyTorch
+    interrupts: int = 10  # Ctrl-C and SIGTERM while a run starts
     kills: int = 20  # of a run that trains; 0: none
 
 
@@ -50,6 +51,9 @@ def main() -> None:
             lambda draws: checkpoints.attack_data(run, folder / "damaged", options.checkpoints, draws),
             lambda draws: checkpoints.attack_torch(folder / "torch", options.checkpoints, draws),
             lambda draws: commands.attack(run, folder / "commands", options.commands, draws),
+            lambda draws: interrupts.attack(
+                commands.write_recipe(folder, make_set(folder)), folder / "interrupted", options.interrupts, draws
+            ),
         ]
         failures = 0
         for number, attack in enumerate(attacks):

@@ -52,6 +52,7 @@ class Run:
 
     options: Options
     workdir: Path
+    keep: int = 1  # checkpoints
     lines: list[str] = dataclasses.field(default_factory=list)
 
     def start(self, until: Callable[[str], bool] = lambda line: False) -> subprocess.Popen:
@@ -62,6 +63,7 @@ class Run:
             "save-steps": self.options.save_steps,
             "eval-steps": self.options.eval_steps,
             "log-steps": 1,
+            "keep": self.keep,
             "optim.warmup-steps": steps // 6,
         }
         given = {"config": self.options.config, "workdir": self.workdir, "data.root": self.options.root} | numbers
@@ -100,10 +102,10 @@ class Run:
     def writing(self) -> bool:
         return any((self.workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
 
-    def digest(self) -> str:
-        """SHA-256 of the newest checkpoint's parameters, statistics and optimiser state."""
+    def digest(self, step: int = 0) -> str:
+        """SHA-256 of a checkpoint's parameters, statistics and optimiser state; 0: the newest one's."""
         with Checkpoints(self.workdir, read_only=True) as checkpoints:
-            step = checkpoints.latest()
+            step = step or checkpoints.latest()
             trees = [checkpoints.read(step, item) for item in ("weights", "optimiser")]
         leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(trees)]
         return f"step {step} {hashlib.sha256(b''.join(leaves)).hexdigest()}"
@@ -164,11 +166,17 @@ def main() -> None:
     print(f"seed {seed}, {len(os.sched_getaffinity(0))} cores, {options.steps} steps, saved every {options.save_steps}")
     folder = Path(options.folder).absolute()
     shutil.rmtree(folder, ignore_errors=True)
-    straight, killed, terminated = (Run(options, folder / name) for name in ("straight", "killed", "terminated"))
+    killed, terminated = (Run(options, folder / name) for name in ("killed", "terminated"))
+    straight = Run(options, folder / "straight", keep=options.steps)
     straight.finish()
     moments = ["step"] * options.kills + ["evaluation"] * options.evaluations + ["save"] * options.saves
     rng.shuffle(moments)
-    kept = [kill(killed, rng, moment) for moment in ["save"] * options.first_saves + moments]
+    kept, equal = [], []
+    for moment in ["save"] * options.first_saves + moments:
+        kept.append(kill(killed, rng, moment))
+        if step := killed.complete():
+            equal.append(killed.digest(step) == straight.digest(step))
+    print(f"{sum(equal)} of {len(equal)} times what was left is, to the bit, what the straight run had at that step")
     before = killed.complete()
     killed.finish()
     ok = all(kept) and killed.resumed() == before
@@ -177,9 +185,9 @@ def main() -> None:
     digests = [run.digest() for run in (straight, killed, terminated)]
     for name, digest in zip(("straight", "kill -9", "SIGTERM"), digests, strict=True):
         print(f"{name:9} {digest}")
-    equal = len(set(digests)) == 1
-    print("equal" if equal else "NOT equal", "" if ok else "and more was lost than may be")
-    sys.exit(0 if equal and ok else 1)
+    all_equal = len(set(digests)) == 1 and all(equal)
+    print("equal" if all_equal else "NOT equal", "" if ok else "and more was lost than may be")
+    sys.exit(0 if all_equal and ok else 1)
 
 
 if __name__ == "__main__":

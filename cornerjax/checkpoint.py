@@ -1,6 +1,5 @@
 """The checkpoints of a work directory."""
 
-import errno
 import itertools
 import logging
 import math
@@ -14,10 +13,11 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cornerjax.checksums import compare_checksums, write_checksums
+from cornerjax.checkpoint_manager import METRICS, Manager, ap_of
+from cornerjax.checksums import compare_checksums, is_damaged, write_checksums
 from cornerjax.devices import barrier, by_first, gather
 from cornerjax.errors import InputError, RunError
-from cornerjax.workdir import errno_of, not_written, reason
+from cornerjax.workdir import not_written, reason
 
 _LOG = logging.getLogger("cornerjax")
 
@@ -25,8 +25,6 @@ _LOG = logging.getLogger("cornerjax")
 Shapes = Mapping[str, tuple[int, ...]]
 ITEMS = ("weights", "optimiser")
 PATIENCE_S = 10**7  # with a save that does not end: more than anybody waits
-# A system's errors, and none, that say that something is missing; others, such as a lack of permission, pass.
-LACKING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 
 
 class Checkpoints:
@@ -38,7 +36,7 @@ class Checkpoints:
         self._failure: RunError | None = None
         self._saving = 0  # the step that is written
         policy = policies.AnyPreservationPolicy(
-            [policies.LatestN(keep), policies.BestN(get_metric_fn=_ap, n=1, keep_checkpoints_without_metrics=False)]
+            [policies.LatestN(keep), policies.BestN(get_metric_fn=ap_of, n=1, keep_checkpoints_without_metrics=False)]
         )
         # What reads creates and starts nothing; orbax's own option read_only logs three warnings each time.
         reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False}
@@ -49,9 +47,9 @@ class Checkpoints:
             create_directories_asynchronously=False,
             timeout_secs=PATIENCE_S,
         )
-        self._manager = _Manager(
+        self._manager = Manager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(best_fn=_ap, **(reading if read_only else writing)),
+            options=ocp.CheckpointManagerOptions(best_fn=ap_of, **(reading if read_only else writing)),
             item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
         )
 
@@ -123,24 +121,38 @@ class Checkpoints:
     def first_readable(self, steps: Iterable[int], read: Callable[[int], Any]) -> tuple[int, Any, dict[int, str]]:
         """The first step whose checkpoint is not damaged, what `read` makes of it, why those before it are damaged.
 
-        Raises: RunError: all are damaged.
+        All processes take the same one.
+
+        Raises: RunError: all are damaged, or one that is not cannot be read.
         """
         damaged: dict[int, str] = {}
         for step in steps:
-            try:
-                return step, read(step), damaged
-            except (InputError, RunError, MemoryError, jax.errors.JaxRuntimeError):
-                raise
-            except Exception as e:  # orbax raises all kinds, bare Exception among them
-                if errno_of(e) not in LACKING:
-                    place = self._path / "checkpoints" / str(step)
-                    raise RunError(f"cannot read checkpoint {place}: {reason(e)}") from None
-                damaged[step] = reason(e)
+            found, why, error = self._attempt(step, read)
+            everyone = gather((why, None if error is None else str(error)))
+            if error is not None:
+                raise error
+            if elsewhere := [said for _, said in everyone if said is not None]:
+                raise RunError(f"another process: {elsewhere[0]}")
+            if reasons := [said for said, _ in everyone if said]:
+                damaged[step] = reasons[0]
+                continue
+            return step, found, damaged
         newest, why = max(damaged.items())
         raise RunError(
             f"none of the {len(damaged)} checkpoints in {self._path / 'checkpoints'} can be read "
             f"(step {newest}: {why}); put back a copy, or move the folder away to start from the beginning"
         )
+
+    def _attempt(self, step: int, read: Callable[[int], Any]) -> tuple[Any, str, Exception | None]:
+        """What is read; or why the step is damaged; or an error that is none of the checkpoint's."""
+        try:
+            return read(step), "", None
+        except (InputError, RunError, MemoryError, jax.errors.JaxRuntimeError) as e:
+            return None, "", e
+        except Exception as e:  # orbax raises all kinds, bare Exception among them
+            if is_damaged(self._folder / str(step), (*ITEMS, METRICS), e):
+                return None, reason(e), None
+            return None, "", RunError(f"cannot read checkpoint {self._path / 'checkpoints' / str(step)}: {reason(e)}")
 
     def restore_weights(self, step: int, shapes: Shapes | None = None) -> dict[str, Any]:
         """Read the weights alone, onto one device, whatever devices wrote them.
@@ -171,17 +183,17 @@ class Checkpoints:
             unfinished = self._folder.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
             folder = max(unfinished, key=lambda path: path.stat().st_mtime, default=self._folder / "gone")
             folder.stat()  # an OSError where it is gone
-            write_checksums(folder, ITEMS)
+            write_checksums(folder, (*ITEMS, METRICS))
 
     def _restore(self, step: int, trees: dict[str, Any]) -> Any:
         by_first(lambda: compare_checksums(self._folder / str(step), trees))
         stored = self._manager.item_metadata(step)
         for name, tree in trees.items():
-            there, here = _shapes(stored[name].tree), _shapes(tree)
+            there, here = _forms(stored[name].tree), _forms(tree)
             if other := sorted(path for path in there.keys() | here.keys() if there.get(path) != here.get(path)):
                 path = other[0]
                 raise InputError(
-                    f"checkpoint {self._path / 'checkpoints' / str(step)} is of another network: shape of {path} is "
+                    f"checkpoint {self._path / 'checkpoints' / str(step)} is of another network: {path} is "
                     f"{there.get(path)} there, {here.get(path)} here; give another --workdir, or the same settings"
                 )
         items = {name: ocp.args.StandardRestore(tree) for name, tree in trees.items()}
@@ -225,21 +237,11 @@ class Checkpoints:
             _LOG.warning(str(self._failure))
 
 
-class _Manager(ocp.CheckpointManager):
-    def reached_preemption(self, step: int) -> bool:
-        """Never: StopSignals asks this, and orbax's threads, asking for steps gone by, would put it out of step."""
-        return False
-
-    def metrics(self, step: int) -> dict[str, float] | None:
-        """Of a checkpoint on the disk; None where none are readable, so that they keep no run from starting."""
-        try:
-            return {"AP": float(super().metrics(step)["AP"])}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-
-def _ap(metrics: dict[str, float]) -> float:
-    return metrics["AP"]
+def _forms(tree: Any) -> dict[str, str]:
+    """Shapes and types of arrays, by dotted path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
+    return {name: f"{tuple(leaf.shape)} {leaf.dtype}" for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -24,7 +24,8 @@ from cornerjax.text import short, shortened
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _LONGEST = 200  # bytes of a name that a temporary one keeps; file systems take 255 in all
 _MARK = ".cornerjax-"  # in temporary names: nobody else's have it
-MOST_BYTES = 2**33  # of a file that is read as a whole
+MOST_BYTES = 2**31  # of a file that is read as a whole
+FEW_BYTES = 2**24  # of one that describes something
 
 
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
@@ -39,35 +40,37 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     return file
 
 
-def read_bytes(path: str | os.PathLike[str], expected: str) -> bytes:
+def read_bytes(path: str | os.PathLike[str], expected: str, *, most: int = MOST_BYTES) -> bytes:
     """The content of a regular file.
 
     Args:
         expected: what the file should be, for the message.
-    Raises: InputError: it cannot be read, or has more than MOST_BYTES.
+        most: bytes that it may have.
+    Raises: InputError: it cannot be read, or has more.
     """
     try:
         with open_regular(path) as file:
-            if os.fstat(file.fileno()).st_size <= MOST_BYTES:
+            if os.fstat(file.fileno()).st_size <= most:
                 return file.read()
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; expected {expected}") from None
     except ValueError:  # of names that no file can have
         raise InputError(f"cannot read {path}: no file can have this name; expected {expected}") from None
-    raise InputError(f"cannot read {path}: it has more than {MOST_BYTES:,} bytes; expected {expected}")
+    raise InputError(f"cannot read {path}: it has more than {most:,} bytes; expected {expected}")
 
 
-def read_npz(path: str | os.PathLike[str], expected: str) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str], expected: str, *, most: int = MOST_BYTES) -> dict[str, np.ndarray]:
     """The arrays of a .npz file, which hold numbers.
 
     Args:
         expected: what the file should be, for the message.
+        most: bytes that it, and its arrays, may have.
     Raises: InputError: it cannot be read, or has anything else in it.
     """
-    content = io.BytesIO(read_bytes(path, expected))
+    content = io.BytesIO(read_bytes(path, expected, most=most))
     try:
         with zipfile.ZipFile(content) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
+            if sum(entry.file_size for entry in archive.infolist()) > most:
                 raise ValueError("more than there is memory for")
         with np.load(content, allow_pickle=False) as arrays:
             read = dict(arrays)
@@ -100,14 +103,15 @@ def _mode(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def read_json(path: Path, expected: str) -> Any:
+def read_json(path: Path, expected: str, *, most: int = MOST_BYTES) -> Any:
     """The content of a JSON file.
 
     Args:
         expected: what the file should be, for the message.
+        most: bytes that it may have.
     Raises: InputError: it cannot be read, or is no JSON that can be used.
     """
-    content = read_bytes(path, expected)
+    content = read_bytes(path, expected, most=most)
     try:
         return json.loads(content)
     except RecursionError:
@@ -235,6 +239,34 @@ def lock(number: int) -> bool | None:
             return None
         raise
     return True
+
+
+@contextlib.contextmanager
+def only_one(file: Path, busy: str) -> Iterator[None]:
+    """Keep other processes out of what a file stands for: made if missing, with its folders, and locked.
+
+    If it is empty in the end, it is removed again, and so are the folders that were made if nothing lies in them.
+
+    Args:
+        busy: what is said where another process has it.
+    Raises: InputError: one has. OSError: it cannot be written.
+    """
+    missing = [folder for folder in file.absolute().parents if not folder.exists()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(file, "a", opener=no_links) as opened:
+            # That of a process that has just ended is gone, and another may have made its own.
+            if lock(opened.fileno()) is False or not (file.exists() and os.path.samefile(opened.fileno(), file)):
+                raise InputError(busy)
+            try:
+                yield
+            finally:
+                if not os.fstat(opened.fileno()).st_size:
+                    file.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # it holds something
+            for folder in missing:
+                folder.rmdir()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

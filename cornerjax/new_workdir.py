@@ -1,5 +1,6 @@
 """A work directory at its start: the description of a new run, or the proof that the one there is the same run."""
 
+import contextlib
 import json
 import logging
 import re
@@ -9,6 +10,7 @@ import jax
 
 from cornerjax.checkpoint import has_checkpoint
 from cornerjax.config import Config, differences, to_json
+from cornerjax.detectors import read_config
 from cornerjax.errors import InputError
 from cornerjax.files import is_file, read_json, write_atomically
 from cornerjax.workdir import RUN_JSON, Workdir, open_workdir, unusable, versions
@@ -67,10 +69,8 @@ def create_workdir(
                 f"work directory {path} belongs to another run (there, here: {'; '.join(other)}); "
                 "give another --workdir, or the same settings to resume"
             )
-    elif others := [name for name in _names_in(path) if not _OF_A_START.fullmatch(name)]:
-        raise InputError(
-            f"work directory {path} holds {others[0]}, but no run; give another --workdir, or one that is empty"
-        )
+    else:
+        refuse_others(path)
     if jax.process_index():
         return Workdir(path, config, class_names, category_ids)  # the first process writes
     run = {
@@ -89,6 +89,25 @@ def create_workdir(
     except OSError as e:
         raise unusable(f"work directory {path}", e) from None
     return Workdir(path, config, class_names, category_ids)
+
+
+def refuse_others(path: Path) -> None:
+    """Refuse a folder without a run that holds anything but what the start of one leaves that is killed.
+
+    Raises: InputError: naming it.
+    """
+    if is_file(path / "run.json"):
+        return
+    others = [name for name in _names_in(path) if not _OF_A_START.fullmatch(name)]
+    if not others and is_file(path / "config.json"):
+        with contextlib.suppress(InputError):
+            read_config(path / "config.json")
+            return
+        others = ["config.json"]
+    if others:
+        raise InputError(
+            f"work directory {path} holds {others[0]}, but no run; give another --workdir, or one that is empty"
+        )
 
 
 def _names_in(folder: Path) -> list[str]:

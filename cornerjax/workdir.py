@@ -30,10 +30,11 @@ from cornerjax.config import Config
 from cornerjax.data.coco_entries import is_id, is_name
 from cornerjax.detectors import read_config
 from cornerjax.errors import FULL, InputError, RunError
-from cornerjax.files import is_file, is_folder, lock, no_links, read_json, remove_leftovers
+from cornerjax.files import FEW_BYTES, is_file, is_folder, lock, no_links, read_json, remove_leftovers
 from cornerjax.validation import code_of
 
 PACKAGES = ("cornerjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+FOLDERS = ("checkpoints", "damaged", "not_finite", "tensorboard", "profile")  # that training writes into
 RUN_JSON = "the JSON that cornerjax train wrote"
 
 
@@ -56,7 +57,7 @@ def open_workdir(path: str | Path) -> Workdir:
     if not is_file(path / "run.json"):
         what = "has no run.json" if is_folder(path) else "does not exist"
         raise InputError(f"work directory {path} {what}; expected a folder that cornerjax train wrote")
-    run: Any = read_json(path / "run.json", RUN_JSON)
+    run: Any = read_json(path / "run.json", RUN_JSON, most=FEW_BYTES)
     run = run if isinstance(run, dict) else {}
     names, ids = run.get("class_names"), run.get("category_ids")
     named = isinstance(names, list) and all(map(is_name, names)) and isinstance(ids, list) and all(map(is_id, ids))
@@ -104,6 +105,8 @@ def locked(path: Path) -> Iterator[None]:
     if jax.process_index():
         yield  # the first process of a run holds the lock for all
         return
+    if links := [name for name in FOLDERS if (path / name).is_symlink()]:
+        raise InputError(f"{path / links[0]} is a link, through which nothing is written; give another --workdir")
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = open(path / ".lock", "a+b", buffering=0, opener=no_links)  # noqa: SIM115  # closed below

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import json
 import logging
 import shutil
 import sys
@@ -203,10 +204,10 @@ def test_a_checkpoint_of_another_network_is_not_taken_for_damaged(two_steps, tmp
     run = shutil.copytree(two_steps, tmp_path / "run")
     weights, optimiser = trees(0)
     wider = weights | {"model_state": {"m": jnp.zeros(3)}}
-    message = r"checkpoints/2 is of another network: shape of model_state\.m is \(2,\) there, \(3,\) here"
+    message = r"checkpoints/2 is of another network: model_state\.m is \(2,\) float32 there, \(3,\) float32 here"
     with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=message):
         checkpoints.restore_newest(wider, optimiser, pytest.fail)
-    with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=r"shape of ema is None there, \(\) here"):
+    with Checkpoints(run) as checkpoints, pytest.raises(InputError, match=r"ema is None there, \(\) float32 here"):
         checkpoints.restore_newest(weights, optimiser | {"ema": jnp.float32(0)}, pytest.fail)
     assert not (run / "damaged").exists()
 
@@ -372,3 +373,35 @@ def test_weights_of_another_shape_are_refused_before_they_are_read(two_steps, tm
     run = shutil.copytree(two_steps, tmp_path / "run")
     with pytest.raises(InputError, match=r"run, step 2: weights do not fit the network: shape of .* is .*, expected"):
         restore_weights(run, "latest", shapes=lambda: {"a.0": (10_000, 10_000)})
+
+
+def test_what_is_sound_is_not_taken_for_damaged(two_steps, tmp_path):
+    """Whatever goes wrong in reading it: a mistake of ours must not move what can be read tomorrow."""
+    run = shutil.copytree(two_steps, tmp_path / "run")
+
+    def fail(step):
+        raise TypeError("a mistake")
+
+    with (
+        Checkpoints(run, keep=2) as checkpoints,
+        pytest.raises(RunError, match=r"cannot read .*checkpoints/2: a mistake"),
+    ):
+        checkpoints.first_readable([2, 1], fail)
+    (run / "checkpoints" / "2" / "sha256.json").unlink()  # of an older version nothing is known
+    (run / "checkpoints" / "1" / "sha256.json").unlink()
+    with Checkpoints(run, keep=2) as checkpoints, pytest.raises(RunError, match="none of the 2 checkpoints"):
+        checkpoints.first_readable([2, 1], fail)
+
+
+def test_a_changed_ap_does_not_make_another_checkpoint_the_best(two_steps, tmp_path, caplog):
+    run = shutil.copytree(two_steps, tmp_path / "run")
+    file = run / "checkpoints" / "2" / "metrics" / "metrics"
+    file.write_text(file.read_text().replace("0.4", "0.9"))
+    assert restore_weights(run)[2] == 1
+    assert "checkpoints/2: its AP is not known, metrics/metrics is not as it was written" in caplog.text
+    older = shutil.copytree(two_steps, tmp_path / "older")
+    file, sums = older / "checkpoints" / "2" / "metrics" / "metrics", older / "checkpoints" / "2" / "sha256.json"
+    file.write_text(file.read_text().replace("0.4", "0.9"))
+    known = {name: value for name, value in json.loads(sums.read_text()).items() if not name.startswith("metrics")}
+    sums.write_text(json.dumps(known))  # as older versions wrote it
+    assert restore_weights(older)[2] == 2

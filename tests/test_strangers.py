@@ -13,13 +13,14 @@ import pytest
 from cornerjax.check.run import REPORT, refuse_to_replace
 from cornerjax.commands.check import default_folder
 from cornerjax.commands.cli import run as run_command
+from cornerjax.config import to_json
 from cornerjax.data.source import refuse_to_fetch
 from cornerjax.detectors.cornernet import CornerConfig
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference.results import Entry, write_results
 from cornerjax.inference.written import note
-from cornerjax.new_workdir import create_workdir
+from cornerjax.new_workdir import create_workdir, refuse_others
 from cornerjax.text import plain, shortened
 from cornerjax.training.log import _reopen
 from cornerjax.workdir import locked
@@ -56,9 +57,27 @@ def test_a_folder_of_others_is_no_work_directory(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
 
 
+def test_a_configuration_of_others_is_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text('{"of": "another program"}')
+    with pytest.raises(InputError, match=r"holds config\.json, but no run"):
+        refuse_others(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+def test_nothing_is_written_through_links_of_a_work_directory(tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "elsewhere")
+    refused = pytest.raises(InputError, match=rf"run/{name} is a link, through which nothing is written")
+    with refused, locked(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
 def test_what_a_killed_start_leaves_is_gone_on_with(tmp_path):
-    for name in (".lock", "config.json", f".run.json.{'0' * 32}"):
-        (tmp_path / name).write_text("{")
+    for name in (".lock", f".run.json.{'0' * 32}"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "config.json").write_text(to_json(CornerConfig()))
     assert create_workdir(tmp_path, CornerConfig(), ("a",), (1,), recipe="").class_names == ("a",)
 
 

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from cornerjax.check.annotations import read_split
+from cornerjax.check.annotations import Split, read_split
 from cornerjax.check.examples import Examples, choose, note_fit
 from cornerjax.check.figures import compare_classes, figures_of, note_counts, table
 from cornerjax.check.findings import Findings
@@ -15,8 +16,10 @@ from cornerjax.check.images import compare_pictures, find_unlisted, inspect_spli
 from cornerjax.check.pictures import draw_samples
 from cornerjax.config import Config
 from cornerjax.detectors import check
+from cornerjax.detectors.base import Detector
 from cornerjax.errors import InputError
-from cornerjax.files import is_file, json_if_there, sha256_of, write_atomically
+from cornerjax.files import is_file, json_if_there, remove_leftovers, sha256_of, write_atomically
+from cornerjax.inference.batching import BatchPredictor
 
 REPORT, SAMPLES = "report.json", "samples.jpg"
 
@@ -44,6 +47,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     find_unlisted(splits, findings)
     note_counts(splits, config, findings)
     compare_classes(splits, findings)
+    note_sizes(splits[1:], config, detector, findings)
     figures = [figures_of(split) for split in splits]
     report = {
         "root": config.data.root,
@@ -58,6 +62,7 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
         report["samples"] = hashlib.sha256(picture).hexdigest()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out)
         # In this order refuse_to_replace knows what is there as ours, wherever the disk is full or the process killed.
         (out / SAMPLES).unlink(missing_ok=True)
         write_atomically(out / REPORT, json.dumps(report, indent=1))
@@ -74,6 +79,23 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     print(f"\nwritten: {out / REPORT}" + (f", {out / SAMPLES}" if picture else ""))
     print(findings.verdict())
     return findings
+
+
+def note_sizes(splits: Sequence[Split], config: Config, detector: Detector, findings: Findings) -> None:
+    """Note the images that an evaluation refuses as too small or too large for the network, before it begins."""
+    procedure = BatchPredictor(detector, _no_network, config, ()).procedure
+    for split in splits:
+        unfit = []
+        for record in split.records:
+            try:
+                procedure.bucket(record.height, record.width)
+            except InputError as e:
+                unfit.append(f"{split.label(record)}: {e}")
+        findings.add("error", "image", "that no evaluation takes", unfit)
+
+
+def _no_network(*_: object) -> NoReturn:
+    raise AssertionError("only sizes are asked for")
 
 
 def refuse_to_replace(out: Path) -> None:

@@ -38,6 +38,10 @@ def run(main: Callable[[], None]) -> None:
         _end(str(e), e.exit_code)
     except MemoryError:
         _end("there is not enough memory for this", 1)
+    except RuntimeError as e:  # of JAX, which is not imported here: it takes a second
+        if "RESOURCE_EXHAUSTED" not in str(e):
+            raise
+        _end("there is not enough memory on the device for this; a smaller batch or smaller images need less", 1)
     except BrokenPipeError:
         _end("standard output was closed before the end", 1)
     except KeyboardInterrupt:

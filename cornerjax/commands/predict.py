@@ -47,13 +47,13 @@ def main(args: Sequence[str]) -> None:
     require(options, "workdir", "out")
     inputs = find_inputs(options.paths)
 
-    from cornerjax.inference.folder import make_plan, predict_to_folder
+    from cornerjax.inference.folder import make_plan, predict_to_folder, reserved
     from cornerjax.inference.predictor import load
     from cornerjax.workdir import open_workdir
 
     plan = make_plan(inputs, Path(options.out), options)
     run = open_workdir(options.workdir)
-    with compiled_once():
+    with reserved(plan), compiled_once():
         with quiet():
             predictor = load(
                 run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute), allow_code=options.allow_code

@@ -16,6 +16,7 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
 from cornerjax.errors import InputError
+from cornerjax.files import FEW_BYTES, read_json
 
 FEATURES, INFO = "features.json", "dataset_info.json"  # either may describe the features of a set
 
@@ -143,7 +144,8 @@ def _refuse_code(folder: str, name: str) -> None:
     for name_of, part in ((FEATURES, None), (INFO, "features")):
         file = epath.Path(folder) / name_of
         if file.exists():  # TFDS says what is missing
-            content = json.loads(file.read_text())
+            in_bucket = "://" in folder
+            content = json.loads(file.read_text()) if in_bucket else read_json(Path(file), "TFDS's own", most=FEW_BYTES)
             described.append(content if part is None or not isinstance(content, dict) else content.get(part))
     for kind in _classes(described):
         if not re.fullmatch(r"tensorflow_datasets(\.\w+)+", kind):

@@ -1,14 +1,15 @@
 """A detector over a whole data set: its boxes, their COCO AP, pictures of both."""
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Collection
+from typing import cast
 
 import jax
 import numpy as np
 
 from cornerjax.config import Config
+from cornerjax.data.coco import read_annotations
 from cornerjax.data.records import Source, read_image
 from cornerjax.detectors.base import Detector, Truth
 from cornerjax.detectors.rows import Detections
@@ -100,7 +101,7 @@ class Evaluator:
 
     def ground_truth(self) -> GroundTruth:
         """The content of the annotation file."""
-        return json.loads(self.source.annotation_file.read_bytes())
+        return cast(GroundTruth, read_annotations(self.source.annotation_file))
 
     def image_ids(self) -> list[int]:
         """Of the images that count."""

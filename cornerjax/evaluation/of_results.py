@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from cornerjax.config import Compute, Data, Test
+from cornerjax.data.records import Source
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.compare.results import read_ground_truth, read_results
 from cornerjax.evaluation.draw.page import make_page
 from cornerjax.evaluation.options import Options
-from cornerjax.evaluation.output import check_folder, write_folder
+from cornerjax.evaluation.output import check_folder, only_evaluation, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 from cornerjax.files import place_of
 
@@ -33,9 +34,21 @@ def evaluate_results(asked: Options) -> None:
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)
     out = place_of(asked.out or results_file.parent / f"{results_file.stem}-eval")
-    options = {"results": asked.results, "annotations": str(file), "min_score": asked.min_score}
-    check_folder(out, options, extras=asked.extras, inputs=[results_file, file])
+    options: dict[str, object] = {"results": asked.results, "annotations": str(file), "min_score": asked.min_score}
+    with only_evaluation(out):
+        check_folder(out, options, extras=asked.extras, inputs=[results_file, file])
+        _evaluate(asked, source, file, out, options)
 
+
+def _evaluate(asked: Options, source: Source | None, file: Path, out: Path, options: dict[str, object]) -> None:
+    """As evaluate_results.
+
+    Args:
+        source: what the true boxes are of, if they are in a data set.
+        file: with the true boxes.
+        options: for metrics.json.
+    """
+    results_file = Path(asked.results)
     ground_truth = read_ground_truth(file)
     results = [found for found in read_results(results_file, ground_truth, file) if found["score"] >= asked.min_score]
     image_ids = [image["id"] for image in ground_truth["images"]]

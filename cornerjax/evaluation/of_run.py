@@ -1,5 +1,6 @@
 """The whole evaluation of a run: its boxes on a data set, and everything that is said of them."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from cornerjax.evaluation.draw.pictures import draw_pictures
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.options import Options
 from cornerjax.evaluation.oracles import by_name, evaluate_oracles
-from cornerjax.evaluation.output import check_folder, write_folder
+from cornerjax.evaluation.output import check_folder, only_evaluation, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 from cornerjax.evaluation.tables.oracles import print_oracles
 from cornerjax.evaluation.tables.timing import print_timing
@@ -27,8 +28,11 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.files import place_of
 from cornerjax.inference.predictor import Predictor, checked_shapes
+from cornerjax.text import plain
 from cornerjax.validation import flat
 from cornerjax.workdir import Workdir, open_workdir, runnable_here, trusted_config
+
+NOTHING_FOUND = "no boxes were found: every true object counts as missed"
 
 
 def evaluate_run(asked: Options) -> None:
@@ -37,6 +41,11 @@ def evaluate_run(asked: Options) -> None:
     Raises: InputError: the run, the data set or an option cannot be used, or the folder is another evaluation's.
         RunError: the weights cannot be read.
     """
+    with contextlib.ExitStack() as until_the_end:
+        _evaluate(asked, until_the_end)
+
+
+def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
     if asked.annotations:
         raise InputError("--annotations is of --results; the true boxes of a run's images are those of --root, --split")
     asked.check()
@@ -52,6 +61,10 @@ def evaluate_run(asked: Options) -> None:
     )
     source = _source(run, asked, split)
     out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
+    if not asked.out and (run.path / "eval").is_symlink():
+        raise InputError(f"{run.path / 'eval'} is a link, through which nothing is written unless --out names it")
+    if jax.process_index() == 0:
+        until_the_end.enter_context(only_evaluation(out))
     check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
 
     apply, fold = make_predictor_network(detector, config)
@@ -66,9 +79,10 @@ def evaluate_run(asked: Options) -> None:
         return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
     analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
-    print(f"{run.path}, step {step}, {len(source.records)} images of {split}")
-    if warned := warning(run.path, source):
-        print(warned)
+    print(f"{run.path}, step {step}, {len(source.records)} images of {plain(split)}")
+    nothing = "" if results else NOTHING_FOUND
+    said = [note for note in (warning(run.path, source), nothing) if note]
+    print("\n".join(said), end="\n" if said else "")
     print_tables(analysis)
     more: dict[str, object] = {"step": step, "split": split}
     if oracles:
@@ -81,7 +95,7 @@ def evaluate_run(asked: Options) -> None:
     page = ""
     if asked.report_images > 0:
         about = _about(run, config, asked, source, step, split)
-        notes = [note for note in (warned, class_differences(source, run.class_names, run.path)) if note]
+        notes = said + [note for note in [class_differences(source, run.class_names, run.path)] if note]
         predictor = Predictor(detector, apply, *weights, config, run.class_names)
         page = make_page(analysis, asked.report_images, about=about, notes=notes, source=source, predictor=predictor)
     pictures = draw_pictures(source, detections, asked.pictures)

@@ -1,5 +1,6 @@
 """An analysis as a folder of files; a folder that holds another evaluation, or anything else, is not replaced."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -7,7 +8,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,20 @@ from cornerjax.evaluation.compare.entries import Detected
 from cornerjax.evaluation.compare.voc import mean_voc
 from cornerjax.evaluation.draw.plots import save_plots
 from cornerjax.evaluation.options import EXTRAS
-from cornerjax.files import is_left, json_if_there, locked_folder, place_of, unfinished_folder
+from cornerjax.files import (
+    cut,
+    is_left,
+    json_if_there,
+    locked_folder,
+    only_one,
+    place_of,
+    sha256_of,
+    unfinished_folder,
+)
 
+METRICS = "metrics.json"
 FILES = {
-    "metrics.json",
+    METRICS,
     "results.json",
     "report.html",
     "pictures",
@@ -60,7 +71,7 @@ def check_folder(
         raise InputError(f"cannot read {folder}: {e.strerror}; expected a folder for the evaluation") from None
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {folder}: {above} is no folder that can be written to")
-    if others := [name for name in there if not _is_known(name)]:
+    if others := _others(folder, there):
         raise InputError(f"{folder} holds {others[0]}, which no evaluation writes; --out names another folder")
     if there:
         _compare(folder, options, extras)
@@ -68,6 +79,21 @@ def check_folder(
         _recover(folder)
     except OSError as e:
         raise InputError(f"cannot write {folder}: {e.strerror}") from None
+
+
+@contextlib.contextmanager
+def only_evaluation(folder: Path) -> Iterator[None]:
+    """Keep other evaluations from writing a folder meanwhile.
+
+    Raises: InputError: one is at it, or nothing can be written beside it.
+    """
+    with contextlib.ExitStack() as stack:
+        busy = f"another evaluation is going to write {folder}; wait for it, or give another --out"
+        try:
+            stack.enter_context(only_one(folder.with_name(f".{cut(folder.name, 200)}.cornerjax-lock"), busy))
+        except OSError as e:
+            raise InputError(f"cannot write {folder}: {e.strerror}") from None
+        yield
 
 
 def _names(folder: Path) -> list[str]:
@@ -78,8 +104,25 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() + "/" * (path.is_dir() and path != pictures) for path in paths)
 
 
+def _others(folder: Path, names: Iterable[str]) -> list[str]:
+    """Of the names of _names those of what no evaluation has written, or somebody has changed since."""
+    metrics = json_if_there(folder / METRICS)
+    hashes = metrics.get("files") if isinstance(metrics, dict) else None
+    ours = hashes if isinstance(hashes, dict) else None  # older versions have kept none
+    return [name for name in names if not _is_known(name) or not _is_as_written(folder, name, ours)]
+
+
 def _is_known(name: str) -> bool:
     return name in FILES or bool(re.fullmatch(r"pictures/(sheet|0|-?[1-9][0-9]*)\.jpg", name))
+
+
+def _is_as_written(folder: Path, name: str, hashes: Mapping[str, object] | None) -> bool:
+    if hashes is None or name in (METRICS, "pictures"):
+        return True
+    try:
+        return sha256_of(folder / name) == hashes.get(name)
+    except OSError:
+        return False
 
 
 def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
@@ -87,7 +130,7 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
 
     Raises: InputError: naming the difference.
     """
-    metrics = json_if_there(folder / "metrics.json")
+    metrics = json_if_there(folder / METRICS)
     if not isinstance(metrics, dict) or not isinstance(metrics.get("options"), dict):
         raise InputError(f"{folder} holds files, but no metrics.json of an evaluation; --out names another folder")
     if lost := [name for name in EXTRAS if name in metrics and name not in extras]:
@@ -126,13 +169,14 @@ def write_folder(
     """
     try:
         with unfinished_folder(folder) as unfinished:
-            metrics = {**as_dict(analysis), **about, "options": options}
-            (unfinished / "metrics.json").write_text(json.dumps(_as_json(metrics), indent=2))
             (unfinished / "results.json").write_text(json.dumps(results))
             save_plots(unfinished, analysis)
             if page:
                 (unfinished / "report.html").write_text(page, encoding="utf-8")
             _save_pictures(unfinished / "pictures", pictures)
+            hashes = {name: sha256_of(unfinished / name) for name in _names(unfinished) if name != "pictures"}
+            metrics = {**as_dict(analysis), **about, "options": options, "files": hashes}
+            (unfinished / METRICS).write_text(json.dumps(_as_json(metrics), indent=2))
             _exchange(unfinished, folder)
     except OSError as e:
         raise InputError(f"cannot write {folder}: {e.strerror}") from None
@@ -167,7 +211,7 @@ def _recover(folder: Path) -> None:
     ours = re.compile(rf"\.{re.escape(folder.name)}\.old\.[0-9a-f]{{32}}", re.DOTALL)
     for name in os.listdir(folder.parent) if folder.parent.is_dir() else []:
         old = folder.with_name(name)
-        if ours.fullmatch(name) and (old / "metrics.json").is_file() and is_left(old):
+        if ours.fullmatch(name) and (old / METRICS).is_file() and is_left(old):
             if not folder.exists():
                 old.rename(folder)
                 continue
@@ -178,11 +222,13 @@ def _recover(folder: Path) -> None:
 def _keep_others(old: Path, folder: Path) -> None:
     """Move what somebody has put into the old folder, since check_folder looked at it, into the new one.
 
+    What has the name of a new file gets ".kept" behind it.
+
     Raises: OSError: it cannot be moved.
     """
-    for name in _names(old):
-        if not _is_known(name):
-            (old / name).rename(folder / name)
+    for name in _others(old, _names(old)):
+        target = folder / name
+        (old / name).rename(target.with_name(f"{target.name}.kept") if target.exists() else target)
 
 
 def _save_pictures(folder: Path, pictures: Iterable[tuple[int, np.ndarray]]) -> None:

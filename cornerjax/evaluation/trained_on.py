@@ -16,6 +16,7 @@ from cornerjax.files import is_file, open_atomically, read_npz
 from cornerjax.workdir import not_written
 
 FILE = "trained_on.npz"
+MOST_BYTES = 2**27  # of it, which is 16 million images
 
 
 def hashes(source: Source) -> UInt64[np.ndarray, "n"]:
@@ -84,7 +85,7 @@ def _read(workdir: Path) -> UInt64[np.ndarray, "n"]:
     if not is_file(file):
         return np.zeros(0, np.uint64)
     expected = "the hashes that training wrote"
-    found = read_npz(file, expected).get("hashes")
+    found = read_npz(file, expected, most=MOST_BYTES).get("hashes")
     if found is None or found.dtype != np.uint64 or found.ndim != 1:
         raise InputError(f"{file} is damaged; expected {expected}")
     return found

@@ -60,10 +60,31 @@ def make_plan(inputs: Inputs, out: Path, options: Options) -> Plan:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {out}: {there} is {'not writable' if there.is_dir() else 'no folder'}")
     names = output_names(inputs)
-    files = [FILES[kind] for kind in options.results] + (names if options.pictures else [])
+    plan = Plan(inputs, out, options, names, image_ids(inputs.photos, options.annotations))
+    _refuse(plan)
+    return plan
+
+
+def _refuse(plan: Plan) -> None:
+    options, inputs = plan.options, plan.inputs
+    files = [FILES[kind] for kind in options.results] + (plan.names if options.pictures else [])
     given = [*inputs.photos, *inputs.videos, *([Path(options.annotations)] if options.annotations else [])]
-    refuse_to_replace(out, files, given)
-    return Plan(inputs, out, options, names, image_ids(inputs.photos, options.annotations))
+    refuse_to_replace(plan.out, files, given)
+
+
+@contextlib.contextmanager
+def reserved(plan: Plan) -> Iterator[None]:
+    """Have the folder of a plan for this call alone, from before the network is loaded until all is written.
+
+    Raises: InputError: another call has it, or has put something there since the plan was made; it cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(only_writer(plan.out))
+        except OSError as e:
+            raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
+        _refuse(plan)
+        yield
 
 
 def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[int]) -> list[InputError]:
@@ -72,6 +93,7 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
     Ctrl-C ends it after the photo or frame that it is at. However it ends, what was done until then has its results.
 
     Args:
+        plan: its folder is reserved.
         category_ids: the data set's own number of each class, for COCO's results.
     Returns: one error for each photo or video that could not be read, or not to its end; all the others are written.
     Raises: InputError: there is nothing to write, or it cannot be written; the options name a class or an overlay that
@@ -84,13 +106,12 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
     with _until_interrupted() as stopped:
         job = _Job(predictor, plan, stopped)
         try:
-            with only_writer(plan.out):
-                try:
-                    job.photos()
-                    job.clips()
-                finally:  # what was done until a full disk, or the second Ctrl-C, has its results
-                    if job.entries:
-                        write_results(plan.out, job.entries, plan.options.results, category_ids)
+            try:
+                job.photos()
+                job.clips()
+            finally:  # what was done until a full disk, or the second Ctrl-C, has its results
+                if job.entries:
+                    write_results(plan.out, job.entries, plan.options.results, category_ids)
         except OSError as e:
             raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
         if job.errors and not job.entries:

@@ -100,6 +100,8 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or not all(_is_image(image) for image in images):
         raise InputError(f'{annotations} is no COCO file: it has no "images" with id and file_name')
+    if len({image["id"] for image in images}) < len(images):
+        raise InputError(f"{annotations} has two images with one id; expected ids of their own")
     known = [(Path(image["file_name"]), image["id"]) for image in images]
     by_name: dict[str, list[tuple[Path, int]]] = {}
     for path, number in known:

@@ -28,6 +28,7 @@ from cornerjax.inference.placing import Placed, fit_images, pad_images, resized,
 from cornerjax.nn.functional import Tree
 from cornerjax.ops.pixels import normalise
 
+MOST_PX = 2**26  # of an image in the network, which may need some hundred bytes for each
 LARGE_PX = 767 * 767  # COCO's largest bucket; of larger images fewer are taken at a time
 Sizes = tuple[tuple[int, int], ...]  # height and width of the array that an image lies in, at each scale
 Images = UInt8[jax.Array, "b H W 3"]  # BGR; pads are 0 before normalisation, so that they become -mean / std
@@ -63,7 +64,7 @@ class WholeImage:
     def bucket(self, height: int, width: int) -> Sizes:
         """The size of the array that an image lies in, at each scale.
 
-        Raises: InputError: the image is smaller than one cell of the network's map.
+        Raises: InputError: the image is smaller than one cell of the network's map, or has more than MOST_PX.
         """
         model, scales = self._config.model, self._config.test.scales
         stride = self._detector.stride(model)
@@ -74,7 +75,13 @@ class WholeImage:
             )
         if fixed := self._detector.fixed_size(self._config):
             return (fixed,) * len(scales)
-        return tuple(self._detector.input_size(scaled(height, scale), scaled(width, scale), model) for scale in scales)
+        sizes = tuple(self._detector.input_size(scaled(height, scale), scaled(width, scale), model) for scale in scales)
+        if (most := max(rows * columns for rows, columns in sizes)) > MOST_PX:
+            raise InputError(
+                f"image of {width}x{height} pixels is {most:,} pixels for the network at scale {max(scales):g}; "
+                f"accepted are up to {MOST_PX:,}: reduce it, as --max-side of cornerjax predict does, or the scale"
+            )
+        return sizes
 
     def rows(self, bucket: Sizes, largest: int) -> int:
         pixels = max(height * width for height, width in bucket) * (1 + self._config.test.flip)

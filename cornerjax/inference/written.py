@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cornerjax.errors import InputError
-from cornerjax.files import lock, no_links, open_regular, place_of, remove_leftovers, sha256_of, write_atomically
+from cornerjax.files import no_links, only_one, open_regular, place_of, remove_leftovers, sha256_of, write_atomically
 
 # Names and SHA-256 hashes of the files that were written, a JSON list of two a line. A file that somebody has put in
 # the place of one of them has another hash.
@@ -73,19 +73,6 @@ def only_writer(out: Path) -> Iterator[None]:
 
     Raises: InputError: another call writes into it. OSError: it cannot be written.
     """
-    missing = [folder for folder in (out, *out.absolute().parents) if not folder.exists()]
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(out / OURS, "a", opener=no_links) as file:
-            if lock(file.fileno()) is False:
-                raise InputError(f"another call writes into {out}; wait for it, or give another folder")
-            remove_leftovers(out)
-            try:
-                yield
-            finally:
-                if not os.fstat(file.fileno()).st_size:
-                    (out / OURS).unlink(missing_ok=True)
-    finally:
-        with contextlib.suppress(OSError):  # it holds something
-            for folder in missing:
-                folder.rmdir()
+    with only_one(out / OURS, f"another call writes into {out}; wait for it, or give another folder"):
+        remove_leftovers(out)
+        yield

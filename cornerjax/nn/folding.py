@@ -1,6 +1,6 @@
 """Networks that only predict: batch normalisation, linear then, becomes a part of the convolutions before it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +36,7 @@ def folded(network: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Fold]:
         # With NumPy: as operations of JAX's, hundreds of arrays of a hundred shapes would have to be compiled for.
         weights, state = ({path: np.asarray(x) for path, x in by_path(tree).items()} for tree in (params, model_state))
         for values, shapes in zip((weights, state), expected, strict=True):
-            _check(values, shapes)
+            check_weights(values, shapes)
         for pair in pairs:
             _fold(pair, weights, state)
         return jax.device_put((nested(weights), nested(state)))
@@ -44,7 +44,7 @@ def folded(network: nnx.Module) -> tuple[Callable[..., tuple[Any, Tree]], Fold]:
     return apply, fold
 
 
-def _check(values: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+def check_weights(values: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse what is not the weights of the network.
 
     Raises: InputError: naming one that is missing, too many, of another shape or type, or not finite.

@@ -11,14 +11,16 @@ import numpy as np
 from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
-from cornerjax.errors import InputError
+from cornerjax.detectors.base import variable_shapes
+from cornerjax.errors import InputError, named
 from cornerjax.files import is_file, read_json, sha256_of
+from cornerjax.nn.folding import check_weights
 from cornerjax.nn.functional import Array, Tree, by_path, functional, nested
 from cornerjax.text import plain
-from cornerjax.validation import flat
+from cornerjax.validation import flat, replaced
 from cornerjax.weights.match import match_backbone
 from cornerjax.weights.read import read_tensors
-from cornerjax.workdir import open_workdir
+from cornerjax.workdir import Workdir, open_workdir
 
 LISTED = 10  # arrays that an error names
 FREE = ("num_classes", "pooling")  # options of the network that may differ: no array depends on them alone
@@ -79,8 +81,7 @@ def _all(
         )
     run = open_workdir(checkpoint)
     _check_same_network(run.config.model, config.model, checkpoint)
-    *trees, _ = restore_weights(run.path)
-    theirs = by_path(trees[0]) | by_path(trees[1])
+    theirs = _weights_of(run)
     same_classes = run.class_names == class_names
     fresh = set() if same_classes else class_dependent(config.model)
     _check_arrays(theirs, ours, fresh, checkpoint)
@@ -123,11 +124,26 @@ def _backbone_of_run(ours: dict[str, Array], model: Model, checkpoint: Path) -> 
     if other:
         listed = "; ".join(f"model.backbone{name}: {there.get(name)}, {here.get(name)}" for name in other)
         raise InputError(f"{checkpoint} has another backbone (there, here: {listed}); give the same settings")
-    *trees, _ = restore_weights(run.path)
-    both = by_path(trees[0]) | by_path(trees[1]), ours
+    both = _weights_of(run), ours
     theirs, expected = ({path: value for path, value in tree.items() if path.startswith(BACKBONE)} for tree in both)
     _check_arrays(theirs, expected, set(), checkpoint)
     return theirs
+
+
+def _weights_of(run: Workdir) -> dict[str, Array]:
+    """Of its best checkpoint.
+
+    Raises: InputError: they are not those of the run's network, or not finite. RunError: they cannot be read.
+    """
+    model = run.config.model
+    if hasattr(model, "pooling"):  # which may name code to be imported; no array depends on it
+        model = replaced(model, {"pooling": "corner"})
+    shapes = variable_shapes(get_detector(model.detector), model)
+    params, model_state, _ = restore_weights(run.path, shapes=lambda: shapes)
+    weights = {path: np.asarray(value) for path, value in (by_path(params) | by_path(model_state)).items()}
+    with named(str(run.path)):
+        check_weights(weights, shapes)
+    return {**weights}
 
 
 def _loaded(arrays: list[Array], checkpoint: Path) -> str:

@@ -22,7 +22,7 @@ from cornerjax.devices import barrier, of_first
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
-from cornerjax.new_workdir import create_workdir
+from cornerjax.new_workdir import create_workdir, refuse_others
 from cornerjax.nn.folding import Fold
 from cornerjax.nn.functional import Tree
 from cornerjax.training.finetune import Init, init_weights, record_of
@@ -69,6 +69,7 @@ def train(
     predict, fold = make_predictor_network(detector, config)
     evaluator = Evaluator(detector, predict, config, val_source)
     workdir = Path(workdir)
+    refuse_others(workdir)  # before even the lock is written
     with locked(workdir):
         params, model_state = _start(workdir, config, source, params, model_state, recipe, init)
         state = start_state(params, model_state, tx, mesh, ema=config.optim.ema_decay > 0)

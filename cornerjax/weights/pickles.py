@@ -18,7 +18,7 @@ REFUSED = (
     "expected a dict of tensors"
 )
 MOST_BYTES = 2**28  # of the pickle in a zip, which describes the tensors but does not hold them
-MOST_VALUES = 2**22  # that are put into others, each counted as often as it is
+MOST_VALUES = 2**20  # steps of a pickle, and values that are put into others, each counted as often as it is
 _PICKLES = 5  # of the older format: two numbers, a description of the machine, the tensors, the keys of their storages
 
 # What a dict of tensors is made of. Of these only the first may be called: others can be asked for any size.
@@ -92,7 +92,7 @@ def _look_at(file: io.BufferedIOBase, *, pickles: int) -> None:
 
 
 def _puts(file: io.BufferedIOBase) -> Any:
-    """Go through a pickle with its stack, and yield how many values are put into others.
+    """Go through a pickle with its stack, and yield 1 for each step and how many values are put into others.
 
     Raises: ValueError: see _look_at.
     """
@@ -100,6 +100,7 @@ def _puts(file: io.BufferedIOBase) -> Any:
     memo: dict[Any, _Value] = {}
     for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):
         name = opcode.name
+        yield 1
         if name in _REFUSED_OPCODES:
             raise ValueError(name)
         if name in _MEMOIZED:

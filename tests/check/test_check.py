@@ -19,6 +19,7 @@ from cornerjax.check.examples import Examples, TrainingExample, count_collisions
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated
 from cornerjax.check.pictures import map_panel, target_panel
+from cornerjax.check.run import note_sizes
 from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
 from cornerjax.data import order
@@ -215,6 +216,20 @@ def test_a_full_disk_leaves_nothing_half_written_and_room_lets_it_be_written(sha
         with pytest.raises(SystemExit, match="0"):
             main([*options, "--samples", "1"])
         assert sha256_of(out / "samples.jpg") == json.loads((out / "report.json").read_text())["samples"]
+
+
+@pytest.mark.parametrize(("side", "why"), [(3, "both sides must be at least 4"), (20_000, "accepted are up to")])
+def test_what_an_evaluation_refuses_is_an_error_before_training(shapes, side, why):
+    """It opens the validation split before the first step, and refuses it all."""
+    config = load_recipe(ROOT / "configs" / "shapes.py")
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(shapes)))
+    split = read_split(config.data, "val", Findings())
+    split.records[1] = dataclasses.replace(split.records[1], height=side, width=side)
+    findings = Findings()
+    note_sizes([split], config, get_detector(config.model.detector), findings)
+    (found,) = findings.sorted()
+    assert (found.level, found.count) == ("error", 1)
+    assert why in found.line()
 
 
 def test_the_command_and_its_exit_codes(shapes, tmp_path):

@@ -347,7 +347,7 @@ def test_shards_that_are_damaged_or_gone_are_named(copied):
     with pytest.raises(InputError, match=rf"{shard} of tfds:.* is missing; prepare the set again"):
         open_root(root)
     (copied / "dataset_info.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be opened as a prepared TFDS set"):
+    with pytest.raises(InputError, match=r"dataset_info\.json is not JSON"):
         open_root(root)
     shutil.rmtree(copied)
     with pytest.raises(InputError, match=r"the folder .*set is gone; is the data directory still there"):
@@ -373,6 +373,13 @@ def test_blood_cells_are_the_same_from_a_folder_a_pack_and_an_index(real_data, t
     assert_same(batches_of(f"tfds:{packed}", 2), theirs)
     (packed / "instances_train.json").unlink()  # now the boxes come from the shards
     assert_same(batches_of(f"tfds:{packed}", 2), theirs)
+
+
+def test_a_pipe_is_not_waited_for(copied):
+    (copied / "features.json").unlink()
+    os.mkfifo(copied / "features.json")
+    with pytest.raises(InputError, match=r"features\.json: it is no regular file"):
+        open_root(f"tfds:{copied}")
 
 
 @pytest.mark.parametrize("form", ["present", "of older versions", "one in the other"])

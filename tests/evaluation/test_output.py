@@ -13,7 +13,7 @@ from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.compare.entries import Detected
 from cornerjax.evaluation.options import EXTRAS
-from cornerjax.evaluation.output import FILES, check_folder, write_folder
+from cornerjax.evaluation.output import FILES, check_folder, only_evaluation, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 
 FOUND: Detected = {"image_id": 1, "category_id": 2, "bbox": [3, 4, 5, 6], "score": 0.7}
@@ -141,10 +141,41 @@ def test_large_pictures_are_small_on_the_sheet_and_one_is_kept_at_a_time(analysi
 
 
 def test_what_was_there_is_replaced(written, analysis):
-    (written / "pictures" / "7.jpg").write_text("")
     write_folder(written, analysis, [FOUND], options={})
     assert not list((written / "pictures").iterdir())
     assert json.loads((written / "results.json").read_text()) == [FOUND]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("report.html", "report.html.kept"),
+        ("results.json", "results.json.kept"),
+        ("pictures/5.jpg", "pictures/5.jpg"),
+        ("pictures/7.jpg", "pictures/7.jpg"),
+    ],
+)
+def test_what_somebody_has_changed_is_refused_and_where_it_is_too_late_kept(written, analysis, name, kept):
+    (written / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"eval holds {name}, which no evaluation writes"):
+        check_folder(written, {"a": (1, 2)}, extras=EXTRAS)
+    write_folder(written, analysis, [FOUND], options={}, page="<p>")
+    assert (written / kept).read_text() == "mine"
+
+
+def test_an_older_version_has_noted_no_hashes(written):
+    metrics = json.loads((written / "metrics.json").read_text())
+    (written / "metrics.json").write_text(json.dumps({k: v for k, v in metrics.items() if k != "files"}))
+    (written / "report.html").write_text("mine")
+    check_folder(written, {"a": (1, 2)}, extras=EXTRAS)
+
+
+def test_one_evaluation_at_a_time_writes_a_folder(tmp_path):
+    out = tmp_path / "a" / "eval"
+    busy = pytest.raises(InputError, match=r"another evaluation is going to write .*eval; wait for it")
+    with only_evaluation(out), busy, only_evaluation(out):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_others_put_there_meanwhile_is_kept(written, analysis):

@@ -9,7 +9,7 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from media import BLUE, FRAMES, GREEN, write
 
 from cornerjax.config import Test
-from cornerjax.inference.folder import make_plan, predict_to_folder
+from cornerjax.inference.folder import make_plan, predict_to_folder, reserved
 from cornerjax.inference.inputs import find_inputs
 from cornerjax.inference.options import Options
 from cornerjax.inference.predictor import Predictor
@@ -42,6 +42,7 @@ def clip(tmp_path):
 def predict(predictor):
     def predict(given, out, **options):
         plan = make_plan(find_inputs(given), out, Options(**{"batch": 4} | options))
-        return predict_to_folder(predictor, plan, (10, 20))
+        with reserved(plan):
+            return predict_to_folder(predictor, plan, (10, 20))
 
     return predict

@@ -5,6 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from made_runs import NETWORK, PETS, assert_equal, drawn, write_run
@@ -116,6 +117,21 @@ def test_how_it_was_computed_and_trained_and_what_is_pooled_may_differ(tmp_path,
     assert_equal(made, made, theirs)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"), [(np.int32, "type int32; expected"), (np.inf, "infinite or no numbers")]
+)
+@pytest.mark.parametrize("part", ["all", "backbone"])
+def test_weights_that_are_none_are_refused(tmp_path, change, message, part):
+    write_run(tmp_path, PETS)
+    config, params, model_state = drawn(PETS, 3)
+    theirs = drawn(PETS, 4)[1:]
+    made = jax.tree.map(lambda x: x.astype(np.int32) if change is np.int32 else np.full_like(x, change), theirs)
+    with Checkpoints(tmp_path, keep=3) as checkpoints:
+        checkpoints.save(9, dict(zip(("params", "model_state"), made, strict=True)), {"step": np.int32(9)}, ap=0.9)
+    with pytest.raises(InputError, match=message):
+        init_weights(params, model_state, config, PETS, Init(tmp_path, part=part))
+
+
 def _drop(weights):
     del weights["params"]["tl.0.tag.out.bias"]
 
@@ -132,9 +148,9 @@ def _widen(weights):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (_drop, "tl.0.tag.out.bias is missing"),
-        (_add, "extra is unknown"),
-        (_widen, "br.0.off.out.bias has the shape (3,), expected (2,)"),
+        (_drop, "tl.0.tag.out.bias is None, expected (1,)"),
+        (_add, "extra is (2,), expected None"),
+        (_widen, "br.0.off.out.bias is (3,), expected (2,)"),
     ],
     ids=["missing", "unknown", "shape"],
 )
@@ -142,7 +158,7 @@ def test_arrays_that_the_classes_do_not_explain_are_refused(tmp_path, change, wh
     write_run(tmp_path, PETS, change=change)
     with pytest.raises(InputError) as caught:
         taken_over(tmp_path, names)
-    assert str(caught.value) == f"{tmp_path} does not fit this network: {what}"
+    assert str(caught.value) == f"{tmp_path}, step 5: weights do not fit the network: shape of {what}"
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

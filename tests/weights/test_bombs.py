@@ -47,6 +47,13 @@ def test_values_without_end(tmp_path, levels):
         read_tensors(tmp_path / "x.pkl")
 
 
+@pytest.mark.parametrize("step", [b"N", b"\x94", b"K\x010"])
+def test_steps_without_end_that_put_nothing_into_anything(tmp_path, step):
+    (tmp_path / "x.pkl").write_bytes(older_format(b"\x80\x04K\x01" + step * 2**21 + b"."))
+    with pytest.raises(InputError, match=r"x\.pkl is refused"):
+        pickles.refuse_bombs(tmp_path / "x.pkl")
+
+
 def test_the_pickle_that_is_looked_at_is_the_one_that_is_read(tmp_path):
     harmless = pickle.dumps({"a": 1})
     for content in (
