@@ -17,40 +17,34 @@ them for the originals' corner pooling, are in torch_networks.py.
 make torch && python benchmarks/against_torch.py [--only squeeze] [--what forward] [--rounds 7]
 """
 
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-# Memory that is freed stays in the heap of the C library. Otherwise the page faults of fresh memory, which can take
-# longer than the computing, fall on whatever uses more of it.
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184", "MALLOC_ARENA_MAX": "1"}
-if __name__ == "__main__" and sys.platform == "linux":
-    if ALLOCATOR.keys() - os.environ:
-        environment = os.environ | ALLOCATOR | {"JAX_PLATFORMS": "cpu"}
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before JAX and PyTorch start their threads
+from one_core import keep_to_one_core
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-import torch  # noqa: E402
-import tyro  # noqa: E402
-from torch_networks import drawn, load, torch_network  # noqa: E402
+if __name__ == "__main__":
+    keep_to_one_core()
 
-from cornerjax.config import Config, load_recipe  # noqa: E402
-from cornerjax.detectors import get_detector  # noqa: E402
-from cornerjax.detectors.base import make_predictor_network  # noqa: E402
-from cornerjax.nn.functional import Tree, parameter_count  # noqa: E402
-from cornerjax.training.mesh import data_mesh, to_devices  # noqa: E402
-from cornerjax.training.optimiser import make_optimiser  # noqa: E402
-from cornerjax.training.setup import example_of, network_of, start_state  # noqa: E402
-from cornerjax.training.step import make_train_step  # noqa: E402
-from cornerjax.validation import replaced  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+import tyro
+from torch_networks import drawn, load, torch_network
+
+from cornerjax.config import Config, load_recipe
+from cornerjax.detectors import get_detector
+from cornerjax.detectors.base import make_predictor_network
+from cornerjax.nn.functional import Tree, parameter_count
+from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.setup import example_of, network_of, start_state
+from cornerjax.training.step import make_train_step
+from cornerjax.validation import replaced
 
 Name = Literal["squeeze", "points"]
 What = Literal["forward", "train"]

@@ -1,6 +1,7 @@
 """What does a training example cost the host? Images/s of one and of several workers, both ways of rendering, in turn.
 
 python benchmarks/pipeline.py [--root a/coco/folder] [--worker-kind thread] [--beside-training]
+python benchmarks/pipeline.py --kills 20
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import cv2
 import jax
 import numpy as np
 import tyro
+from kills import kill_often
 from photos import write_photos
 
 from cornerjax.config import Data, load_recipe
@@ -51,8 +53,9 @@ def main(
     beside_training: bool = False,
     rounds: int = 5,
     batches: int = 4,
+    kills: int = 0,
 ) -> None:
-    """Time every number of workers in turn, in both modes; medians are printed.
+    """Time every number of workers in turn, in both modes; medians are printed. Or see what is left of killed ones.
 
     Args:
         root: a COCO-format folder; empty: 640x480 JPEGs made for the purpose.
@@ -65,9 +68,14 @@ def main(
         beside_training: the step of the demo's recipe runs all the time in the training process.
         rounds: of each number and mode.
         batches: of 48 images, a round.
+        kills: instead of measuring, kill as many processes that make batches with the largest number of workers, by
+            SIGKILL, at random moments.
     """
     with tempfile.TemporaryDirectory() as made, contextlib.ExitStack() as stack:
         folder = root or write_photos(Path(made))
+        if kills:
+            kill_often(folder, max(workers), kills)
+            return
         data = Data(root=folder, batch=BATCH, crop_px=(crop_px, crop_px), worker_kind=worker_kind)
         source = open_source(data, split)
         if beside_training:

@@ -15,6 +15,7 @@ from on_accelerator.checking import Check, largest_difference, near, run_all
 
 from cornerjax.keypoints import Keypoint
 from cornerjax.ops import convolution, deformable_conv, gather_cells, keep_peaks, line_max, top_cells
+from cornerjax.ops.batch_norm import batch_norm
 from cornerjax.ops.edges import RISING_SUMS, aggregate_edges
 from cornerjax.ops.partial_sort import partial_sort
 from cornerjax.ops.pixels import finish_image
@@ -31,6 +32,7 @@ def checks_of_maps(small: bool) -> Iterator[Check]:
     """What makes maps of maps, reads them, and prepares images."""
     yield from deformable(small)
     yield from convolutions(small)
+    yield from normalisations(small)
     rng = np.random.default_rng(0)
     side, c = (12, 3) if small else (128, 80)
     x = np.round(rng.standard_normal((2, side, side + 4, c)), 2).astype(np.float32)
@@ -93,20 +95,7 @@ def deformable(small: bool) -> Iterator[Check]:
 
 def convolutions(small: bool) -> Iterator[Check]:
     """Those with forms of their own; a gradient is right where it says what a small step along the input gives."""
-    rng, (side, c) = np.random.default_rng(0), (6, 3) if small else (64, 128)
-    kinds = {
-        "depthwise": ((3, 3, 1, c), partial(convolution.depthwise_conv, precision=HIGHEST), references.depthwise),
-        "transposed": (
-            (4, 4, c, c),
-            partial(convolution.conv_transpose, precision=HIGHEST),
-            partial(references.transposed, factor=2, apart=False),
-        ),
-        "depthwise transposed": (
-            (8, 8, 1, c),
-            partial(convolution.depthwise_conv_transpose, factor=4),
-            partial(references.transposed, factor=4, apart=True),
-        ),
-    }
+    rng = np.random.default_rng(0)
 
     def along(op: Any, x: Any, kernel: Any, g: Any, dx: Any, dkernel: Any) -> tuple[Any, ...]:
         y, pull = jax.vjp(op, x, kernel)
@@ -114,14 +103,62 @@ def convolutions(small: bool) -> Iterator[Check]:
             jnp.vdot(slope, step, precision=HIGHEST) for slope, step in zip(pull(g), (dx, dkernel), strict=True)
         )
 
-    for name, (shape, op, reference) in kinds.items():
-        x, dx = rng.standard_normal((2, 2, side, side, c)).astype(np.float32)
+    for name, (side, shape, op, reference) in kinds_of_convolution(small).items():
+        x, dx = rng.standard_normal((2, 2, side, side, shape[3])).astype(np.float32)
         kernel, dkernel = (rng.standard_normal((2, *shape)) / np.sqrt(np.prod(shape[:3]))).astype(np.float32)
         y = reference(x, kernel)
         g = (rng.standard_normal(y.shape) / np.sqrt(y.size)).astype(np.float32)
         expected = (y, np.vdot(g, reference(dx, kernel)), np.vdot(g, reference(x, dkernel)))
         given = (x, kernel, g, dx, dkernel)
         yield Check("convolution", f"{name}, gradients", partial(along, op), given, near(expected), 1e-4)
+
+
+def kinds_of_convolution(small: bool) -> dict[str, tuple[int, tuple[int, ...], Any, Any]]:
+    """Side of the map, shape of the kernel, the op and its reference."""
+    side, c = (6, 3) if small else (64, 128)
+    large, wide = (32, 96) if small else (side, c)  # less than that, a 3x3 kernel has JAX's own gradient
+    conv, convolved = partial(convolution.conv, precision=HIGHEST), references.convolved
+    transposed = references.transposed
+    return {
+        "1x1": (side, (1, 1, c, c), conv, convolved),
+        "3x3": (large, (3, 3, wide, wide), conv, convolved),
+        "3x3, stride 2": (large, (3, 3, wide, wide), partial(conv, stride=2), partial(convolved, stride=2)),
+        "depthwise": (
+            side,
+            (3, 3, 1, c),
+            partial(convolution.depthwise_conv, precision=HIGHEST),
+            references.depthwise,
+        ),
+        "transposed": (
+            side,
+            (4, 4, c, c),
+            partial(convolution.conv_transpose, precision=HIGHEST),
+            partial(transposed, factor=2, apart=False),
+        ),
+        "depthwise transposed": (
+            side,
+            (8, 8, 1, c),
+            partial(convolution.depthwise_conv_transpose, factor=4),
+            partial(transposed, factor=4, apart=True),
+        ),
+    }
+
+
+def normalisations(small: bool) -> Iterator[Check]:
+    """Batch normalisation in training, with gradients; its mean is larger than what it normalises."""
+    rng, (side, c), eps = np.random.default_rng(0), (6, 3) if small else (64, 128), 1e-5
+
+    def with_gradients(x: Any, scale: Any, bias: Any, g: Any) -> tuple[Any, ...]:
+        (y, mean, var), pull = jax.vjp(lambda *given: batch_norm(*given, eps), x, scale, bias)
+        return y, mean, var, *pull((g, jnp.zeros_like(mean), jnp.zeros_like(var)))
+
+    x = 3 + 2 * rng.standard_normal((2, 2, side, side, c))
+    g = rng.standard_normal(x.shape) / np.sqrt(x.size / c)
+    scale, bias = rng.uniform(0.5, 1.5, (2, c)).astype(np.float32)
+    for dtype, limit in (("float32", 2e-5), ("bfloat16", 0.03)):
+        x, g = (np.asarray(jnp.asarray(one, dtype)) for one in (x, g))
+        expected = references.normalised(x, scale, bias, g, eps)
+        yield Check("batch norm", f"{dtype}, gradients", with_gradients, (x, scale, bias, g), near(expected), limit)
 
 
 def inputs(small: bool) -> Iterator[Check]:

@@ -52,6 +52,28 @@ def deformed(x: Array, offsets: Array, mask: Array, kernel: Array) -> Array:
     return weighed @ kernel.astype(np.float64).reshape(9 * c, -1)
 
 
+def convolved(x: Array, kernel: Array, *, stride: int = 1) -> Array:
+    """A convolution with an odd square kernel, padding (side - 1) / 2."""
+    side, (h, w), pad = len(kernel), x.shape[1:3], len(kernel) // 2
+    padded = np.pad(x.astype(np.float64), ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    return sum(
+        padded[:, i : i + h : stride, j : j + w : stride] @ kernel[i, j].astype(np.float64)
+        for i in range(side)
+        for j in range(side)
+    )
+
+
+def normalised(x: Array, scale: Array, bias: Array, g: Array, eps: float) -> tuple[Array, ...]:
+    """Batch normalisation of groups: the map, its mean and variance, and the gradients for x, scale and bias from g."""
+    x, scale, bias, g = (one.astype(np.float64) for one in (x, scale, bias, g))
+    cells = (1, 2, 3)
+    mean, var = x.mean(cells, keepdims=True), x.var(cells, keepdims=True)
+    unit = (x - mean) / np.sqrt(var + eps)
+    along, across = (g * unit).mean(cells, keepdims=True), g.mean(cells, keepdims=True)
+    dx = scale / np.sqrt(var + eps) * (g - across - unit * along)
+    return unit * scale + bias, mean, var, dx, (g * unit).sum((0, *cells)), g.sum((0, *cells))
+
+
 def depthwise(x: Array, kernel: Array) -> Array:
     """A 3x3 convolution of each channel, padding 1."""
     h, w = x.shape[1:3]

@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # both must be set before Te
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # not used here, and it announces itself
 
 import contextlib
+import weakref
 from functools import partial
 
 import numpy as np
@@ -24,7 +25,7 @@ from cornerjax.data.batches import Batches, skipping
 from cornerjax.data.crop import Crop
 from cornerjax.data.examples import Example, Make, make_example
 from cornerjax.data.records import Source
-from cornerjax.data.workers import open_pool
+from cornerjax.data.workers import Processes, Threads, open_pool
 
 with contextlib.suppress(RuntimeError):  # raised where the program has used TensorFlow before: then it has decided
     tf.config.set_visible_devices([], "GPU")
@@ -74,17 +75,17 @@ def make_batches(
 
 def _iterate(batches: Batches, make: Make, layout: Layout, first: int) -> Generator[Example, None, None]:
     data, size = batches.config.data, len(batches.rows)
-    failures: dict[int, Exception] = {}
     memory = BatchMemory(layout)
     with contextlib.closing(memory), open_pool(data, make, memory) as pool:
+        filling = _Filling(batches, pool, memory)
+        # TensorFlow keeps a function that it has been given for as long as the process lives. So this one must not
+        # keep the memory of the batches, or the data set.
+        filling_or_none = weakref.ref(filling)
 
         def values(numbers: Int64[np.ndarray, "b"]) -> list[np.ndarray]:
-            try:
-                batch = batches.fill(numbers.tolist(), pool, memory)
-            except Exception as e:  # TensorFlow would wrap it and print it: it is kept for the one who takes the batch
-                failures[int(numbers[0])] = e
-                batch = {name: np.zeros(field.shape, field.dtype) for name, field in layout.fields.items()}
-            return list(batch.values())
+            ours = filling_or_none()
+            assert ours is not None
+            return ours.values(numbers.tolist())
 
         @tf.autograph.experimental.do_not_convert  # it reads and rewrites sources otherwise
         def to_tensors(numbers: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -97,11 +98,34 @@ def _iterate(batches: Batches, make: Make, layout: Layout, first: int) -> Genera
         dataset = tf.data.Dataset.range(first, 2**62).batch(size, drop_remainder=True)
         dataset = dataset.map(to_tensors, num_parallel_calls=MAKING, deterministic=True).prefetch(1)
         for batch in dataset.with_options(_options()).as_numpy_iterator():
-            if first in failures:
-                raise failures[first]
+            if first in filling.failures:
+                raise filling.failures[first]
             yield batch
             del batch  # its memory may be used again while the next one is waited for
             first += size
+
+
+class _Filling:
+    """What makes the batches that TensorFlow asks for.
+
+    Attributes:
+        failures: what went wrong, by the number of a batch's first example. TensorFlow would wrap it and print it: it
+            is kept for the one who takes the batch.
+    """
+
+    def __init__(self, batches: Batches, pool: Threads | Processes, memory: BatchMemory):
+        self._batches, self._pool, self._memory = batches, pool, memory
+        self.failures: dict[int, Exception] = {}
+
+    def values(self, numbers: list[int]) -> list[np.ndarray]:
+        """The arrays of the batch of examples of these numbers; zeros where something went wrong."""
+        try:
+            batch = self._batches.fill(numbers, self._pool, self._memory)
+        except Exception as e:
+            self.failures[numbers[0]] = e
+            fields = self._memory.layout.fields
+            batch = {name: np.zeros(field.shape, field.dtype) for name, field in fields.items()}
+        return list(batch.values())
 
 
 def _options() -> tf.data.Options:

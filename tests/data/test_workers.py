@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import itertools
 import os
 import signal
@@ -98,6 +99,14 @@ def until(condition, what):
     raise AssertionError(what)
 
 
+def memory():
+    """How many batches' memory this process has open, and how many batches of it."""
+    gc.collect()
+    files = (os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+    name = "memfd:cornerjax"
+    return sum(name in file for file in files), Path("/proc/self/maps").read_text().count(name)
+
+
 def is_gone(pid):
     return not Path(f"/proc/{pid}").exists()
 
@@ -128,6 +137,7 @@ def test_what_goes_wrong_in_a_process_is_said_here(source, capfd):
         pytest.raises(RuntimeError, match=r"(?s)^in a worker process:.*in encode\n.*ZeroDivisionError"),
     ):
         list(itertools.islice(batches, 20))
+    workers, mapped = children(here), memory()
     gone = [dataclasses.replace(record, path=record.path.with_suffix(".gone")) for record in source.records[9:]]
     with (
         batches_of(dataclasses.replace(source, records=source.records[:9] + gone)) as batches,
@@ -136,6 +146,8 @@ def test_what_goes_wrong_in_a_process_is_said_here(source, capfd):
         ),
     ):
         list(itertools.islice(batches, 20))
+    assert children(here) == workers
+    assert memory() == mapped
     assert capfd.readouterr().err == ""
 
 

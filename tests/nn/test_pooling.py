@@ -145,6 +145,50 @@ def test_other_pools_take_the_place_of_corner_pooling(corner):
     np.testing.assert_allclose(y, x1.mean(1, keepdims=True) + x2.mean(2, keepdims=True), atol=1e-6)
 
 
+def lines(x1, x2):
+    """What takes the place of pooling, by its name: both maps pooled, the first in its columns, the second in rows."""
+    return {
+        "none": x1 + x2,
+        "full": x1.max(1, keepdims=True) + x2.max(2, keepdims=True),
+        "tests.nn.test_pooling:mean_pool": x1.mean(1, keepdims=True) + x2.mean(2, keepdims=True),
+    }
+
+
+@pytest.mark.parametrize("pooling", ["none", "full", "tests.nn.test_pooling:mean_pool"])
+@pytest.mark.parametrize("point", ["tl", "br", "ct"])
+def test_other_pools_take_the_place_of_cascades_and_of_centre_pooling(pooling, point):
+    """A cascade looks along the other direction first; its branches are computed here one by one."""
+    module: CascadeCornerPool | CenterPool
+    if point == "ct":
+        module = CenterPool(4, 2, pooling=pooling, rng=np.random.default_rng(0))
+    else:
+        module = CascadeCornerPool(4, 2, corner=point, pooling=pooling, rng=np.random.default_rng(0))
+    nnx.update(module, jax.tree.map(jnp.asarray, nnx.state(module)))
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((1, 3, 4, 4)), jnp.float32)
+    x1, x2 = module.branch1(x, train=False), module.branch2(x, train=False)
+    if isinstance(module, CascadeCornerPool):
+        nothing = jnp.zeros_like(x1)
+        seen1 = lines(nothing, module.look1(x, train=False))[pooling]
+        seen2 = lines(module.look2(x, train=False), nothing)[pooling]
+        x1, x2 = module.cascade1(x1 + seen1), module.cascade2(x2 + seen2)
+    np.testing.assert_allclose(module.branches(x, train=False), lines(x1, x2)[pooling], rtol=1e-5, atol=1e-6)
+    y = module(x, train=False)
+    assert y.shape == x.shape
+    assert jnp.isfinite(y).all()
+
+
+def test_the_whole_line_is_what_both_directions_of_a_centre_give():
+    """`full` and corner pooling, one direction after the other, are the same for a centre, and not for a corner."""
+    x1, x2 = jnp.asarray(np.random.default_rng(0).standard_normal((2, 1, 3, 4, 2)), jnp.float32)
+    full, corner = (CenterPool(4, 2, pooling=pooling, rng=None).pooled(x1, x2) for pooling in ("full", "corner"))
+    np.testing.assert_array_equal(full, corner)
+    full, corner = (
+        CascadeCornerPool(4, 2, corner="tl", pooling=pooling, rng=None).pooled(x1, x2) for pooling in ("full", "corner")
+    )
+    assert (full >= corner).all()
+    assert (full > corner).any()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

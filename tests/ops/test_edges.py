@@ -21,6 +21,18 @@ def test_it_is_the_originals(golden, implementation, axis, name):
     np.testing.assert_allclose(found, expected, atol=1e-8 if implementation == "loop" else 4e-7)
 
 
+@EVERY
+@pytest.mark.parametrize(
+    ("axis", "reverse", "name"), [(2, False, "left"), (2, True, "right"), (1, False, "top"), (1, True, "bottom")]
+)
+def test_what_comes_from_one_side_is_the_originals(golden, implementation, axis, reverse, name):
+    recorded = golden("decode/extremenet.npz")
+    heat = jax.nn.sigmoid(recorded["t_heat"][:, :2].transpose(0, 2, 3, 1))
+    found = RISING_SUMS[implementation](heat, axis, reverse) - heat
+    expected = recorded[f"agg_{name}_aggregate"].transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, atol=5e-7 if implementation == "scan" else 1e-8)
+
+
 def one_by_one(x, axis, reverse):
     x = np.moveaxis(x, axis, 0)[:: -1 if reverse else 1]
     total = x.copy()

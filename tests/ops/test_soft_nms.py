@@ -66,6 +66,22 @@ def test_the_whole_buffer_matches_the_original_in_place(golden, method, setting)
 
 
 @EVERY_METHOD
+def test_the_whole_buffer_matches_extremenets_original_in_place(golden, method):
+    """Its extreme points move with the boxes. A class, the same in all rows there, stays; here every row has its own.
+
+    The recorded rows have several classes, between which the original, given one class at a time, does not tell.
+    """
+    recorded = golden("post/extremenet.npz")
+    rows, expected = recorded["nms_in"], recorded[f"nms_{method}"]
+    buffer = compiled(soft_nms_in_place, method=METHODS[method])(*columns(rows), corner_scores(rows))
+    np.testing.assert_array_equal(buffer.boxes, expected[:, :4])
+    np.testing.assert_allclose(buffer.scores, expected[:, 4], atol=1e-6)
+    np.testing.assert_array_equal(rows[buffer.source, 5:13], expected[:, 5:13])
+    np.testing.assert_array_equal(rows[:, 13], expected[:, 13])
+    assert np.flatnonzero(buffer.kept).tolist() == list(range(int(recorded[f"nms_{method}_nkeep"])))
+
+
+@EVERY_METHOD
 def test_the_merged_buffer_matches_the_original_in_place(golden, method):
     recorded = golden("post/soft_nms.npz")
     for i in range(INPUTS):

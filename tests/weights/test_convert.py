@@ -16,6 +16,7 @@ from cornerjax.checkpoint import restore_weights
 from cornerjax.commands.weights import main
 from cornerjax.data.coco_classes import COCO_CATEGORIES
 from cornerjax.detectors import DETECTORS
+from cornerjax.detectors.centernet_triplets import TripletConfig
 from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
 from cornerjax.errors import InputError, RunError
 from cornerjax.nn.functional import by_path
@@ -162,6 +163,37 @@ def test_keys_that_the_network_does_not_need_are_named(checkpoint, tmp_path, mon
     certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
     assert certificate["unused"] == ["base.fc.weight"]
     assert "base.fc.weight" not in {entry["torch"] for entry in certificate["tensors"]}
+
+
+def test_released_files_of_points_become_runs_that_load(checkpoint, tmp_path, capsys):
+    """A file of DLA-34 as it was released: with its epoch, and the classifier of ImageNet that nothing reads."""
+    values = checkpoint("centernet_points")
+    besides = {"base.fc.weight": np.ones((2, 2, 1, 1), np.float32), "base.fc.bias": np.ones(2, np.float32)}
+    state = {key: torch.from_numpy(value) for key, value in (values | besides).items()}
+    torch.save({"epoch": 140, "state_dict": state}, tmp_path / "dla.pth")
+    out = tmp_path / "out"
+    run("--detector", "centernet_points", "--source", tmp_path / "dla.pth", "--out", out)
+    said = capsys.readouterr().out
+    assert "layout of DLA-34; not needed: base.fc.bias, base.fc.weight; preset released" in said
+    certificate = json.loads((out / "certificate.json").read_text())
+    assert certificate["unused"] == ["base.fc.bias", "base.fc.weight"]
+    assert sorted(entry["torch"] for entry in certificate["tensors"]) == sorted(values)
+    loaded, straight = cornerjax.load(out), from_torch("centernet_points", values)
+    assert_same_weights(loaded, straight)
+    assert loaded.config == straight.config
+
+
+@pytest.mark.parametrize(("layout", "said"), [(0, "CenterNet-104"), (1, "CenterNet-52")])
+def test_released_files_of_triplets_become_runs_that_load(checkpoint, tmp_path, capsys, layout, said):
+    values = checkpoint("centernet_triplets", layout=layout)
+    torch.save({f"module.{key}": torch.from_numpy(value) for key, value in values.items()}, tmp_path / "w.pkl")
+    run("--detector", "centernet_triplets", "--source", tmp_path / "w.pkl", "--out", tmp_path / "out")
+    assert f"layout of {said}; preset released" in capsys.readouterr().out
+    loaded, straight = cornerjax.load(tmp_path / "out"), from_torch("centernet_triplets", values)
+    assert_same_weights(loaded, straight)
+    assert isinstance(loaded.config, TripletConfig)
+    assert loaded.config == straight.config
+    assert loaded.config.model.backbone.stacks == 2 - layout
 
 
 def test_a_bit_that_changes_on_the_way_is_noticed_and_nothing_kept(source, tmp_path, monkeypatch):
