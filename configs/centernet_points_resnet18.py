@@ -4,7 +4,8 @@
 
 Hyper-parameters of its repository: 140 epochs, learning rate / 10 after 90 and 120; 114 images a step there, 112 here.
 16 million parameters. There, the backbone starts from ImageNet, as here with `--init resnet18-5c106cde.pth --init-part
-backbone`. AP there: no figure of this depth is known.
+backbone`. AP there: 26.5 on val2017, 28.0 with mirrored images, 31.1 at several scales, of a ResNet whose depth its
+author does not say.
 """
 
 from cornerjax.config import Data, Optim

@@ -3,6 +3,7 @@
 import errno
 import os
 
+import jax
 import pytest
 
 from cornerjax import devices
@@ -38,6 +39,18 @@ def test_a_command_says_it(capsys):
         run_command(lambda: os.rmdir("x" * 300))
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: cannot use xxx")
+
+
+def test_a_device_without_memory_is_one_sentence(capsys):
+    def fail(said: str) -> None:
+        raise jax.errors.JaxRuntimeError(said)
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: fail("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes"))
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("error: there is not enough memory on the device for this; a smaller")
+    with pytest.raises(jax.errors.JaxRuntimeError):  # a bug
+        run_command(lambda: fail("INTERNAL"))
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -76,6 +76,9 @@ def test_image_ids_of_an_annotation_file(tmp_path):
     file = tmp_path / "images.json"
     file.write_text(json.dumps({"images": images}))
     assert image_ids([Path("x/val/a.jpg"), Path("x/train/a.jpg"), Path("b.jpg")], str(file)) == [30, 31, 32]
+    file.with_name("twice.json").write_text(json.dumps({"images": [*images, {"id": 30, "file_name": "d.jpg"}]}))
+    with pytest.raises(InputError, match=r"twice\.json has two images with one id"):
+        image_ids([Path("b.jpg")], str(file.with_name("twice.json")))
     for photo, count in [("x/d.jpg", "no"), ("c.jpg", "2"), ("x/a.jpg", "2")]:
         with pytest.raises(InputError, match=rf"images\.json has {count} images with the file_name of {photo}"):
             image_ids([Path(photo)], str(file))
