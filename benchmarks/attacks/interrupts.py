@@ -10,7 +10,8 @@ from pathlib import Path
 from .outcome import Outcome
 
 START_S = 14  # within which a signal comes: imports, data, compilation, first steps
-CODES = {signal.SIGINT: (130,), signal.SIGTERM: (143, -signal.SIGTERM)}  # Python itself is still starting for the last
+# The second ones are those of a process that the signal itself ends, as in its first moments.
+CODES = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143, -signal.SIGTERM)}
 
 
 def attack(recipe: Path, folder: Path, count: int, draws: random.Random) -> Outcome:
