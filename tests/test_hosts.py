@@ -84,6 +84,7 @@ def start(command: list[str], cwd: Path, *, count: int = 2, devices: int = 1, po
     """The processes of a run, each with its output in a file out-<index>."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    environment["NPROC"] = "2"  # threads, also of a process with one device: they divide the sums of a convolution
     several = ["--hosts.coordinator", f"localhost:{port or free_port()}", "--hosts.count", str(count)]
     processes = []
     for i in range(count):
