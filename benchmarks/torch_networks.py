@@ -22,7 +22,7 @@ from cornerjax.config import Model
 from cornerjax.detectors.centernet_points.options import PointModel
 from cornerjax.detectors.cornernet import CornerModel
 from cornerjax.nn.backbones.hourglass import Hourglass
-from cornerjax.nn.backbones.resnet import BLOCKS, ResNet
+from cornerjax.nn.backbones.resnet import BLOCKS, EXPANSION, ResNet
 from cornerjax.nn.functional import Tree, by_path, nested
 
 SCANS = {"top": (2, True), "bottom": (2, False), "left": (3, True), "right": (3, False)}  # axis, from its end
@@ -39,7 +39,7 @@ def torch_network(model: Model) -> nn.Module:
         return CornerNetwork(model)
     if isinstance(model, PointModel):
         backbone = model.backbone
-        if isinstance(backbone, ResNet) and backbone.depth < 50 and not backbone.deformable:
+        if isinstance(backbone, ResNet) and not backbone.deformable:
             return PointNetwork(model, backbone)
     raise ValueError(f"there is no such network in PyTorch here: {model}")
 
@@ -95,6 +95,23 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn1(self.conv1(x)).relu_()
         return (self.bn2(self.conv2(y)) + self.skip(x)).relu_()
+
+
+class Bottleneck(nn.Module):
+    """A 3x3 convolution between two 1x1 ones, and a skip; the stride is that of the 3x3 convolution."""
+
+    def __init__(self, cin: int, dim: int, stride: int = 1):
+        super().__init__()
+        cout = EXPANSION * dim
+        self.conv1, self.bn1 = nn.Conv2d(cin, dim, 1, bias=False), nn.BatchNorm2d(dim)
+        self.conv2, self.bn2 = nn.Conv2d(dim, dim, 3, stride, padding=1, bias=False), nn.BatchNorm2d(dim)
+        self.conv3, self.bn3 = nn.Conv2d(dim, cout, 1, bias=False), nn.BatchNorm2d(cout)
+        self.skip = conv_bn(cin, cout, 1, stride) if stride > 1 or cin != cout else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn1(self.conv1(x)).relu_()
+        y = self.bn2(self.conv2(y)).relu_()
+        return (self.bn3(self.conv3(y)) + self.skip(x)).relu_()
 
 
 class Fire(nn.Module):
@@ -239,13 +256,13 @@ class ResNetFeatures(nn.Module):
 
     def __init__(self, options: ResNet):
         super().__init__()
+        block, expansion = (Bottleneck, EXPANSION) if options.depth >= 50 else (Residual, 1)
         self.stem, cin = conv_bn(3, options.width, 7, 2, relu=True), options.width
         self.rows, self.ups = nn.Sequential(), nn.Sequential()
         for i, count in enumerate(BLOCKS[options.depth]):
             dim = options.width << i
-            first = Residual(cin, dim, 2 if i else 1)
-            self.rows.append(nn.Sequential(first, *(Residual(dim, dim) for _ in range(count - 1))))
-            cin = dim
+            first, cin = block(cin, dim, 2 if i else 1), dim * expansion
+            self.rows.append(nn.Sequential(first, *(block(cin, dim) for _ in range(count - 1))))
         for dim in options.up_dims:
             self.ups.append(Upsampling(cin, dim))
             cin = dim

@@ -1,4 +1,4 @@
-"""The networks that benchmarks/against_torch.py compares are the same functions of the same weights."""
+"""The networks that benchmarks/against_torch.py compares, and ResNet-101, are functions of ours, too."""
 
 import runpy
 from pathlib import Path
@@ -22,7 +22,10 @@ NETWORKS = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "torch_
 FIRE = Hourglass(stride=8, stem_dim=4, dims=(4, 6, 8), blocks=(1, 1, 1), dim=4, block="fire")
 SQUEEZE = CornerModel("cornernet_squeeze", num_classes=3, backbone=FIRE, head_kernel=1, pool_dim=4)
 POINTS = PointModel(num_classes=3, backbone=ResNet(width=2, up_dims=(4, 6, 8)), head_dim=4)
-CASES = pytest.mark.parametrize(("model", "side"), [(SQUEEZE, 127), (POINTS, 128)], ids=["squeeze", "points"])
+RESNET_101 = PointModel(num_classes=3, backbone=ResNet(depth=101, width=2, up_dims=(4, 6, 8)), head_dim=4)
+CASES = pytest.mark.parametrize(
+    ("model", "side"), [(SQUEEZE, 127), (POINTS, 128), (RESNET_101, 64)], ids=["squeeze", "points", "resnet101"]
+)
 
 
 def both(model: Model) -> tuple:

@@ -111,9 +111,10 @@ def test_supervision_gets_the_octagons_as_masks(run, config):
     pytest.importorskip("supervision", reason="supervision is not installed, and need not be")
     image = read_image(open_source(config.data, "val").records[0])
     found = cornerjax.load(run.path)(image[..., ::-1])
-    there = found.to_supervision()
-    assert there.mask.shape == (len(found), *image.shape[:2])
-    for mask, (x1, y1, x2, y2) in zip(there.mask, found.boxes, strict=True):
+    masks = found.to_supervision().mask
+    assert isinstance(masks, np.ndarray)
+    assert masks.shape == (len(found), *image.shape[:2])
+    for mask, (x1, y1, x2, y2) in zip(masks, found.boxes, strict=True):
         rows, columns = np.nonzero(mask)
         assert min(columns.min() - x1, x2 - columns.max(), rows.min() - y1, y2 - rows.max()) > -1
 
