@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -52,6 +53,8 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(best_fn=ap_of, **(reading if read_only else writing)),
             item_handlers={name: ocp.StandardCheckpointHandler() for name in ITEMS},
         )
+        if not read_only:
+            self._opened = self._folder.stat()
 
     def save(
         self, step: int, weights: dict[str, Any], optimiser: dict[str, Any] | None = None, *, ap: float | None = None
@@ -180,6 +183,9 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         """Of the step that has been written; orbax calls it before the folder gets its final name."""
         if jax.process_index() == 0:
+            # Orbax makes a folder that has been moved away again, and would complete half a checkpoint in it.
+            if not os.path.samestat(self._opened, self._folder.stat()):
+                raise OSError("the folder was moved away while it was written")
             unfinished = self._folder.glob(f"{self._saving}{ocp.utils.TMP_DIR_SUFFIX}*")
             folder = max(unfinished, key=lambda path: path.stat().st_mtime, default=self._folder / "gone")
             folder.stat()  # an OSError where it is gone

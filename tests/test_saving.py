@@ -26,7 +26,8 @@ def test_a_clock_that_is_set_while_a_checkpoint_is_written_changes_nothing(tmp_p
         assert checkpoints.newest_first() == [3, 2, 1]
 
 
-def test_a_folder_that_is_renamed_while_a_checkpoint_is_written_is_one_sentence(tmp_path):
+@pytest.mark.parametrize("after_s", [0, 0.002, 0.01, 0.05])
+def test_a_folder_that_is_renamed_while_a_checkpoint_is_written_is_one_sentence(tmp_path, after_s):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     weights = {"params": {"kernel": np.zeros((1000, 300), np.float32)}, "model_state": {}}
@@ -34,6 +35,7 @@ def test_a_folder_that_is_renamed_while_a_checkpoint_is_written_is_one_sentence(
     def save() -> None:
         with Checkpoints(run) as checkpoints:
             checkpoints.save(1, weights)
+            time.sleep(after_s)  # any moment of the save, or after it
             run.rename(tmp_path / "elsewhere")
             checkpoints.save(2, weights)
 
