@@ -223,7 +223,7 @@ def _by_platform(cpu: Callable, default: Callable, cpu_gradient: Callable | None
         return lax.platform_dependent(*inputs, g, cpu=cpu_gradient or _gradient_of(cpu), default=_gradient_of(default))
 
     conv.defvjp(forward, backward)
-    return conv
+    return jax.jit(conv)  # layers of one shape are traced once
 
 
 def _is_wide(rows: int, columns: int, kernel: tuple[int, ...]) -> bool:
@@ -266,7 +266,7 @@ def _conv(stride: int, precision: lax.Precision | None) -> Callable:
         return dx, dkernel
 
     conv.defvjp(lambda x, kernel: (plain(x, kernel), (x, kernel)), backward)
-    return conv
+    return jax.jit(conv)
 
 
 @cache
