@@ -190,7 +190,9 @@ def test_a_process_that_cannot_be_had_is_one_sentence(source, monkeypatch, how):
         message = r"^a worker process that makes training examples ended with exit code 7; where memory is short"
     else:
         monkeypatch.setattr(subprocess, "Popen", refuse)
-        message = r"^cannot start a worker process that makes training examples: Resource temporarily unavailable; fewer"
+        message = (
+            r"^cannot start a worker process that makes training examples: Resource temporarily unavailable; fewer"
+        )
     large = np.zeros(10**7, np.uint8)  # more than waits in a socket
 
     def encode(objects, config):
