@@ -93,12 +93,6 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[jax.process_index() :: jax.process_count()])
 
 
-def barrier(name: str) -> None:
-    """Wait until all processes are here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def of_first(value: bool) -> bool:
     """The answer of the first process, for questions that each would answer for itself; all must come here."""
     return gather(value)[0]

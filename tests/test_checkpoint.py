@@ -201,7 +201,8 @@ def test_who_only_reads_writes_nothing_and_moves_nothing(two_steps, tmp_path):
     def content():
         return {path: path.is_file() and path.read_bytes() for path in run.rglob("*")}
 
-    before, warned = content(), []
+    before = content()
+    warned: list[str] = []
     with Checkpoints(run, read_only=True) as checkpoints:
         assert as_numpy(checkpoints.restore_newest(*trees(0), warned.append)) == as_numpy(trees(1))
     assert content() == before

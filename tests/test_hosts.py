@@ -195,13 +195,13 @@ if sys.argv[1] in ("hang", "collective", "done"):  # elsewhere a busy machine ma
 def main():
     options = tyro.cli(hosts.Hosts, args=[a.replace("--hosts.", "--") for a in sys.argv[2:]])
     with hosts.joined(options):
-        from cornerjax.devices import barrier, gather
+        from cornerjax.devices import gather
         assert gather(options.index) == [0, 1]
         print("joined", flush=True)
         if sys.argv[1] in ("InputError", "RunError"):
             if options.index:
                 raise getattr(errors, sys.argv[1])("an image that only this process reads is broken")
-            barrier("never")
+            gather("never")
         if sys.argv[1] == "hang" or (sys.argv[1] == "done" and options.index == 0):
             time.sleep(200)
         while sys.argv[1] == "collective":
