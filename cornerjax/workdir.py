@@ -23,12 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import jax
-
 from cornerjax import ops
 from cornerjax.config import Config
 from cornerjax.data.coco_entries import is_id, is_name
 from cornerjax.detectors import read_config
+from cornerjax.devices import by_first
 from cornerjax.errors import FULL, InputError, RunError
 from cornerjax.files import FEW_BYTES, is_file, is_folder, lock, no_links, read_json, remove_leftovers
 from cornerjax.validation import code_of
@@ -71,6 +70,21 @@ def open_workdir(path: str | Path) -> Workdir:
     return Workdir(path, config, tuple(names), tuple(ids))
 
 
+def newest_step(workdir: Path) -> int | None:
+    """Of the newest checkpoint of a run; None: it has none. A process may ask for it alone.
+
+    Raises: InputError: there are checkpoints, and they hold weights only.
+    """
+    folder = workdir / "checkpoints"
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    if steps and not any((folder / str(step) / "optimiser").is_dir() for step in steps):
+        raise InputError(
+            f"{workdir} holds converted weights, which no run can go on from; "
+            f"start one from them with cornerjax train --init {workdir} and another --workdir"
+        )
+    return max(steps, default=None)
+
+
 def trusted_config(run: Workdir, *, allow_code: bool) -> Config:
     """The configuration of a run, to build its network on this machine.
 
@@ -100,11 +114,17 @@ def runnable_here(config: Config) -> Config:
 def locked(path: Path) -> Iterator[None]:
     """Keep other runs out of a work directory, made if missing; however the process ends, the lock ends with it.
 
+    Of several processes, the first holds the lock for all; all must come here, and raise what it raises.
+
     Raises: InputError: another run is in the directory, or it cannot be written. RunError: the disk is full.
     """
-    if jax.process_index():
-        yield  # the first process of a run holds the lock for all
-        return
+    with contextlib.ExitStack() as held:
+        by_first(lambda: held.enter_context(_locked_here(path)))
+        yield
+
+
+@contextlib.contextmanager
+def _locked_here(path: Path) -> Iterator[None]:
     if links := [name for name in FOLDERS if (path / name).is_symlink()]:
         raise InputError(f"{path / links[0]} is a link, through which nothing is written; give another --workdir")
     try:
