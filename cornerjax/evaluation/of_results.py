@@ -50,7 +50,9 @@ def _evaluate(asked: Options, source: Source | None, file: Path, out: Path, opti
     """
     results_file = Path(asked.results)
     ground_truth = read_ground_truth(file)
-    results = [found for found in read_results(results_file, ground_truth, file) if found["score"] >= asked.min_score]
+    results = read_results(results_file, ground_truth, file)
+    if asked.min_score:  # scores of others may be logits: those below 0 count too unless a least score is given
+        results = [found for found in results if found["score"] >= asked.min_score]
     image_ids = [image["id"] for image in ground_truth["images"]]
     analysis = analyse(ground_truth, results, image_ids, voc=asked.voc)
     print(f"{results_file}, {len(results)} boxes on the {len(image_ids)} images of {file}")

@@ -24,7 +24,7 @@ class Options:
     annotations: str = ""  # of --results, instead of root and split: a COCO file of true boxes, no image is needed
     out: str = ""  # folder for what is written; <workdir>/eval, or <results without .json>-eval, if not given
     allow_code: bool = False  # import functions that the run's config.json names: only for runs that you trust
-    min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted
+    min_score: float = 0.0  # boxes with a lower score are dropped before anything is counted; 0: none is
     voc: bool = False  # PASCAL VOC's AP too
     oracles: bool = False  # the AP with the truth in place of each part of the network's outputs, alone and together
     timing: int = 0  # images on which the phases of finding boxes are timed; 0: none

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_boxes_below_the_least_score_do_not_count(evaluate, capsys):
     files = CASES / "voc_toy"
     options = ("--results", files / "dets.json", "--annotations", files / "gt.json", "--min-score", 0.9)
     assert evaluate(*options)[1]["options"]["min_score"] == 0.9
+    assert "3 boxes on the 7 images" in capsys.readouterr().out
+
+
+def test_logits_below_zero_count_too(evaluate, tmp_path, capsys):
+    files = CASES / "voc_toy"
+    boxes = json.loads((files / "dets.json").read_text())
+    for box in boxes:
+        box["score"] -= 1.5
+    (tmp_path / "logits.json").write_text(json.dumps(boxes))
+    true = ("--annotations", files / "gt.json")
+    _, metrics = evaluate("--results", tmp_path / "logits.json", *true)
+    assert "24 boxes on the 7 images" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "out")
+    assert metrics["AP"] == evaluate("--results", files / "dets.json", *true)[1]["AP"] > 0
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "out")
+    evaluate("--results", tmp_path / "logits.json", *true, "--min-score", -0.6)
     assert "3 boxes on the 7 images" in capsys.readouterr().out
 
 

@@ -182,7 +182,7 @@ def match_at(boxes: Boxes, ious: Sequence[float], *, required: Bool[np.ndarray, 
     """
     true, found = boxes.true, boxes.found
     required = ~true.crowd if required is None else required & ~true.crowd
-    least = np.array(ious, np.float64)
+    least = np.minimum(np.array(ious, np.float64), 1 - 1e-10)  # so that an IoU of 1 may be rounded
     true_index = np.full((len(least), len(found.scores)), -1)
     beyond = _rank(found) >= MAX_DETECTIONS
     for true_rows, found_rows in by_image(boxes):
