@@ -7,7 +7,6 @@ import numpy as np
 
 from cornerjax.config import Compute, Data, Test
 from cornerjax.data.records import Source
-from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.compare.results import read_ground_truth, read_results
@@ -26,11 +25,8 @@ def evaluate_results(asked: Options) -> None:
     asked.check()
     if bool(asked.annotations) == bool(asked.root):
         raise InputError("--results needs the true boxes: either --annotations, a COCO file, or --root and --split")
-    if asked.oracles or asked.timing:
-        raise InputError("--oracles and --timing are of a run; the boxes of --results are taken as they are")
-    if asked.test != Test() or asked.compute != Compute():
-        raise InputError("--test and --compute options are of a run; the boxes of --results are taken as they are")
-    source = open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
+    _refuse_what_does_nothing(asked)
+    source = asked.open_source(Data(root=asked.root, images=asked.images), asked.split or "val") if asked.root else None
     file = source.annotation_file if source else Path(asked.annotations)
     results_file = Path(asked.results)
     out = place_of(asked.out or results_file.parent / f"{results_file.stem}-eval")
@@ -38,6 +34,21 @@ def evaluate_results(asked: Options) -> None:
     with only_evaluation(out):
         check_folder(out, options, extras=asked.extras, inputs=[results_file, file])
         _evaluate(asked, source, file, out, options)
+
+
+def _refuse_what_does_nothing(asked: Options) -> None:
+    """Raises: InputError: an option is only of runs, or only of images, which --annotations does without."""
+    default = Options()
+    if asked.oracles or asked.timing:
+        raise InputError("--oracles and --timing are of a run; the boxes of --results are taken as they are")
+    if asked.test != Test() or asked.compute != Compute():
+        raise InputError("--test and --compute options are of a run; the boxes of --results are taken as they are")
+    for name in ("checkpoint", "allow_code"):
+        if getattr(asked, name) != getattr(default, name):
+            raise InputError(f"--{name.replace('_', '-')} is of a run; the boxes of --results are taken as they are")
+    for name in ("split", "images", "exif", "pictures"):
+        if asked.annotations and getattr(asked, name) not in (getattr(default, name), 0):
+            raise InputError(f"--{name} needs images, of which --annotations reads none; --root and --split name some")
 
 
 def _evaluate(asked: Options, source: Source | None, file: Path, out: Path, options: dict[str, object]) -> None:

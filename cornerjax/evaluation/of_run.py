@@ -10,9 +10,10 @@ from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, differences
 from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
-from cornerjax.data.source import open_source, refuse_to_fetch
+from cornerjax.data.source import refuse_to_fetch
 from cornerjax.detectors import check
 from cornerjax.detectors.base import make_predictor_network
+from cornerjax.devices import by_first
 from cornerjax.errors import InputError, named
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
@@ -60,12 +61,15 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
         run.path, asked.checkpoint, shapes=lambda: checked_shapes(detector, config)
     )
     source = _source(run, asked, split)
-    out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
-    if not asked.out and (run.path / "eval").is_symlink():
-        raise InputError(f"{run.path / 'eval'} is a link, through which nothing is written unless --out names it")
-    if jax.process_index() == 0:
+    out, options = place_of(asked.out or run.path / "eval"), _options(run, asked, source)
+
+    def take_folder() -> None:
+        if not asked.out and (run.path / "eval").is_symlink():
+            raise InputError(f"{run.path / 'eval'} is a link, through which nothing is written unless --out names it")
         until_the_end.enter_context(only_evaluation(out))
-    check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
+        check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
+
+    by_first(take_folder)  # it alone writes; where it may not, all end
 
     apply, fold = make_predictor_network(detector, config)
     evaluator = Evaluator(detector, apply, config, source)
@@ -78,7 +82,7 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
     if jax.process_index():
         return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
-    analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
+    analysis = analyse(evaluator.ground_truth, results, evaluator.image_ids(), voc=asked.voc)
     print(f"{run.path}, step {step}, {len(source.records)} images of {plain(split)}")
     nothing = "" if results else NOTHING_FOUND
     said = [note for note in (warning(run.path, source), nothing) if note]
@@ -109,13 +113,14 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     root, images = asked.root or data.root, asked.images or data.images
     if not asked.root:
         refuse_to_fetch(root, run.path / "config.json")
-    source = open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)
+    source = asked.open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)
     return align_classes(source, run.class_names, run.path)
 
 
-def _options(asked: Options, source: Source) -> dict[str, object]:
+def _options(run: Workdir, asked: Options, source: Source) -> dict[str, object]:
     """What decides the numbers, by name, for metrics.json."""
     options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file), "min_score": asked.min_score}
+    options["exif"] = asked.exif or run.config.data.exif
     return options | flat(asked.test, "test.") | flat(asked.compute, "compute.")
 
 

@@ -192,6 +192,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
         ),
         (["--root", "SHAPES", "--config", "gone.py"], "no recipe gone.py"),
         (["--root", "SHAPES", "--images", "gone"], "none of the 30 images can be found: image 000001.jpg"),
+        (["--root", "tfds:a", "--images", "b"], "--images is of folders; the images of tfds:a lie in its own files"),
         (["--root", "SHAPES", "--samples", "-1"], "--samples is -1; accepted is 0 to 1000"),
         (["--root", "SHAPES", "--slit", "train"], "no option --slit; there is --splits"),
     ],

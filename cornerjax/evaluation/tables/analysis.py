@@ -25,6 +25,8 @@ def print_tables(analysis: Analysis) -> None:
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
     if analysis.masks is not None:
         console.print(_table({f"mask {heading}": [analysis.masks[name]] for name, heading in columns}))
+    elif analysis.no_masks:
+        console.print(f"no AP of masks: {analysis.no_masks}", highlight=False)
     columns = [(f"AR_{s}", f"AR {s}") for s in ("1", "10", "100", *SIZES)]
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
     console.print(_table({name.replace("_", " "): [rate] for name, rate in analysis.false_discovery.items()}))
