@@ -25,7 +25,7 @@ class Split:
     """One split, without the entries that training cannot use.
 
     Attributes:
-        name: as given.
+        name: what it is called.
         file: its JSON.
         folder: of its images, or of the larger files that hold them.
         records: of its images, with the boxes that training would see.
@@ -47,16 +47,17 @@ class Split:
         return _label(self.name, file, record.image_id)
 
 
-def read_split(data: Data, split: str, findings: Findings) -> Split:
+def read_split(data: Data, split: str, findings: Findings, name: str = "") -> Split:
     """Read a split and note everything that is wrong with its entries.
 
     Args:
         data: root, images, crowd and needs are used.
         split: as for `data.source.open_source`.
+        name: what it is called in findings; by the name of its file if not given.
     Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
     file, content, place = _open(data, split)
-    name = Path(split).stem.removeprefix("instances_")
+    name = name or Path(split).stem.removeprefix("instances_")
     categories = _categories(content["categories"], name, findings)
     images = _images(content["images"], name, findings)
     if not images:

@@ -76,7 +76,7 @@ class Shards:
     @functools.cached_property
     def parts(self) -> list[tuple[str, range]]:
         """The splits that the set was prepared with of which this one is made, and which of their examples it has."""
-        starts = {}
+        starts: dict[str, tuple[str, int]] = {}
         for name, lengths in self._lengths.items():
             ends = itertools.accumulate(lengths.values(), initial=0)
             starts |= {file: (name, start) for file, start in zip(lengths, ends, strict=False)}

@@ -131,7 +131,8 @@ def _cut(shards: Shards, files: dict[str, Path]) -> Json:
 
     Raises: InputError: a file does not fit its split, or two have other categories.
     """
-    contents, kept = {}, defaultdict(set)
+    contents: dict[str, Json] = {}
+    kept: dict[str, set[int]] = defaultdict(set)
     for name, file in files.items():
         contents[name] = read_annotations(file)
         _check_count(contents[name], file, shards, name, shards.count(name))

@@ -15,6 +15,7 @@ from cornerjax.data.pack import pack
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
+from cornerjax.evaluation.options import Options
 
 
 @pytest.fixture
@@ -66,6 +67,9 @@ def test_a_pack_knows_that_its_images_are_not_to_be_turned(turned, tmp_path):
         for ours in (open_source(data, "train"), open_source(data, "train[:5]"), read_split(data, "train", Findings())):
             for a, b in zip(ours.records, theirs, strict=True):
                 np.testing.assert_array_equal(read_image(a), read_image(b))
+    assert len(Options(exif="ignore").open_source(Data(root=f"tfds:{tmp_path}/pack"), "train").records) == 5
+    with pytest.raises(InputError, match="--exif is turn, but the boxes of tfds:.* are those of the images"):
+        Options(exif="turn").open_source(Data(root=f"tfds:{tmp_path}/pack"), "train")
     (tmp_path / "pack/cornerjax.json").write_text('{"exif": "no"}')
     with pytest.raises(InputError, match=r"cornerjax\.json has exif 'no'; expected turn or ignore"):
         open_source(Data(root=f"tfds:{tmp_path}/pack"), "train")

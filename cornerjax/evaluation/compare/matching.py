@@ -98,7 +98,9 @@ def as_arrays(ground_truth: GroundTruth, results: Sequence[Detected], image_ids:
     names = labels(ground_truth["categories"])
     order = {category_id: i for i, category_id in enumerate(names)}
 
-    def shared(entries: Sequence[Annotation] | Sequence[Detected]) -> tuple[np.ndarray, ...]:
+    def shared(
+        entries: Sequence[Annotation] | Sequence[Detected],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
         box_areas = boxes[:, 2] * boxes[:, 3]
         boxes[:, 2:] += boxes[:, :2]
