@@ -68,7 +68,7 @@ def test_a_pack_knows_that_its_images_are_not_to_be_turned(turned, tmp_path):
             for a, b in zip(ours.records, theirs, strict=True):
                 np.testing.assert_array_equal(read_image(a), read_image(b))
     assert len(Options(exif="ignore").open_source(Data(root=f"tfds:{tmp_path}/pack"), "train").records) == 5
-    with pytest.raises(InputError, match="--exif is turn, but the boxes of tfds:.* are those of the images"):
+    with pytest.raises(InputError, match=r"--exif is turn, but the boxes of tfds:.* are those of the images"):
         Options(exif="turn").open_source(Data(root=f"tfds:{tmp_path}/pack"), "train")
     (tmp_path / "pack/cornerjax.json").write_text('{"exif": "no"}')
     with pytest.raises(InputError, match=r"cornerjax\.json has exif 'no'; expected turn or ignore"):
