@@ -15,6 +15,7 @@ from cornerjax.evaluation.options import Options
 from cornerjax.evaluation.output import check_folder, only_evaluation, write_folder
 from cornerjax.evaluation.tables.analysis import print_tables
 from cornerjax.files import place_of
+from cornerjax.text import number
 
 
 def evaluate_results(asked: Options) -> None:
@@ -66,12 +67,12 @@ def _evaluate(asked: Options, source: Source | None, file: Path, out: Path, opti
         results = [found for found in results if found["score"] >= asked.min_score]
     image_ids = [image["id"] for image in ground_truth["images"]]
     analysis = analyse(ground_truth, results, image_ids, voc=asked.voc)
-    print(f"{results_file}, {len(results)} boxes on the {len(image_ids)} images of {file}")
+    print(f"{results_file}, {number(len(results))} boxes on the {number(len(image_ids))} images of {file}")
     print_tables(analysis)
     page = ""
     pictures: Iterable[tuple[int, np.ndarray]] = ()
     if asked.report_images > 0:
-        about = {"boxes of": results_file, "images": f"{len(image_ids):,}", "true boxes of": file}
+        about = {"boxes of": results_file, "images": number(len(image_ids)), "true boxes of": file}
         about |= {"least score": asked.min_score} if asked.min_score else {}
         page = make_page(analysis, asked.report_images, about=about, source=source)
     if source:

@@ -29,7 +29,7 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.files import place_of
 from cornerjax.inference.predictor import Predictor, checked_shapes
-from cornerjax.text import plain
+from cornerjax.text import number, plain
 from cornerjax.validation import flat
 from cornerjax.workdir import Workdir, open_workdir, runnable_here, trusted_config
 
@@ -61,7 +61,7 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
         run.path, asked.checkpoint, shapes=lambda: checked_shapes(detector, config)
     )
     source = _source(run, asked, split)
-    out, options = place_of(asked.out or run.path / "eval"), _options(run, asked, source)
+    out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
 
     def take_folder() -> None:
         if not asked.out and (run.path / "eval").is_symlink():
@@ -83,7 +83,7 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
         return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
     analysis = analyse(evaluator.ground_truth, results, evaluator.image_ids(), voc=asked.voc)
-    print(f"{run.path}, step {step}, {len(source.records)} images of {plain(split)}")
+    print(f"{run.path}, step {number(step)}, {number(len(source.records))} images of {plain(split)}")
     nothing = "" if results else NOTHING_FOUND
     said = [note for note in (warning(run.path, source), nothing) if note]
     print("\n".join(said), end="\n" if said else "")
@@ -117,16 +117,16 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     return align_classes(source, run.class_names, run.path)
 
 
-def _options(run: Workdir, asked: Options, source: Source) -> dict[str, object]:
+def _options(asked: Options, source: Source) -> dict[str, object]:
     """What decides the numbers, by name, for metrics.json."""
     options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file), "min_score": asked.min_score}
-    options["exif"] = asked.exif or run.config.data.exif
+    options["exif"] = "turn" if all(record.turned for record in source.records) else "ignore"
     return options | flat(asked.test, "test.") | flat(asked.compute, "compute.")
 
 
 def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, object]:
     """What stands at the head of report.html."""
-    about = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
+    about = {"run": run.path, "step": number(step), "split": split, "images": number(len(source.records))}
     about["true boxes of"] = source.annotation_file
     if changed := differences(run.config, config):
         about["options (run, here)"] = "; ".join(changed)

@@ -82,6 +82,16 @@ def test_logits_below_zero_count_too(evaluate, tmp_path, capsys):
     assert "3 boxes on the 7 images" in capsys.readouterr().out
 
 
+def test_counts_are_written_as_in_the_report(evaluate, tmp_path, capsys):
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
+    truth = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [box]}
+    (tmp_path / "true.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps([box] * 1200))
+    options = ("--annotations", tmp_path / "true.json", "--report-images", 0)
+    assert evaluate("--results", tmp_path / "found.json", *options)[0] == 0
+    assert "found.json, 1,200 boxes on the 1 images of" in capsys.readouterr().out
+
+
 def test_an_evaluation_behind_a_link_is_replaced_by_no_smaller_one_and_not_while_it_is_read(evaluate, tmp_path, capsys):
     files, real = CASES / "voc_toy", tmp_path / "real"
     real.mkdir()
