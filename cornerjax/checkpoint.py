@@ -17,8 +17,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from cornerjax.checkpoint_manager import METRICS, Manager, ap_of
 from cornerjax.checksums import compare_checksums, is_damaged, write_checksums
 from cornerjax.devices import barrier, by_first, gather
-from cornerjax.errors import InputError, RunError
-from cornerjax.workdir import not_written, reason
+from cornerjax.errors import InputError, RunError, not_written, reason
 
 _LOG = logging.getLogger("cornerjax")
 

@@ -91,7 +91,8 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     Args:
         annotations: a COCO file, in which each photo must have an image whose file_name is the end of the photo's path,
             or at least has its name; empty: none.
-    Raises: InputError: the file cannot be read, or has no image, or more than one, for a photo.
+    Raises: InputError: the file cannot be read, or has no image, or more than one, for a photo; or two photos have the
+        same image.
     """
     if not annotations:
         order = {photo: number for number, photo in enumerate(sorted(photos), start=1)}
@@ -106,7 +107,14 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     by_name: dict[str, list[tuple[Path, int]]] = {}
     for path, number in known:
         by_name.setdefault(path.name, []).append((path, number))
-    return [_id_of(photo, by_name.get(photo.name, []), annotations) for photo in photos]
+    of_photo = {photo: _id_of(photo, by_name.get(photo.name, []), annotations) for photo in photos}
+    by_id: dict[int, Path] = {}
+    for photo, number in of_photo.items():
+        if (other := by_id.setdefault(number, photo)) != photo:
+            raise InputError(
+                f"{other} and {photo} are both the image {number} of {annotations}; give one of them only"
+            )
+    return [of_photo[photo] for photo in photos]
 
 
 def _is_image(entry: Any) -> bool:

@@ -84,6 +84,14 @@ def test_image_ids_of_an_annotation_file(tmp_path):
             image_ids([Path(photo)], str(file))
 
 
+def test_two_photos_of_one_image_are_refused(tmp_path):
+    """Their boxes would count as those of one image."""
+    file = tmp_path / "images.json"
+    file.write_text(json.dumps({"images": [{"id": 30, "file_name": "a.jpg"}]}))
+    with pytest.raises(InputError, match=r"x/a\.jpg and y/a\.jpg are both the image 30 of .*images\.json; give one of them only$"):
+        image_ids([Path("x/a.jpg"), Path("y/a.jpg")], str(file))
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"images": [{"id": 3}]}', '{"images": [{"file_name": "a.jpg"}]}'])
 def test_a_file_that_is_no_annotation_file(tmp_path, content):
     (tmp_path / "bad.json").write_text(content)
