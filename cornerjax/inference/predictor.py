@@ -74,8 +74,8 @@ class Predictor:
         Args:
             photos: a path, an (H, W, 3) uint8 RGB array, or a list of these. A file is turned as its EXIF data says
                 and may be grey or have an alpha channel, which is left out.
-            min_score: from 0 to 1; boxes with a lower score are left out; with 0 there are up to test.max_detections, most of them
-                of low scores and wrong.
+            min_score: from 0 to 1; boxes with a lower score are left out; with 0 there are up to test.max_detections,
+                most of them of low scores and wrong.
         Returns: Detections, in pixels of the (turned) photo; for a list, a list in the same order.
         Raises: InputError: a file is missing or no image, an array has another form, a photo is smaller than a cell
             of the network's map.

@@ -111,9 +111,7 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     by_id: dict[int, Path] = {}
     for photo, number in of_photo.items():
         if (other := by_id.setdefault(number, photo)) != photo:
-            raise InputError(
-                f"{other} and {photo} are both the image {number} of {annotations}; give one of them only"
-            )
+            raise InputError(f"{other} and {photo} are both the image {number} of {annotations}; give one of them only")
     return [of_photo[photo] for photo in photos]
 
 

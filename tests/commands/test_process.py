@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import sys
+import warnings
 from types import SimpleNamespace
 
 import cv2
@@ -171,6 +172,27 @@ def test_damaged_programs_are_compiled_again_without_a_word(home, events, recwar
             path.mkdir()
         assert in_a_new_process(events)[0] == 0
     assert not recwarn.list
+
+
+def test_damaged_programs_are_written_again(home, events):
+    """JAX itself would leave them as they are, and compile them in every process."""
+    with compiled_once():
+        put = in_a_new_process(events)[1]
+    whole = {path: path.stat().st_size for path in programs(home)}
+    for path in programs(home):
+        path.write_bytes(path.read_bytes()[:100])
+    with compiled_once():
+        assert in_a_new_process(events)[0] == 0
+    assert {path: path.stat().st_size // 1000 for path in programs(home)} == {
+        path: size // 1000 for path, size in whole.items()
+    }
+    with compiled_once():
+        assert in_a_new_process(events) == (put, 0)
+
+
+def test_warnings_of_others_are_heard_while_programs_are_kept(home):
+    with pytest.warns(UserWarning, match="of another"), compiled_once():
+        warnings.warn("of another", stacklevel=1)
 
 
 def test_the_programs_that_were_not_used_for_longest_go_first(home, monkeypatch):

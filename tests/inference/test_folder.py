@@ -157,7 +157,9 @@ def test_a_picture_that_cannot_be_encoded_is_an_error_of_its_photo(predict, phot
     cv2.imwrite(str(photos / "b.png"), draw(8, 65_600, (100, 0, 200, 8)))
     (photos / "b.jpg").unlink()
     (error,) = predict([photos], tmp_path / "out")
-    assert re.fullmatch(r"cannot write .*b\.jpg: a JPEG of \d+x\d+ pixels; accepted are sides of up to 65500", str(error))
+    assert re.fullmatch(
+        r"cannot write .*b\.jpg: a JPEG of \d+x\d+ pixels; accepted are sides of up to 65500", str(error)
+    )
     assert names(tmp_path / "out") == ["a.jpg", "c.jpg", "detections.json"]
     assert [entry["picture"] for entry in entries_of(tmp_path / "out")] == ["a.jpg", None, "c.jpg"]
     assert [len(entry["boxes"]) for entry in entries_of(tmp_path / "out")] == [1 + 1, 1, 1 + 1]

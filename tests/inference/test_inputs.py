@@ -49,7 +49,7 @@ def test_cameras_are_numbers():
 
 def test_an_empty_path_is_not_the_current_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with pytest.raises(InputError, match=r"^a path is empty; expected an image, a video, a folder, a pattern or camera:N$"):
+    with pytest.raises(InputError, match=r"^a path is empty; expected an image, a video, a folder, a pattern"):
         find_inputs(["a.PNG", ""])
 
 

@@ -249,7 +249,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path, workdir, monkeypatch):
     with pytest.raises(InputError, match="does not exist"):
         load(tmp_path / "gone")
     monkeypatch.chdir(workdir)
-    with pytest.raises(InputError, match="^the work directory is an empty path; expected a folder that cornerjax"):
+    with pytest.raises(InputError, match=r"^the work directory is an empty path; expected a folder that cornerjax"):
         load("")
 
 
