@@ -22,7 +22,7 @@ from cornerjax.inference.overlays import draw, find_evidence
 from cornerjax.inference.plan import Plan, check_wanted
 from cornerjax.inference.predictor import Predictor
 from cornerjax.inference.results import Entry, write_results
-from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
+from cornerjax.inference.video import MOST_FPS, Clip, VideoFile, clip_name, predict_frames
 from cornerjax.inference.written import note, write
 from cornerjax.progress import progress
 from cornerjax.text import plain
@@ -157,6 +157,8 @@ class _Job:
 
     def _clip(self, clip: Clip, name: str) -> None:
         options, writer = self._options, VideoFile(self._plan.out / name, clip.fps)
+        if options.pictures and clip.said_fps > MOST_FPS:
+            print(f"{plain(clip.name)} says that it has {clip.said_fps:g} frames a second; {name} gets {clip.fps:g}")
         frames = clip.frames(options.frames, self._stopped)
         batch = 1 if clip.live else options.batch
         total = min(clip.total or options.frames, options.frames or clip.total or 0) or None

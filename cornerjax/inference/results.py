@@ -11,6 +11,7 @@ from cornerjax.data.coco_entries import is_file_name, is_id
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.files import place_of, read_json
+from cornerjax.inference.coco_format import to_coco
 from cornerjax.inference.written import write
 from cornerjax.text import cell
 
@@ -44,7 +45,8 @@ def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], cat
         elif kind == "csv":
             text = _csv(entries)
         else:
-            text = json.dumps([result for entry in entries for result in _as_coco(entry, category_ids)])
+            boxes = [box for entry in entries for box in to_coco(entry.found, entry.image_id, category_ids)]
+            text = json.dumps(boxes)
         write(out, FILES[kind], text)
 
 
@@ -71,18 +73,6 @@ def _csv(entries: Iterable[Entry]) -> str:
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.classes, strict=True):
             rows.writerow([cell(file), frame, *box, score, cell(found.class_names[label])])
     return text.getvalue()
-
-
-def _as_coco(entry: Entry, category_ids: Sequence[int]) -> list[dict[str, object]]:
-    found = entry.found
-    xywh = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in found.boxes.tolist()]
-    masks: list[dict[str, object]] = [{}] * len(found)
-    if found.polygons is not None:
-        masks = [{"segmentation": [polygon.reshape(-1).tolist()]} for polygon in found.polygons]
-    return [
-        {"image_id": entry.image_id, "category_id": category_ids[label], "bbox": box, "score": score, **mask}
-        for box, score, label, mask in zip(xywh, found.scores.tolist(), found.classes, masks, strict=True)
-    ]
 
 
 def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:

@@ -190,6 +190,17 @@ def test_nothing_is_written_if_nothing_can_be_read(predict, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_speed_that_is_not_to_be_believed_is_said(predict, tmp_path, monkeypatch, capsys):
+    FakeCapture.put_in(monkeypatch, FRAMES, fps=90_000.0)
+    (tmp_path / "clip.avi").write_text("")
+    written = []
+    monkeypatch.setattr(folder.VideoFile, "write", lambda made, frame: written.append(made.fps))
+    assert predict([tmp_path / "clip.avi"], tmp_path / "out") == []
+    assert written == [25.0] * 10
+    said = f"{tmp_path / 'clip.avi'} says that it has 90000 frames a second; clip.mp4 gets 25\n"
+    assert said in capsys.readouterr().out
+
+
 def test_a_camera_ends_after_so_many_frames(predict, tmp_path, monkeypatch):
     FakeCapture.put_in(monkeypatch, FRAMES * 20)
     assert predict(["camera:0"], tmp_path / "out", frames=7, pictures=False) == []

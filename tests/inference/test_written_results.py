@@ -61,6 +61,15 @@ def test_coco_has_the_ids_of_the_data_set_and_the_json_says_which_image_is_which
     assert [e["image_id"] for e in json.loads((tmp_path / "detections.json").read_text())] == [7, 8, 9]
 
 
+def test_coco_has_the_numbers_that_an_evaluation_writes(tmp_path):
+    """Widths and heights as float32 subtracts."""
+    found = TWO.above(0.6).scaled(1.1, 0.3)
+    write_results(tmp_path, [Entry("b.jpg", None, None, 7, found)], ["coco"], (5, 3))
+    (result,) = json.loads((tmp_path / "results.json").read_text())
+    x1, y1, x2, y2 = found.boxes[0]
+    assert result["bbox"] == [float(value) for value in (x1, y1, x2 - x1, y2 - y1)]
+
+
 def test_photos_are_counted_in_sorted_order():
     assert image_ids([Path("b.jpg"), Path("a/z.jpg"), Path("c.jpg")], "") == [2, 1, 3]
 
