@@ -123,7 +123,7 @@ def cache_folder() -> Path | None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = home / "cornerjax" / "compiled" / _instructions()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # programs that others put there would run
-        files = [(file, file.stat()) for file in folder.rglob("*") if file.is_file()]
+        files = list(_files_in(folder))
     except (OSError, RuntimeError):  # no home
         return None
     files.sort(key=lambda of: max(of[1].st_atime, of[1].st_mtime), reverse=True)
@@ -134,6 +134,13 @@ def cache_folder() -> Path | None:
             with contextlib.suppress(OSError):  # another process was faster
                 file.unlink()
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            if file.is_file():
+                yield file, file.stat()
 
 
 def _instructions() -> str:

@@ -208,6 +208,20 @@ def test_the_programs_that_were_not_used_for_longest_go_first(home, monkeypatch)
     assert folder.stat().st_mode & 0o077 == 0
 
 
+def test_a_program_that_another_process_removes_meanwhile_is_no_reason_to_have_no_cache(home, monkeypatch):
+    folder, is_file = cache_folder(), process.Path.is_file
+    assert folder is not None
+    (folder / "a").write_bytes(b"")
+
+    def vanish(path):
+        there = is_file(path)
+        path.unlink()
+        return there
+
+    monkeypatch.setattr(process.Path, "is_file", vanish)
+    assert cache_folder() == folder
+
+
 def test_programs_for_other_processors_lie_elsewhere(home, monkeypatch):
     here = cache_folder()
     monkeypatch.setattr(process.Path, "read_text", lambda path: "flags : fpu of_another_processor")

@@ -75,16 +75,21 @@ def test_photos_are_taken_in_order_and_few_are_in_memory_at_a_time(predictor, mo
 
 def test_the_photos_of_a_list_are_not_all_in_memory(predictor, monkeypatch):
     monkeypatch.setattr("cornerjax.inference.batching.THREADS", 2)
-    read, used = [], []
+    read: list[str] = []
+    used: list[cornerjax.Detections] = []
+    above = cornerjax.Detections.above
 
     def load_image(path):
         read.append(path)
         assert len(read) <= len(used) + 32 + 2 + 1 + 4 * 5
         return draw(40, 40, BLUE)
 
+    def above_and_note(found, score):
+        used.append(found)
+        return above(found, score)
+
     monkeypatch.setattr("cornerjax.inference.predictor.load_image", load_image)
-    above = cornerjax.Detections.above
-    monkeypatch.setattr(cornerjax.Detections, "above", lambda found, score: used.append(1) or above(found, score))
+    monkeypatch.setattr(cornerjax.Detections, "above", above_and_note)
     assert len(predictor([f"{i}.png" for i in range(200)])) == len(read) == 200
 
 

@@ -13,7 +13,7 @@ from cornerjax.training import chips, gpus, plan
 from cornerjax.training.hlo import Collective
 from cornerjax.training.plan import Step, _said, group
 from cornerjax.training.plan_report import remedies, report, talk_s
-from cornerjax.training.topology import parse_topology
+from cornerjax.training.topology import mesh_of, parse_topology
 from cornerjax.validation import replaced
 
 MB = 10**6
@@ -181,7 +181,7 @@ def test_no_library_of_the_current_folder_is_run(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("TPU_LIBRARY_PATH", "")
     with pytest.raises(InputError, match=r"^no /.*libtpu\.so to compile for TPUs|^topology v5e:4x4 cannot be"):
-        chips.devices_of(V5E)
+        mesh_of(V5E)
     assert os.environ["TPU_LIBRARY_PATH"] in ("", str(Path(__file__).parents[2] / ".libtpu/libtpu/libtpu.so"))
 
 
