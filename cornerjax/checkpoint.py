@@ -17,8 +17,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from cornerjax.checkpoint_manager import METRICS, Manager, ap_of, write_ap
 from cornerjax.checksums import compare_checksums, is_damaged, write_checksums
 from cornerjax.devices import by_first, gather
-from cornerjax.errors import InputError, RunError
-from cornerjax.workdir import newest_step, not_written, reason
+from cornerjax.errors import InputError, RunError, not_written, reason
+from cornerjax.workdir import newest_step
 
 _LOG = logging.getLogger("cornerjax")
 

@@ -5,9 +5,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, errno_of
 from cornerjax.files import FEW_BYTES, json_if_there, read_json, sha256_of, write_atomically
-from cornerjax.workdir import errno_of
 
 CHECKSUMS = "sha256.json"  # in the folder of a step
 _DESCRIBED = "_CHECKPOINT_METADATA"  # orbax's, which has no hash: it is written last

@@ -9,9 +9,9 @@ from typing import Any
 
 from cornerjax.config import Config, differences, to_json
 from cornerjax.detectors import read_config
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, unusable
 from cornerjax.files import is_file, read_json, write_atomically
-from cornerjax.workdir import RUN_JSON, Workdir, newest_step, open_workdir, unusable, versions
+from cornerjax.workdir import RUN_JSON, Workdir, newest_step, open_workdir, versions
 
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = (

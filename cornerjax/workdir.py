@@ -15,9 +15,7 @@ import importlib.metadata
 import logging
 import os
 import platform
-import re
 import socket
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,7 @@ from cornerjax.config import Config
 from cornerjax.data.coco_entries import is_id, is_name
 from cornerjax.detectors import read_config
 from cornerjax.devices import by_first
-from cornerjax.errors import FULL, InputError, RunError
+from cornerjax.errors import InputError, unusable
 from cornerjax.files import FEW_BYTES, is_file, is_folder, lock, no_links, read_json, remove_leftovers
 from cornerjax.validation import code_of
 
@@ -164,45 +162,6 @@ def _lock(path: Path, file: BinaryIO) -> None:
         raise InputError(f"{path / '.lock'} is there and no run wrote it; give another --workdir")
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
-
-
-def reason(error: BaseException) -> str:
-    """Why a file could not be read or written, in short."""
-    if number := errno_of(error):
-        return os.strerror(number)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return textwrap.shorten(str(error) or type(error).__name__, 100, placeholder="...")
-
-
-def errno_of(error: BaseException) -> int | None:
-    """The number of the system's error that is behind it, if one is."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return _number(error)
-
-
-def not_written(what: str, error: Exception, more: str = "") -> RunError:
-    """The error for something that a run could not write, with what to do about a full disk."""
-    todo = "; make room and run the same command again" if _is_full(error) else ""
-    return RunError(f"cannot write {what}: {reason(error)}{more}{todo}")
-
-
-def unusable(what: str, error: OSError) -> InputError | RunError:
-    """The error for a folder that cannot be made or written: a bad choice of it, unless the disk is full."""
-    found = not_written(what, error)
-    return found if _is_full(error) else InputError(str(found))
-
-
-def _is_full(error: Exception) -> bool:
-    return _number(error) in FULL
-
-
-def _number(error: BaseException) -> int | None:
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
-    return int(found[1]) if found else None
 
 
 def versions(*more: str) -> dict[str, str | None]:

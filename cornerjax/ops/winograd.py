@@ -1,8 +1,8 @@
 """3x3 convolutions by Winograd's products: 16 multiplications for a square of 2x2 outputs in place of 36.
 
 The form F(2x2, 3x3) of Lavin and Gray, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308): a tile of
-4x4 inputs, the kernel and the 2x2 outputs are each taken to 16 points, where a convolution is one product of matrices a
-point. The transforms, along one axis and then the other, add, subtract and halve, which costs float32 next to nothing.
+4x4 inputs, the kernel and the 2x2 outputs are each taken to 16 points, where a convolution is a product of matrices for
+each point. The transforms, along one axis and then the other, only add, subtract and halve: float32 loses very little.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def winograd(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c k"]) -> Flo
         y = y.reshape(b, bands.rows, bands.columns, 2, 2, y.shape[3])
         return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * bands.rows, 2 * bands.columns, y.shape[5])
 
-    y = jnp.moveaxis(lax.map(outputs, jnp.arange(bands.count)), 0, 1)
+    y = jnp.moveaxis(lax.map(outputs, jnp.arange(bands.number)), 0, 1)
     return y.reshape(b, -1, *y.shape[3:])[:, :h, :w]
 
 
@@ -54,7 +54,7 @@ def winograd_gradient(
         return [s + lax.dot_general(a, b, over) for s, a, b in rows], None
 
     none = [jnp.zeros((4, *kernel.shape[2:]), kernel.dtype)] * 4
-    points, _ = lax.scan(add, none, jnp.arange(bands.count))
+    points, _ = lax.scan(add, none, jnp.arange(bands.number))
     dkernel = _on_both_axes(_to_kernel, [list(row) for row in points])
     dx = winograd(g, kernel[::-1, ::-1].swapaxes(2, 3))
     return dx, jnp.stack([jnp.stack(row) for row in dkernel])
@@ -63,7 +63,7 @@ def winograd_gradient(
 class _Bands(NamedTuple):
     """How a map is cut into bands of tiles of 2x2 outputs."""
 
-    count: int
+    number: int
     rows: int  # of tiles, in a band
     columns: int  # of tiles
 
@@ -71,14 +71,14 @@ class _Bands(NamedTuple):
 def _bands(shape: tuple[int, ...]) -> _Bands:
     """Of all images of a batch at once."""
     b, rows, columns = shape[0], -(-shape[1] // 2), -(-shape[2] // 2)
-    count = min(-(-b * rows * columns // TILES), rows)
-    return _Bands(-(-rows // -(-rows // count)), -(-rows // count), columns)
+    in_band = -(-rows // min(-(-b * rows * columns // TILES), rows))
+    return _Bands(-(-rows // in_band), in_band, columns)
 
 
 def _padded(x: Array, bands: _Bands, before: int) -> Array:
     """With zeros before and behind, for whole bands of tiles that reach `before` further."""
     _, h, w, _ = x.shape
-    rows, columns = 2 * bands.count * bands.rows - h, 2 * bands.columns - w
+    rows, columns = 2 * bands.number * bands.rows - h, 2 * bands.columns - w
     return jnp.pad(x, ((0, 0), (before, before + rows), (before, before + columns), (0, 0)))
 
 

@@ -18,9 +18,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from cornerjax.config import Config
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, not_written
 from cornerjax.files import no_links, open_regular, write_atomically
-from cornerjax.workdir import not_written
 
 _LOG = logging.getLogger("cornerjax")
 

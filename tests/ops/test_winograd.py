@@ -64,8 +64,9 @@ def test_other_convolutions_are_xla_s(other):
         x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
     if other == "1x1":
         kernel = kernel[:1, :1]
-    options = {"precision": {"precision": jax.lax.Precision.HIGHEST}, "stride": {"stride": 2}}.get(other, {})
-    text = jax.jit(lambda x, kernel: convolution.conv(x, kernel, **options)).lower(x, kernel).as_text()
+    precision, stride = jax.lax.Precision.HIGHEST if other == "precision" else None, 2 if other == "stride" else 1
+    run = jax.jit(lambda x, kernel: convolution.conv(x, kernel, stride=stride, precision=precision))
+    text = run.lower(x, kernel).as_text()
     assert "stablehlo.convolution" in text
     assert "stablehlo.dot_general" not in text
 
