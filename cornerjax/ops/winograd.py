@@ -1,6 +1,6 @@
 """3x3 convolutions by Winograd's products: 16 multiplications for a square of 2x2 outputs in place of 36.
 
-The form F(2x2, 3x3) of Lavin and Gray, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308): a tile of
+The form F(2x2, 3x3) of Lavin and Gray, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308): tiles of
 4x4 inputs, the kernel and the 2x2 outputs are each taken to 16 points, where a convolution is a product of matrices for
 each point. The transforms, along one axis and then the other, only add, subtract and halve: float32 loses very little.
 """
