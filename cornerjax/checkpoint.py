@@ -189,7 +189,7 @@ class Checkpoints:
 
     def _read(self, step: int, item: str, described: Any) -> Any:
         by_first(lambda: compare_checksums(self._folder / str(step), [item]))
-        # Half the time of reading onto a device; an array of the type and shape, without memory of its own, asks for it.
+        # Half the time of reading onto a device; arrays of the types and shapes, without memory of their own, say so.
         like = jax.tree.map(lambda array: np.broadcast_to(np.zeros((), array.dtype), array.shape), described)
         return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(like)}))[item]
 
