@@ -186,6 +186,10 @@ class _Objects:
             boxes.add(key)
             points: dict[str, np.ndarray] = {}
             if self._extremes:
+                own = extreme_points.own_points(entry)
+                if own is not None and not extreme_points.are_in_order(own):
+                    self._note("out of order", entry, f"{extreme_points.NAME} {own.tolist()}")
+                    continue
                 before = self._extremes.missing
                 found = self._extremes(entry, self._images[image_id].height, self._images[image_id].width)
                 if self._extremes.missing > before:
@@ -244,6 +248,8 @@ class _Objects:
         add("warning", "box", "with the same class and position as another in its image", noted["twice"])
         add("warning", "annotation", "with the same id as another", noted["id taken"])
         if self._extremes:
+            text = f"whose {extreme_points.NAME} are not {extreme_points.IN_ORDER}"
+            add("error", "annotation", text, noted["out of order"])
             what = "left out of training" if self._extremes.otherwise == "segmentation" else "which get substitutes"
             text = f"without {extreme_points.NAME} or a segmentation to make them from, {what}"
             add("warning", "object", text, noted["no extremes"])
