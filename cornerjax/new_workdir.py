@@ -70,7 +70,7 @@ def create_workdir(
                 "give another --workdir, or the same settings to resume"
             )
     else:
-        refuse_others(path)
+        refuse_others(path, config)
     if jax.process_index():
         return Workdir(path, config, class_names, category_ids)  # the first process writes
     run = {
@@ -91,8 +91,8 @@ def create_workdir(
     return Workdir(path, config, class_names, category_ids)
 
 
-def refuse_others(path: Path) -> None:
-    """Refuse a folder without a run that holds anything but what the start of one leaves that is killed.
+def refuse_others(path: Path, config: Config) -> None:
+    """Refuse a folder without a run that holds anything but what a start with this configuration leaves if it is killed.
 
     Raises: InputError: naming it.
     """
@@ -101,8 +101,8 @@ def refuse_others(path: Path) -> None:
     others = [name for name in _names_in(path) if not _OF_A_START.fullmatch(name)]
     if not others and is_file(path / "config.json"):
         with contextlib.suppress(InputError):
-            read_config(path / "config.json")
-            return
+            if read_config(path / "config.json") == config:
+                return
         others = ["config.json"]
     if others:
         raise InputError(

@@ -13,6 +13,7 @@ from cornerjax.data.coco import ImageEntry, ObjectEntry, Place
 from cornerjax.data.coco_entries import Json
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record
+from cornerjax.data.source import refuse_unused
 from cornerjax.errors import InputError
 from cornerjax.files import is_folder
 from cornerjax.text import short
@@ -55,6 +56,7 @@ def read_split(data: Data, split: str, findings: Findings) -> Split:
         split: as for `data.source.open_source`.
     Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
+    refuse_unused(data)
     file, content, place = _open(data.root, split)
     name = Path(split).stem.removeprefix("instances_")
     categories = _categories(content["categories"], name, findings)

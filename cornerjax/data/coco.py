@@ -218,7 +218,9 @@ def _objects(
         if extremes:
             own = extreme_points.own_points(entry)
             if own is not None and not extreme_points.are_in_order(own):
-                raise InputError(f"{name} has {extreme_points.NAME} {short(own.tolist())}; expected {extreme_points.IN_ORDER}")
+                raise InputError(
+                    f"{name} has {extreme_points.NAME} {short(own.tolist())}; expected {extreme_points.IN_ORDER}"
+                )
             if (found := extremes(entry, height, width)) is None:
                 continue
             points[extreme_points.NAME] = found

@@ -15,8 +15,7 @@ import numpy as np
 
 from cornerjax.config import Data
 from cornerjax.data.coco import in_order, read_annotations
-from cornerjax.data.coco_entries import is_id
-from cornerjax.data.coco_entries import Json
+from cornerjax.data.coco_entries import Json, is_id
 from cornerjax.data.images import decode_image, read_header
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source

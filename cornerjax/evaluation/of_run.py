@@ -106,7 +106,10 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
 def _source(run: Workdir, asked: Options, split: str) -> Source:
     """Images without boxes count, also for a run that was not trained on them."""
     data = run.config.data
-    root, images = asked.root or data.root, asked.images or data.images
+    root = asked.root or data.root
+    if root.startswith("tfds:"):  # these two of the run are of the folder that it was trained on
+        data = dataclasses.replace(data, images="", exif="turn")
+    images = asked.images or data.images
     if not asked.root:
         refuse_to_fetch(root, run.path / "config.json")
     source = open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)

@@ -106,7 +106,10 @@ def test_the_defaults_are_those_of_the_paper():
         ({"data.attention_px": ((0, 32), (32, 96))}, r"data\.attention_px is \(\(0, 32\), .*largest first"),
         ({"data.attention_px": ((0, 96), (0, 32))}, r"data\.attention_px is \(\(0, 96\), .*largest first"),
         ({"test.flip": True}, r"test\.flip is True, which CornerNet-Saccade has no use for"),
-        ({"test.scales": (0.5, 1.0)}, r"test\.scales is \(0\.5, 1\.0\), which .*accepted are .* test\.scales \(1\.0,\)"),
+        (
+            {"test.scales": (0.5, 1.0)},
+            r"test\.scales is \(0\.5, 1\.0\), which .*accepted are .* test\.scales \(1\.0,\)",
+        ),
         ({"test.saccade.view_px": (48, 64)}, r"test\.saccade\.view_px is \(48, 64\); no view is larger than .*63"),
         (
             {"test.saccade.zooms": (1.0, 2.0, 4.0)},
