@@ -127,7 +127,7 @@ class Test:
     __test__ = False  # not a class of tests for pytest
 
     batch: Rows = 16  # images at a time
-    # images are resized by each of these factors, and each goes through the network; NMS takes the boxes of all together
+    # images go through the network resized by each of these factors; the boxes of all are suppressed together
     scales: Scales = (1.0,)
     flip: bool = False  # the mirrored image goes through the network as well
     top_k: Annotated[int, validation.between(1, 10**4)] = 100  # keypoints taken from each heat map

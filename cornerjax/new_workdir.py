@@ -92,7 +92,7 @@ def create_workdir(
 
 
 def refuse_others(path: Path, config: Config) -> None:
-    """Refuse a folder without a run that holds anything but what a start with this configuration leaves if it is killed.
+    """Refuse a folder without a run that holds anything but what a killed start with this configuration leaves.
 
     Raises: InputError: naming it.
     """

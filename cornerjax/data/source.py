@@ -40,8 +40,8 @@ def refuse_unused(data: Data) -> None:
         for name, value, nothing in (("images", data.images, ""), ("exif", data.exif, "turn")):
             if value != nothing:
                 raise InputError(
-                    f"data.{name} is {value!r}, which is for folders; with data.root {data.root}, whose shards hold the "
-                    f"images, accepted is {nothing!r}"
+                    f"data.{name} is {value!r}, which is for folders; with data.root {data.root}, whose shards hold "
+                    f"the images, accepted is {nothing!r}"
                 )
 
 
@@ -54,8 +54,9 @@ def open_source(data: Data, split: str) -> Source:
     """Open one split of the data set that the options name. Another kind of source is one more case here.
 
     Args:
-        data: root, images, exif, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED,
-            "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all others folders.
+        data: root, images, exif, crowd and empty_images are used; a root "shapes:SEED" is generated in
+            data/shapes-SEED, "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all
+            others folders.
         split: usually data.train or data.val: a split of the set, or, of a folder, a path to a JSON file.
     Raises: InputError: something is missing or wrong; the message names the file and the value.
     """

@@ -89,13 +89,14 @@ class WholeImage:
         """Refuse an input of the network, or an image on its way into it, that would take gigabytes."""
         if fixed[0] * fixed[1] > MOST_PX:
             raise InputError(
-                f"test.fixed_px is {fixed}, {fixed[0] * fixed[1]:,} pixels for the network; accepted are up to {MOST_PX:,}"
+                f"test.fixed_px is {fixed}, {fixed[0] * fixed[1]:,} pixels for the network; "
+                f"accepted are up to {MOST_PX:,}"
             )
         largest = max(self._config.test.scales)
         if largest > 1 and resized_px > MOST_PIXELS:
             raise InputError(
-                f"image of {size[1]}x{size[0]} pixels is {resized_px:,} pixels at scale {largest:g}; accepted are up to "
-                f"{MOST_PIXELS:,}: reduce it, as --max-side of cornerjax predict does, or the scale"
+                f"image of {size[1]}x{size[0]} pixels is {resized_px:,} pixels at scale {largest:g}; "
+                f"accepted are up to {MOST_PIXELS:,}: reduce it, as --max-side of cornerjax predict does, or the scale"
             )
 
     def rows(self, bucket: Sizes, largest: int) -> int:

@@ -108,9 +108,7 @@ TOO_FAR = [[3, 2.5], [1, 4], [5, 8], [7, 1]]  # the rightmost lies higher than t
 @pytest.mark.parametrize("own", [[[1, 4], [3, 1], [7, 6], [5, 8]], TOO_FAR], ids=["left first", "not the topmost"])
 def test_points_in_another_order_are_refused(tmp_path, own):
     folder, _ = folder_of(tmp_path, {}, {"extreme_points": own})
-    said = (
-        r"instances_train\.json: annotation id 2 has extreme_points \[\[.*; expected its topmost, leftmost, bottommost"
-    )
+    said = r"instances_train\.json: annotation id 2 has extreme_points \[\[.*; expected its topmost, leftmost,"
     with pytest.raises(InputError, match=said):
         opened(folder)
     findings = Findings()

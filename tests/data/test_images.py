@@ -114,7 +114,8 @@ def test_the_size_of_every_portable_map_is_known_comments_in_it_or_not(kind):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x89PNG\r\n\x1a\n\0\0\0\rJUNK" + b"\xff" * 9, b"GIF89a\xff", b"\0\0\0\x18ftypheic", b"P7\nWIDTH 60", b"P6 a b", b"8BPS"],
+    [b"\x89PNG\r\n\x1a\n\0\0\0\rJUNK" + b"\xff" * 9,
+     b"GIF89a\xff", b"\0\0\0\x18ftypheic", b"P7\nWIDTH 60", b"P6 a b", b"8BPS"],
 )  # fmt: skip
 def test_of_what_only_decoding_tells_no_size_is_said(content):
     assert _pixels(content, read_header(content)) is None
