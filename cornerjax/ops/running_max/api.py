@@ -86,7 +86,7 @@ def _by_platform(cpu: Implementation, default: Implementation) -> Implementation
         )
 
     functions = {name: functools.partial(choose, name) for name in pallas.ARRAYS}
-    return Implementation(**functions, platforms=PLATFORMS)
+    return Implementation(**functions, platforms=PLATFORMS, fused_width=math.inf)
 
 
 LOOP = _of_arrays(running_max_loop, gradient_loop, stored=True)
