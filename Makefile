@@ -30,7 +30,7 @@ test-slow: $(VENV)/installed-torch
 
 tpu-aot: export JAX_PLATFORMS = cpu
 tpu-aot: export ALLOW_MULTIPLE_LIBTPU_LOAD = 1
-tpu-aot: export TPU_LIBRARY_PATH = .libtpu/libtpu/libtpu.so
+tpu-aot: export TPU_LIBRARY_PATH = $(CURDIR)/.libtpu/libtpu/libtpu.so
 tpu-aot: $(VENV)/installed-dev .libtpu/installed  ## compiles the kernels for TPUs that are not there
 	$(PYTEST) -m tpu_aot
 	$(RUN) benchmarks/tpu_aot.py

@@ -18,9 +18,10 @@ from cornerjax.data.source import open_source
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.evaluation.evaluator import Evaluator
-from cornerjax.training.loop import resume, train
+from cornerjax.training.loop import train
 from cornerjax.training.mesh import data_mesh
 from cornerjax.training.optimiser import make_optimiser
+from cornerjax.training.resume import resume
 from cornerjax.training.setup import network_of, start_state
 from cornerjax.validation import replaced
 

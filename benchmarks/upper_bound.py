@@ -57,7 +57,7 @@ def main(root: tyro.conf.Positional[str], split: str = "val", top_k: tuple[int, 
             config = replaced(detector.defaults, {"model.num_classes": len(source.class_names), "test": test})
             evaluator = Evaluator(detector, nothing(detector, config), config, source)
             results = evaluator.results(evaluator.find({}, {}, true=detector.parts))
-            metrics, _ = average_precision(evaluator.ground_truth(), results, evaluator.image_ids())
+            metrics, _ = average_precision(evaluator.ground_truth, results, evaluator.image_ids())
             print(f"{name:18s} top_k {k:3d} " + " ".join(f"{key} {metrics[key]:.3f}" for key in COLUMNS), flush=True)
 
 

@@ -25,9 +25,10 @@ from cornerjax.commands.cli import run
 from cornerjax.data.images import load_image
 from cornerjax.data.shapes import write_shapes
 from cornerjax.drawing import draw_boxes, sheet
-from cornerjax.inference.folder import make_plan, predict_to_folder
+from cornerjax.inference.folder import predict_to_folder
 from cornerjax.inference.inputs import find_inputs
 from cornerjax.inference.options import Options
+from cornerjax.inference.plan import make_plan
 from cornerjax.inference.video import Clip, VideoFile, predict_frames
 
 STEP_PX = 2  # that the view moves each frame

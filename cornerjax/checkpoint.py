@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from cornerjax.checkpoint_manager import METRICS, Manager, ap_of
+from cornerjax.checkpoint_manager import METRICS, Manager, ap_of, write_ap
 from cornerjax.checksums import compare_checksums, is_damaged, write_checksums
-from cornerjax.devices import barrier, by_first, gather
-from cornerjax.errors import InputError, RunError
-from cornerjax.workdir import not_written, reason
+from cornerjax.devices import by_first, gather
+from cornerjax.errors import InputError, RunError, not_written, reason
+from cornerjax.workdir import newest_step
 
 _LOG = logging.getLogger("cornerjax")
-
 
 Shapes = Mapping[str, tuple[int, ...]]
 ITEMS = ("weights", "optimiser")
@@ -34,13 +34,14 @@ class Checkpoints:
     def __init__(self, path: Path, *, keep: int = 1, read_only: bool = False):
         self._path = path
         self._folder = (path / "checkpoints").absolute()
+        self._read_only = read_only
         self._failure: RunError | None = None
         self._saving = 0  # the step that is written
         policy = policies.AnyPreservationPolicy(
             [policies.LatestN(keep), policies.BestN(get_metric_fn=ap_of, n=1, keep_checkpoints_without_metrics=False)]
         )
         # What reads creates and starts nothing; orbax's own option read_only logs three warnings each time.
-        reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False}
+        reading: dict[str, Any] = {"create": False, "enable_async_checkpointing": False, "save_root_metadata": False}
         writing: dict[str, Any] = {"preservation_policy": policy, "cleanup_tmp_directories": True}
         writing["async_options"] = ocp.AsyncOptions(
             post_finalization_callback=self._write_checksums,
@@ -69,13 +70,30 @@ class Checkpoints:
         metrics = None if ap is None or math.isnan(ap) else {"AP": float(ap)}
         try:
             self._manager.wait_until_finished()
-            if jax.process_index() == 0:  # where orbax cannot begin, the end of the process waits for five minutes
-                tempfile.TemporaryFile(dir=self._folder).close()
+            # Where orbax cannot begin, the end of the process waits for five minutes.
+            by_first(lambda: tempfile.TemporaryFile(dir=self._folder).close())
             self._saving = step
             self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
         except (OSError, ValueError) as e:
             self._failure = self._not_written(e)
             raise self._failure from None
+
+    def add_ap(self, step: int, ap: float) -> None:
+        """Give a checkpoint the AP of its weights, if they were evaluated after it was written.
+
+        Raises: RunError: it cannot be written.
+        """
+
+        def write() -> None:
+            try:
+                if self._manager.metrics(step) is None:
+                    write_ap(self._folder / str(step), float(ap))
+            except OSError as e:
+                raise not_written(f"the AP of checkpoint {self._path / 'checkpoints' / str(step)}", e) from None
+
+        if not math.isnan(ap):
+            by_first(write)
+            self._manager.reload()
 
     def latest(self) -> int | None:
         """The newest step; None where there is none."""
@@ -90,35 +108,27 @@ class Checkpoints:
         """All steps."""
         return sorted(self._manager.all_steps(), reverse=True)
 
-    def check_resumable(self) -> None:
-        """Raises: InputError: there are checkpoints, and they hold weights only."""
-        steps = self.newest_first()
-        if steps and not any((self._folder / str(step) / "optimiser").is_dir() for step in steps):
-            raise InputError(
-                f"{self._path} holds converted weights, which no run can go on from; "
-                f"start one from them with cornerjax train --init {self._path} and another --workdir"
-            )
-
     def restore_newest(
         self, weights: dict[str, Any], optimiser: dict[str, Any], warn: Callable[[str], None]
     ) -> tuple[dict, dict] | None:
         """Read the newest readable checkpoint into the shapes, types and shardings of the given trees.
 
-        Newer ones that are damaged are moved to the folder `damaged`, so that their steps can be saved again.
+        Newer ones that are damaged are moved to the folder `damaged`, so that their steps can be saved again. Who only
+        reads moves nothing.
 
         Args:
             warn: gets a line for each of these.
         Returns: weights, optimiser; None where there is no checkpoint.
         Raises: RunError: none is readable. InputError: the newest is of another network or holds weights only.
         """
-        self.check_resumable()
+        by_first(lambda: newest_step(self._path))
         if not (steps := gather(self.newest_first())[0]):
             return None
         trees = {"weights": weights, "optimiser": optimiser}
         _, restored, damaged = self.first_readable(steps, lambda step: self._restore(step, trees))
         for step, why in damaged.items():
-            moved = self._set_aside(step)
-            warn(f"checkpoint {self._path / 'checkpoints' / str(step)} is damaged ({why}) and now {moved}")
+            bad = f"checkpoint {self._path / 'checkpoints' / str(step)} is damaged ({why})"
+            warn(bad if self._read_only else f"{bad} and now {self._set_aside(step)}")
         return restored["weights"], restored["optimiser"]
 
     def first_readable(self, steps: Iterable[int], read: Callable[[int], Any]) -> tuple[int, Any, dict[int, str]]:
@@ -158,26 +168,29 @@ class Checkpoints:
             return None, "", RunError(f"cannot read checkpoint {self._path / 'checkpoints' / str(step)}: {reason(e)}")
 
     def restore_weights(self, step: int, shapes: Shapes | None = None) -> dict[str, Any]:
-        """Read the weights alone, onto one device, whatever devices wrote them.
+        """Read the weights alone as NumPy arrays, whatever devices wrote them.
 
         Raises: InputError: they have not the shapes, by dotted path, that are given; nothing is read then.
         """
+        described = self._manager.item_metadata(step)["weights"]
         if shapes is not None:
-            stored = _shapes(self._manager.item_metadata(step)["weights"].tree)
-            there = {path.partition(".")[2]: shape for path, shape in stored.items()}
+            stored = _by_path(described.tree)
+            there = {path.partition(".")[2]: tuple(array.shape) for path, array in stored.items()}
             if other := sorted(path for path in there.keys() | shapes if there.get(path) != shapes.get(path)):
                 raise InputError(
                     f"{self._path}, step {step}: weights do not fit the network: shape of {other[0]} is "
                     f"{there.get(other[0])}, expected {shapes.get(other[0])}"
                 )
-        return self.read(step, "weights")
+        return self._read(step, "weights", described)
 
     def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
-        """One of the two parts of a checkpoint as it is on the disk, onto one device."""
+        """One of the two parts of a checkpoint as it is on the disk, as NumPy arrays."""
+        return self._read(step, item, self._manager.item_metadata(step)[item])
+
+    def _read(self, step: int, item: str, described: Any) -> Any:
         by_first(lambda: compare_checksums(self._folder / str(step), [item]))
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        metadata = self._manager.item_metadata(step)[item]
-        like = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=here), metadata)
+        # Half the time of reading onto a device; an array of the type and shape, without memory of its own, asks for it.
+        like = jax.tree.map(lambda array: np.broadcast_to(np.zeros((), array.dtype), array.shape), described)
         return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(like)}))[item]
 
     def _write_checksums(self) -> None:
@@ -195,7 +208,10 @@ class Checkpoints:
         by_first(lambda: compare_checksums(self._folder / str(step), trees))
         stored = self._manager.item_metadata(step)
         for name, tree in trees.items():
-            there, here = _forms(stored[name].tree), _forms(tree)
+            there, here = (
+                {path: f"{tuple(array.shape)} {array.dtype}" for path, array in _by_path(arrays).items()}
+                for arrays in (stored[name].tree, tree)
+            )
             if other := sorted(path for path in there.keys() | here.keys() if there.get(path) != here.get(path)):
                 path = other[0]
                 raise InputError(
@@ -207,15 +223,18 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         folder = self._path / "damaged"
-        names = itertools.chain([str(step)], (f"{step}.{i}" for i in itertools.count(1)))
-        target = next(folder / name for name in names if not (folder / name).exists())
-        if jax.process_index() == 0:
+
+        def move() -> Path:
+            names = itertools.chain([str(step)], (f"{step}.{i}" for i in itertools.count(1)))
+            target = next(folder / name for name in names if not (folder / name).exists())
             try:
                 folder.mkdir(exist_ok=True)
                 (self._folder / str(step)).rename(target)
             except OSError as e:
                 raise RunError(f"cannot move a damaged checkpoint to {target}: {e.strerror}") from None
-        barrier(f"set aside {step}")
+            return target
+
+        target = by_first(move)
         self._manager.reload()
         return target
 
@@ -243,28 +262,10 @@ class Checkpoints:
             _LOG.warning(str(self._failure))
 
 
-def _forms(tree: Any) -> dict[str, str]:
-    """Shapes and types of arrays, by dotted path."""
+def _by_path(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree, or what describes them, by dotted path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    names = (jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves)
-    return {name: f"{tuple(leaf.shape)} {leaf.dtype}" for name, (_, leaf) in zip(names, leaves, strict=True)}
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run has anything to resume from.
-
-    Raises: InputError: it holds weights only.
-    """
-    if not (workdir / "checkpoints").is_dir():
-        return False
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        checkpoints.check_resumable()
-        return checkpoints.latest() is not None
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def restore_weights(

@@ -1,11 +1,13 @@
 """What of orbax's manager of checkpoints has to differ here."""
 
+import json
 import logging
 from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from cornerjax.checksums import DamagedError, compare_checksums
+from cornerjax.checksums import DamagedError, add_checksums, compare_checksums
+from cornerjax.files import write_atomically
 
 METRICS = "metrics"  # orbax's name for the folder with the AP
 _LOG = logging.getLogger("cornerjax")
@@ -33,3 +35,13 @@ class Manager(ocp.CheckpointManager):
 def ap_of(metrics: dict[str, float]) -> float:
     """What the best checkpoint has most of."""
     return metrics["AP"]
+
+
+def write_ap(folder: Path, ap: float) -> None:
+    """Give the complete checkpoint in a folder an AP, in the place and form in which orbax writes it.
+
+    Raises: OSError.
+    """
+    (folder / METRICS).mkdir(exist_ok=True)
+    write_atomically(folder / METRICS / METRICS, json.dumps({"AP": ap}))
+    add_checksums(folder, [METRICS])

@@ -5,9 +5,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, errno_of
 from cornerjax.files import FEW_BYTES, json_if_there, read_json, sha256_of, write_atomically
-from cornerjax.workdir import errno_of
 
 CHECKSUMS = "sha256.json"  # in the folder of a step
 _DESCRIBED = "_CHECKPOINT_METADATA"  # orbax's, which has no hash: it is written last
@@ -23,9 +22,24 @@ def write_checksums(folder: Path, items: Iterable[str]) -> None:
 
     Raises: OSError.
     """
+    write_atomically(folder / CHECKSUMS, json.dumps(_sums(folder, items), indent=1))
+
+
+def add_checksums(folder: Path, items: Iterable[str]) -> None:
+    """Write those of folders of a step that were written after it; steps of older versions have no hashes.
+
+    Raises: OSError. InputError: those that are there cannot be read.
+    """
+    if not (folder / CHECKSUMS).exists():
+        return
+    known = read_json(folder / CHECKSUMS, "checksums", most=FEW_BYTES)
+    others = {name: value for name, value in known.items() if name.partition("/")[0] not in items}
+    write_atomically(folder / CHECKSUMS, json.dumps(others | _sums(folder, items), indent=1))
+
+
+def _sums(folder: Path, items: Iterable[str]) -> dict[str, str]:
     files = sorted(path for item in items for path in (folder / item).rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
-    write_atomically(folder / CHECKSUMS, json.dumps(sums, indent=1))
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def compare_checksums(folder: Path, items: Iterable[str], *, needed: bool = True) -> None:

@@ -35,8 +35,8 @@ class Compute:
 
     # of the network's maps; weights, their gradients, statistics and losses stay float32
     dtype: Literal["float32", "bfloat16"] = "float32"
-    # of float32 convolutions; default: as fast as the device has it (TF32 on GPUs, one bfloat16 pass on TPUs);
-    # highest: true float32
+    # of float32 convolutions; default: as fast as the device has it (TF32 on GPUs, one bfloat16 pass on TPUs, on CPUs
+    # Winograd's products, which round like float32); highest: true float32, summed up as XLA does
     precision: Literal["default", "highest"] = "default"
     # what the backward pass computes again instead of keeping it: none; stack: each stack of the network, and its
     # heads, as a whole; level: each row of blocks by itself, which keeps more and needs less memory at a time

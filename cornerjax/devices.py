@@ -93,27 +93,23 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[jax.process_index() :: jax.process_count()])
 
 
-def barrier(name: str) -> None:
-    """Wait until all processes are here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
 def of_first(value: bool) -> bool:
     """The answer of the first process, for questions that each would answer for itself; all must come here."""
     return gather(value)[0]
 
 
-def by_first(check: Callable[[], object]) -> None:
-    """Let the first process check something for all; what it raises, all raise. All must come here."""
-    error: Exception | None = None
+def by_first(work: Callable[[], T]) -> T:
+    """Let the first process do something for all; what it returns or raises, all do. All must come here."""
+    outcome: Any = None
     if jax.process_index() == 0:
         try:
-            check()
+            outcome = work()
         except Exception as e:
-            error = e
-    if said := gather(error)[0]:
-        raise said
+            outcome = e
+    outcome = gather(outcome)[0]
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def gather(value: T) -> list[T]:

@@ -5,15 +5,13 @@ import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
-import jax
-
-from cornerjax.checkpoint import has_checkpoint
 from cornerjax.config import Config, differences, to_json
 from cornerjax.detectors import read_config
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, unusable
 from cornerjax.files import is_file, read_json, write_atomically
-from cornerjax.workdir import RUN_JSON, Workdir, open_workdir, unusable, versions
+from cornerjax.workdir import RUN_JSON, Workdir, newest_step, open_workdir, versions
 
 # What may change between two starts of the same run: no update of the weights depends on it.
 _FREE = (
@@ -44,21 +42,20 @@ def create_workdir(
 ) -> Workdir:
     """Write the description of a new run, or check that the one there is of the same run.
 
+    The record of a run that is resumed goes on saying how it began.
+
     Args:
         recipe: name of the recipe, for the record.
         init: where its first weights came from, for the record; None: drawn at random.
         trained_on: a hash of the training images; if the run began with others, a warning says so.
-    Raises: InputError: the folder belongs to a run with another configuration or other classes, holds weights only, or
-        cannot be written. RunError: the disk is full.
+    Raises: InputError: the folder belongs to a run with another configuration or other classes, that has done more
+        steps, or that holds weights only; or it cannot be written. RunError: the disk is full.
     """
-    path = Path(path)
+    path, began = Path(path), {}
     if is_file(path / "run.json"):
         there = open_workdir(path)
-        if has_checkpoint(path):
-            began = read_json(path / "run.json", RUN_JSON)
-            init = began.get("init")  # where its first weights did come from
-            if began.get("trained_on", trained_on) != trained_on:
-                _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
+        if (step := newest_step(path)) is not None:
+            began = _beginning(path, step, config.steps, trained_on)
         steps = ("steps",) if config.optim.schedule == "step" else ()  # a cosine ends with the last step
         free = (*_FREE, *_FREE_PARTS, *steps)
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
@@ -71,9 +68,7 @@ def create_workdir(
             )
     else:
         refuse_others(path, config)
-    if jax.process_index():
-        return Workdir(path, config, class_names, category_ids)  # the first process writes
-    run = {
+    run: dict[str, Any] = {
         "class_names": class_names,
         "category_ids": category_ids,
         "recipe": recipe,
@@ -81,6 +76,7 @@ def create_workdir(
         "seed": config.seed,
         "trained_on": trained_on,
         "versions": versions(),
+        **began,
     }
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -89,6 +85,22 @@ def create_workdir(
     except OSError as e:
         raise unusable(f"work directory {path}", e) from None
     return Workdir(path, config, class_names, category_ids)
+
+
+def _beginning(path: Path, step: int, steps: int, trained_on: str) -> dict[str, Any]:
+    """What run.json says of how a run began.
+
+    Raises: InputError: it is to end before the step that it has done.
+    """
+    if step > steps:
+        raise InputError(
+            f"steps is {steps}, but the run in {path} is at step {step}; "
+            f"give --steps {step} or more, or another --workdir"
+        )
+    run = read_json(path / "run.json", RUN_JSON)
+    if run.get("trained_on", trained_on) != trained_on:
+        _LOG.warning("the training images or their boxes are no longer those that %s began with", path)
+    return {name: run[name] for name in ("recipe", "init", "trained_on") if name in run}
 
 
 def refuse_others(path: Path, config: Config) -> None:

@@ -1,5 +1,6 @@
-"""Names of others as text for people: what they hold cannot act on a terminal, and no message is endless."""
+"""Text for people: numbers, and names of others, which cannot act on a terminal and make no message endless."""
 
+import math
 from typing import Any
 
 LONGEST = 1000  # characters of a sentence about what is wrong
@@ -10,6 +11,13 @@ _SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")  # what a cell that is a formul
 def plain(text: str) -> str:
     """Text without characters that move the cursor, begin a line, or cannot be seen or written: they are spelt out."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def number(value: float | int) -> str:
+    """A count with its thousands apart; a share with three decimals, "-" where it is nan, as nothing was measured."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

@@ -15,21 +15,18 @@ import importlib.metadata
 import logging
 import os
 import platform
-import re
 import socket
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import jax
-
 from cornerjax import ops
 from cornerjax.config import Config
 from cornerjax.data.coco_entries import is_id, is_name
 from cornerjax.detectors import read_config
-from cornerjax.errors import FULL, InputError, RunError
+from cornerjax.devices import by_first
+from cornerjax.errors import InputError, unusable
 from cornerjax.files import FEW_BYTES, is_file, is_folder, lock, no_links, read_json, remove_leftovers
 from cornerjax.validation import code_of
 
@@ -71,6 +68,21 @@ def open_workdir(path: str | Path) -> Workdir:
     return Workdir(path, config, tuple(names), tuple(ids))
 
 
+def newest_step(workdir: Path) -> int | None:
+    """Of the newest checkpoint of a run; None: it has none. A process may ask for it alone.
+
+    Raises: InputError: there are checkpoints, and they hold weights only.
+    """
+    folder = workdir / "checkpoints"
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    if steps and not any((folder / str(step) / "optimiser").is_dir() for step in steps):
+        raise InputError(
+            f"{workdir} holds converted weights, which no run can go on from; "
+            f"start one from them with cornerjax train --init {workdir} and another --workdir"
+        )
+    return max(steps, default=None)
+
+
 def trusted_config(run: Workdir, *, allow_code: bool) -> Config:
     """The configuration of a run, to build its network on this machine.
 
@@ -100,11 +112,17 @@ def runnable_here(config: Config) -> Config:
 def locked(path: Path) -> Iterator[None]:
     """Keep other runs out of a work directory, made if missing; however the process ends, the lock ends with it.
 
+    Of several processes, the first holds the lock for all; all must come here, and raise what it raises.
+
     Raises: InputError: another run is in the directory, or it cannot be written. RunError: the disk is full.
     """
-    if jax.process_index():
-        yield  # the first process of a run holds the lock for all
-        return
+    with contextlib.ExitStack() as held:
+        by_first(lambda: held.enter_context(_locked_here(path)))
+        yield
+
+
+@contextlib.contextmanager
+def _locked_here(path: Path) -> Iterator[None]:
     if links := [name for name in FOLDERS if (path / name).is_symlink()]:
         raise InputError(f"{path / links[0]} is a link, through which nothing is written; give another --workdir")
     try:
@@ -144,45 +162,6 @@ def _lock(path: Path, file: BinaryIO) -> None:
         raise InputError(f"{path / '.lock'} is there and no run wrote it; give another --workdir")
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()} (since {time.strftime('%Y-%m-%d %H:%M:%S')})".encode())
-
-
-def reason(error: BaseException) -> str:
-    """Why a file could not be read or written, in short."""
-    if number := errno_of(error):
-        return os.strerror(number)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return textwrap.shorten(str(error) or type(error).__name__, 100, placeholder="...")
-
-
-def errno_of(error: BaseException) -> int | None:
-    """The number of the system's error that is behind it, if one is."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return _number(error)
-
-
-def not_written(what: str, error: Exception, more: str = "") -> RunError:
-    """The error for something that a run could not write, with what to do about a full disk."""
-    todo = "; make room and run the same command again" if _is_full(error) else ""
-    return RunError(f"cannot write {what}: {reason(error)}{more}{todo}")
-
-
-def unusable(what: str, error: OSError) -> InputError | RunError:
-    """The error for a folder that cannot be made or written: a bad choice of it, unless the disk is full."""
-    found = not_written(what, error)
-    return found if _is_full(error) else InputError(str(found))
-
-
-def _is_full(error: Exception) -> bool:
-    return _number(error) in FULL
-
-
-def _number(error: BaseException) -> int | None:
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"os_error_code='(\d+)'", str(error))  # of tensorstore
-    return int(found[1]) if found else None
 
 
 def versions(*more: str) -> dict[str, str | None]:

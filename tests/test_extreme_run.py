@@ -129,7 +129,7 @@ def test_it_trains_in_bfloat16(config, tmp_path):
 
 def test_points_and_masks_are_drawn(run, found_in, tmp_path):
     predictor, record, image, found = found_in
-    assert available(predictor) == ("keypoints", "extremes", "masks")
+    assert available(predictor.detector) == ("keypoints", "extremes", "masks")
     evidence = find_evidence(predictor, image)
     plain, *others = (draw(predictor, image, found, evidence, names) for names in ((), ("extremes",), ("masks",)))
     for drawn in others:

@@ -29,6 +29,7 @@ from cornerjax.detectors.cornernet import CornerConfig, CornerLoss, CornerModel,
 from cornerjax.errors import InputError, RunError
 from cornerjax.hosts import Hosts, in_cluster, joined
 from cornerjax.nn.backbones.hourglass import Hourglass
+from cornerjax.workdir import locked
 
 ROOT = Path(__file__).parents[1]
 STEPS = 8
@@ -194,13 +195,13 @@ if sys.argv[1] in ("hang", "collective", "done"):  # elsewhere a busy machine ma
 def main():
     options = tyro.cli(hosts.Hosts, args=[a.replace("--hosts.", "--") for a in sys.argv[2:]])
     with hosts.joined(options):
-        from cornerjax.devices import barrier, gather
+        from cornerjax.devices import gather
         assert gather(options.index) == [0, 1]
         print("joined", flush=True)
         if sys.argv[1] in ("InputError", "RunError"):
             if options.index:
                 raise getattr(errors, sys.argv[1])("an image that only this process reads is broken")
-            barrier("never")
+            gather("never")
         if sys.argv[1] == "hang" or (sys.argv[1] == "done" and options.index == 0):
             time.sleep(200)
         while sys.argv[1] == "collective":
@@ -236,6 +237,34 @@ def test_processes_that_are_done_leave_quietly(tmp_path):
         assert code == 0
         assert said.splitlines()[-1] == "left"
         assert "error" not in said
+
+
+BEGINNING = """
+import sys, tyro
+from pathlib import Path
+from cornerjax import hosts
+from cornerjax.commands.cli import run
+
+def main():
+    options = tyro.cli(hosts.Hosts, args=[a.replace("--hosts.", "--") for a in sys.argv[1:]])
+    with hosts.joined(options):
+        from cornerjax.workdir import locked
+        with locked(Path("run")):
+            print("begun")
+
+run(main)
+"""
+
+
+def test_a_directory_that_is_in_use_ends_all_processes_with_the_sentence(tmp_path):
+    with locked(tmp_path / "run"):
+        both = finish(start(["-c", BEGINNING], tmp_path))
+        assert (tmp_path / "run" / ".lock").exists()
+    assert [code for code, _ in both] == [2, 2]
+    for _, said in both:
+        assert said.splitlines()[-1].startswith("error: work directory run is in use by process ")
+    assert [code for code, _ in finish(start(["-c", BEGINNING], tmp_path))] == [0, 0]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")
@@ -346,6 +375,32 @@ def test_a_broken_image_ends_both_processes(recipe, tmp_path):
     (other, other_said), (code, said) = finish(start(command, tmp_path))
     assert (code, other != 0) == (2, True)
     assert re.match(f"error: .*{broken.name}", said.splitlines()[-1])
+    assert other_said.splitlines()[-1] == hosts.STOPPED
+
+
+FULL = """
+import sys
+from cornerjax.commands import main
+from cornerjax.errors import RunError
+from cornerjax.training.log import TrainLog
+
+report = TrainLog.report
+
+def fail(self, step, *args, **options):
+    if step == 3 and not self._silent:
+        raise RunError("cannot write metrics.jsonl: No space left on device")
+    report(self, step, *args, **options)
+
+TrainLog.report = fail
+main("train")
+"""
+
+
+@pytest.mark.slow
+def test_a_log_that_the_first_process_cannot_write_ends_both(recipe, tmp_path):
+    (code, said), (other, other_said) = finish(start(["-c", FULL, *train_command(recipe)[1:]], tmp_path))
+    assert (code, other != 0) == (1, True)
+    assert said.splitlines()[-1] == "error: cannot write metrics.jsonl: No space left on device"
     assert other_said.splitlines()[-1] == hosts.STOPPED
 
 

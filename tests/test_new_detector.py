@@ -132,7 +132,7 @@ def test_it_is_evaluated_with_a_report_and_with_oracles(run):
 
 def test_its_keypoints_are_drawn(run, config):
     predictor = cornerjax.load(run.path)
-    assert available(predictor) == ("keypoints",)
+    assert available(predictor.detector) == ("keypoints",)
     image = read_image(open_source(config.data, "val").records[0])
     evidence, found = find_evidence(predictor, image), predictor(image[..., ::-1], 0.3)
     assert set(evidence.keypoints) == {"hub", "tip"}

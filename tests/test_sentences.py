@@ -67,4 +67,6 @@ def test_what_the_first_process_finds_all_raise(monkeypatch, index):
     monkeypatch.setattr(devices, "gather", lambda mine: [mine if index == 0 else of_first, mine])
     with pytest.raises(InputError, match="found here" if index == 0 else "found by the first"):
         devices.by_first(check)
+    monkeypatch.setattr(devices, "gather", lambda mine: [mine if index == 0 else "of the first", mine])
+    assert devices.by_first(lambda: "of the first") == "of the first"
     assert checked == [0] * (index == 0)

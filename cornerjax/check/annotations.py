@@ -26,9 +26,9 @@ class Split:
     """One split, without the entries that training cannot use.
 
     Attributes:
-        name: as given.
+        name: what it is called.
         file: its JSON.
-        folder: of its images, or of its JSON if they are not files of their own.
+        folder: of its images, or of the larger files that hold them.
         records: of its images, with the boxes that training would see.
         categories: id -> name, in the order of the ids; classes count in this order.
         crowd: number of its crowd boxes.
@@ -48,35 +48,39 @@ class Split:
         return _label(self.name, file, record.image_id)
 
 
-def read_split(data: Data, split: str, findings: Findings) -> Split:
+def read_split(data: Data, split: str, findings: Findings, name: str = "") -> Split:
     """Read a split and note everything that is wrong with its entries.
 
     Args:
         data: root, images, crowd and needs are used.
         split: as for `data.source.open_source`.
+        name: what it is called in findings; by the name of its file if not given.
     Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
     refuse_unused(data)
-    file, content, place = _open(data.root, split)
-    name = Path(split).stem.removeprefix("instances_")
+    file, content, place = _open(data, split)
+    name = name or Path(split).stem.removeprefix("instances_")
     categories = _categories(content["categories"], name, findings)
     images = _images(content["images"], name, findings)
     if not images:
         raise InputError(f"{file} has no image with an id, a file_name, a height and a width; expected at least one")
-    folder = file.parent if place else _folder(Path(data.root), split, data.images, file, images)
+    folder = None
+    if place is None:
+        folder = _folder(Path(data.root), split, data.images, file, images)
+        place = coco.in_folder(folder, data)
     reader = _Objects(name, images, categories, findings, data)
     reader.read(content["annotations"])
-    place = place or coco.in_folder(folder, data)
     records = coco.make_records(images.values(), reader.objects, categories, place, needs=data.needs)
-    return Split(name, file, folder, records, categories, reader.crowds)
+    return Split(name, file, folder or records[0].folder, records, categories, reader.crowds)
 
 
-def _open(root: str, split: str) -> tuple[Path, Json, Place | None]:
+def _open(data: Data, split: str) -> tuple[Path, Json, Place | None]:
     """The JSON of a split, its content, and where the images lie, if not in a folder."""
+    root = data.root
     if root.startswith("tfds:"):
         from cornerjax.data.tfds import find_split  # not before it is needed: it imports tensorflow_datasets
 
-        return find_split(root.removeprefix("tfds:"), split)
+        return find_split(data, root.removeprefix("tfds:"), split)
     if not is_folder(root):
         raise InputError(f"{root!r} is not a folder; expected one in COCO format")
     try:

@@ -25,7 +25,8 @@ class Figures:
         objects_mean, objects_most: in an image.
         classes: number of boxes of each.
         longer_side_px: number of boxes from each of EDGES_PX up to the next.
-        small, medium, large: number of boxes of COCO's sizes.
+        small, medium, large: number of boxes of COCO's sizes, by the area of the box; COCO's own files say that of the
+            object's outline, by which an evaluation sorts them.
     """
 
     file: str
@@ -86,7 +87,8 @@ def table(split: Split, figures: Figures, config: Config) -> str:
         + (f", and {len(used) - 12} more" if len(used) > 12 else ""),
         "  longer side, px  " + "".join(f"{column:>{width}}" for column in columns),
         "  boxes            " + "".join(f"{n:>{width}}" for n in f.longer_side_px.values()),
-        "  COCO's sizes: " + ", ".join(f"{n} {name} ({100 * n / max(f.boxes, 1):.0f} %)" for name, n in sizes),
+        "  COCO's sizes, by the area of the box: "
+        + ", ".join(f"{n} {name} ({100 * n / max(f.boxes, 1):.0f} %)" for name, n in sizes),
     ]
     return "\n".join(map(plain, lines))
 

@@ -1,10 +1,11 @@
 """The check from start to end: read the annotations, read the images, measure, report, draw."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +19,7 @@ from cornerjax.config import Config
 from cornerjax.detectors import check
 from cornerjax.detectors.base import Detector
 from cornerjax.errors import InputError
-from cornerjax.files import is_file, json_if_there, remove_leftovers, sha256_of, write_atomically
+from cornerjax.files import is_file, json_if_there, only_one, remove_leftovers, sha256_of, write_atomically
 from cornerjax.inference.batching import BatchPredictor
 
 REPORT, SAMPLES = "report.json", "samples.jpg"
@@ -35,9 +36,16 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
         samples: training examples drawn; 0: no picture.
     Raises: InputError: the set cannot be opened, the configuration makes no sense, or `out` cannot be written.
     """
-    refuse_to_replace(out)
+    with only_check(out):
+        refuse_to_replace(out)
+        return _check_set(config, names, recipe=recipe, out=out, samples=samples)
+
+
+def _check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, samples: int) -> Findings:
     detector, findings = check(config), Findings()
-    splits = [read_split(config.data, name, findings) for name in names]
+    given = list(dict.fromkeys(names))  # a recipe may evaluate on what it trains on
+    named = zip(given, told_apart(given), strict=True)
+    splits = [read_split(config.data, split, findings, name) for split, name in named]
     config = _with_classes(config, len(splits[0].categories))
     detector.check(config)
     examples = Examples(splits[0], config, detector)
@@ -47,7 +55,8 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     find_unlisted(splits, findings)
     note_counts(splits, config, findings)
     compare_classes(splits, findings)
-    note_sizes(splits[1:], config, detector, findings)
+    evaluated = [split for split, name in zip(splits, given, strict=True) if name in names[1:]]
+    note_sizes(evaluated, config, detector, findings)
     figures = [figures_of(split) for split in splits]
     report = {
         "root": config.data.root,
@@ -79,6 +88,27 @@ def check_set(config: Config, names: Sequence[str], *, recipe: str, out: Path, s
     print(f"\nwritten: {out / REPORT}" + (f", {out / SAMPLES}" if picture else ""))
     print(findings.verdict())
     return findings
+
+
+def told_apart(splits: Sequence[str]) -> list[str]:
+    """What each split is called: the name of its file, or the path, as given, where two files have the same name."""
+    names = [Path(split).stem.removeprefix("instances_") for split in splits]
+    return [name if names.count(name) == 1 else split for name, split in zip(names, splits, strict=True)]
+
+
+@contextlib.contextmanager
+def only_check(out: Path) -> Iterator[None]:
+    """Keep other checks from writing a folder meanwhile.
+
+    Raises: InputError: one is at it, or nothing can be written there.
+    """
+    with contextlib.ExitStack() as stack:
+        busy = f"another check is going to write {out}; wait for it, or give another --out"
+        try:
+            stack.enter_context(only_one(out / ".check.cornerjax-lock", busy))
+        except OSError as e:
+            raise InputError(f"cannot write {out}: {e.strerror}") from None
+        yield
 
 
 def note_sizes(splits: Sequence[Split], config: Config, detector: Detector, findings: Findings) -> None:

@@ -37,6 +37,9 @@ def main(args: Sequence[str]) -> None:
     if not 0 <= options.samples <= MOST_SAMPLES:
         raise InputError(f"--samples is {short(options.samples)}; accepted is 0 to {MOST_SAMPLES}")
 
+    if options.images and options.root.startswith("tfds:"):
+        raise InputError(f"--images is of folders; the images of {options.root} lie in its own files")
+
     from cornerjax.check.run import check_set
 
     config = load_recipe(options.config) if options.config else published_squeeze()

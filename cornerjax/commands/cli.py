@@ -15,22 +15,28 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from cornerjax import interrupts
-from cornerjax.errors import InputError, RunError, of_files
+from cornerjax.errors import InputError, RunError, not_written, of_files
 from cornerjax.text import plain, shortened
 from cornerjax.validation import flat
 
 T = TypeVar("T")
 
 
+# What OpenCV, and ffmpeg in it, would print; what goes wrong is said in a sentence of ours. They ask when imported.
+SILENT = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
+
+
 def run(main: Callable[[], None]) -> None:
     """Call `main`; an InputError or a RunError ends the process with one sentence on stderr and its exit code."""
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names that the terminal lacks letters for, as stderr has it
     logging.getLogger("cornerjax").addFilter(_as_plain_text)
     try:
         with interrupts.heard(), of_files():
             try:
-                main()
+                _call(main)
             except Exception:
                 interrupts.check()  # it may have come of Ctrl-C
                 raise
@@ -45,14 +51,40 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         _end("standard output was closed before the end", 1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _leave(130)
+
+
+def _call(main: Callable[[], None]) -> None:
+    """Call `main`, and write what Python still holds of what was printed: at its end it would do that, and complain."""
+    try:
+        main()
+    except SystemExit:
+        _flush()
+        raise
+    _flush()
+
+
+def _flush() -> None:
+    """Raises: BrokenPipeError: standard output is closed. RunError: it cannot be written, as on a full disk."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise not_written("to standard output", e) from None
 
 
 def _end(said: str, exit_code: int) -> NoReturn:
     with contextlib.suppress(OSError):
         print(f"error: {shortened(plain(said))}", file=sys.stderr)
+    _leave(exit_code)
+
+
+def _leave(exit_code: int) -> NoReturn:
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (OSError, ValueError):  # Python would try it once more at its end, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(exit_code)

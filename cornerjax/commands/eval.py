@@ -32,6 +32,8 @@ def main(args: Sequence[str]) -> None:
     if bool(options.workdir) == bool(options.results):
         raise InputError("expected either --workdir, a run to evaluate, or --results, a file of boxes")
     if options.results:
+        if options.hosts != Hosts():
+            raise InputError("--hosts options are of a run; the boxes of --results are compared by one process")
         from cornerjax.evaluation.of_results import evaluate_results
 
         evaluate_results(options)

@@ -8,6 +8,7 @@ annotation files, which lie beside the shards; any other program opens the folde
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from cornerjax.commands.cli import parse, require
 from cornerjax.config import Data
@@ -19,6 +20,9 @@ class Pack:
     out: str  # folder to write, which must not be there yet
     split: tuple[str, ...] = ("train", "val")  # splits to pack
     images: str = ""  # folder of the images; looked for in the usual places if not given
+    # turn: images are turned as their EXIF data says, and boxes are those of the turned ones; ignore: both are as
+    # stored; the pack records it, so that it holds whenever the pack is read
+    exif: Literal["turn", "ignore"] = "turn"
     shard_mb: float = 256.0  # size of a file, about
 
 
@@ -28,6 +32,6 @@ def main(args: Sequence[str]) -> None:
 
     from cornerjax.data.pack import pack
 
-    data = Data(root=options.root, images=options.images)
+    data = Data(root=options.root, images=options.images, exif=options.exif)
     pack(data, options.split, options.out, shard_mb=options.shard_mb)
     print(f"written: {options.out}; next: --data.root tfds:{options.out}")

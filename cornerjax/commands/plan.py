@@ -54,7 +54,8 @@ def main(args: Sequence[str]) -> None:
     try:
         step = step_of(config, topology)
     except TooLargeError as error:
-        size = f"{topology.chip.hbm_bytes / 1e9:.1f} GB of a {topology.unit}"
+        usable, size = (f"{n / 1e9:.1f} GB" for n in (topology.chip.usable_bytes, topology.chip.hbm_bytes))
+        size = f"{usable} of a {topology.unit}" if usable == size else f"{usable} that JAX takes of a GPU's {size}"
         print(f"\nDoes not fit into the {size}. {error}\nWhat helps:")
         print("\n".join(f"  {remedy}" for remedy in remedies(config, topology)))
         sys.exit(1)

@@ -47,12 +47,15 @@ def main(args: Sequence[str]) -> None:
     require(options, "workdir", "out")
     inputs = find_inputs(options.paths)
 
-    from cornerjax.inference.folder import make_plan, predict_to_folder, reserved
+    from cornerjax.detectors import get_detector
+    from cornerjax.inference.folder import predict_to_folder
+    from cornerjax.inference.plan import check_wanted, make_plan, reserved
     from cornerjax.inference.predictor import load
     from cornerjax.workdir import open_workdir
 
-    plan = make_plan(inputs, Path(options.out), options)
     run = open_workdir(options.workdir)
+    check_wanted(options, run.class_names, get_detector(run.config.model.detector))
+    plan = make_plan(inputs, Path(options.out), options)
     with reserved(plan), compiled_once():
         with quiet():
             predictor = load(

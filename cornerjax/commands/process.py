@@ -2,9 +2,11 @@
 
 import contextlib
 import gc
+import glob
 import logging
 import os
 import platform
+import re
 import sys
 import warnings
 import zlib
@@ -20,6 +22,7 @@ LOGS = ("absl", "asyncio")  # of orbax, and of the event loops that its threads 
 # What these threads leave behind of a save and of a read that failed.
 LEFT_BEHIND = ("Event loop is closed", "Encountered error while reading array index")
 MOST_BYTES = 2 << 30  # of compiled programs that are kept
+_UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '(.+?)(-[0-9a-f]{64})?'")
 OPTIONS: dict[str, Any] = {  # of JAX, for its cache
     "jax_compilation_cache_dir": "",
     "jax_persistent_cache_min_compile_time_secs": 0.0,  # of small programs there are hundreds
@@ -83,11 +86,35 @@ def compiled_once() -> Iterator[None]:
 
     use(OPTIONS | {"jax_compilation_cache_dir": str(folder)})
     try:
-        with warnings.catch_warnings():  # what cannot be read or written there is compiled
-            warnings.filterwarnings("ignore", r"Error (reading|writing) persistent compilation cache entry")
+        with _damaged_programs_removed(folder):
             yield
     finally:
         use(before)
+
+
+@contextlib.contextmanager
+def _damaged_programs_removed(folder: Path) -> Iterator[None]:
+    """Remove programs that JAX cannot read, as those that a killed process wrote in part, before it compiles them.
+
+    It writes none that is there already, so that they would be compiled in every process. Its warning names the program
+    but not the file: all of that name go.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", _UNREADABLE.pattern)
+        warnings.filterwarnings("ignore", r"Error writing persistent compilation cache entry")
+        others = warnings.showwarning
+
+        def show(message: Warning | str, *where: Any, **more: Any) -> None:
+            unreadable = _UNREADABLE.match(str(message))
+            if unreadable is None:
+                others(message, *where, **more)
+                return
+            for file in folder.glob(f"{glob.escape(unreadable[1])}-*"):
+                with contextlib.suppress(OSError):  # a folder, or another process was faster
+                    file.unlink()
+
+        warnings.showwarning = show
+        yield
 
 
 def cache_folder() -> Path | None:
@@ -96,7 +123,7 @@ def cache_folder() -> Path | None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = home / "cornerjax" / "compiled" / _instructions()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # programs that others put there would run
-        files = [(file, file.stat()) for file in folder.rglob("*") if file.is_file()]
+        files = list(_files_in(folder))
     except (OSError, RuntimeError):  # no home
         return None
     files.sort(key=lambda of: max(of[1].st_atime, of[1].st_mtime), reverse=True)
@@ -107,6 +134,13 @@ def cache_folder() -> Path | None:
             with contextlib.suppress(OSError):  # another process was faster
                 file.unlink()
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _files_in(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            if file.is_file():
+                yield file, file.stat()
 
 
 def _instructions() -> str:

@@ -13,6 +13,8 @@ import numpy as np
 
 ALIGNED = 64  # bytes: TensorFlow and JAX take arrays that begin at a multiple of this as they are, others they copy
 
+CLOSED = -1
+
 Batch = dict[str, np.ndarray]
 
 
@@ -70,8 +72,13 @@ class BatchMemory:
         self._lock = threading.Lock()
 
     def take(self) -> tuple[int, Batch]:
-        """The number and the arrays of a batch; it is used again when none of its arrays is alive any more."""
+        """The number and the arrays of a batch; it is used again when none of its arrays is alive any more.
+
+        Raises: ValueError: it is closed.
+        """
         with self._lock:  # several batches are made at the same time
+            if self.file == CLOSED:  # the number may be that of another file by now
+                raise ValueError("the memory of batches is closed")
             if not self._free:
                 number = len(self._maps)
                 os.ftruncate(self.file, (number + 1) * self.layout.size)
@@ -83,8 +90,11 @@ class BatchMemory:
         return number, _arrays(memory, self.layout)
 
     def close(self) -> None:
-        """Close the file; batches that are in use keep their memory."""
-        os.close(self.file)
+        """Close the file; batches that are in use keep their memory. Called once more, it does nothing."""
+        with self._lock:  # TensorFlow's threads may ask for a batch until the program ends
+            file, self.file = self.file, CLOSED
+        if file != CLOSED:
+            os.close(file)
 
 
 def _unnamed_file() -> int:

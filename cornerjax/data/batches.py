@@ -49,7 +49,7 @@ class Batches:
                     def attempt(record: Record, row: int = row, position: int = position) -> Exception | None:
                         return pool.submit(place, batch, [(row, position, record)]).result()[0]
 
-                    self._until_readable(position, attempt)
+                    self._until_readable(position, attempt, error)
         return batch
 
     def example(self, number: int, make: Make) -> Example:
@@ -79,9 +79,13 @@ class Batches:
     def _index(self, position: int) -> int:
         return order.image_index(position, seed=self.config.seed, num_images=len(self.source.records))
 
-    def _until_readable(self, position: int, attempt: Callable[[Record], Exception | None]) -> None:
+    def _until_readable(
+        self, position: int, attempt: Callable[[Record], Exception | None], known: Exception | None = None
+    ) -> None:
         """Call `attempt`, which says what is wrong with the image of a position and the next ones, until nothing is.
 
+        Args:
+            known: what is wrong with the first of them, where that has been found out.
         Raises: InputError: nothing of many in a row could be read.
         """
         assert self._skip is not None
@@ -89,7 +93,7 @@ class Batches:
         records, index = self.source.records, self._index(position)
         for i in range(index, index + min(IN_A_ROW, len(records))):
             record = records[i % len(records)]
-            error = attempt(record)
+            error, known = known or attempt(record), None
             if error is None:
                 for reason in bad:
                     self._skip(reason)

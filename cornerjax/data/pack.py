@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import math
 import os
 import re
@@ -25,13 +26,14 @@ from cornerjax.progress import progress
 from cornerjax.text import short
 
 NAME = "coco_format"  # of the set, for TFDS
+ABOUT = "cornerjax.json"  # says how the annotation files beside the shards are to be read
 
 
 def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0) -> None:
     """Write a TFDS set of some splits of a folder, completely or not at all.
 
     Args:
-        data: root and images are used.
+        data: root, images and exif are used; exif is recorded, and holds whenever the set is read.
         splits: as for open_source.
         out: folder to write; it must be new or empty, and neither the current folder nor a mount point.
         shard_mb: approximate size of a file, in 10^6 bytes.
@@ -52,6 +54,7 @@ def pack(data: Data, splits: Sequence[str], out: str, *, shard_mb: float = 256.0
         sources = {_name(split): open_source(dataclasses.replace(data, crowd=True), split) for split in splits}
         _check_names(list(sources.values()))
         _write(temporary, sources, shard_mb)
+        (temporary / ABOUT).write_text(json.dumps({"exif": data.exif}))
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(folder)
 
@@ -190,7 +193,10 @@ def _image(record: Record) -> bytes:
     """
     content = read_bytes(record.path, "an image file")
     header = read_header(content)
-    size = header.turned_size if header else decode_image(content, record.path).shape[:2]
+    if header:
+        size = header.turned_size if record.turned else (header.height, header.width)
+    else:
+        size = decode_image(content, record.path, turned=record.turned).shape[:2]
     if size != (record.height, record.width):
         raise InputError(
             f"{record.path} is {size[1]}x{size[0]} pixels, but the annotation file says {record.width}x{record.height}"

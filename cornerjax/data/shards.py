@@ -3,6 +3,7 @@
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -54,6 +55,11 @@ class Shards:
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             self._examples = builder.as_data_source(split, file_format="array_record", deserialize_method=raw)
             self.files = builder.info.splits[split].file_instructions
+            self._lengths = {
+                one: {part.filename: part.take for part in whole.file_instructions}
+                for one, whole in builder.info.splits.items()
+                if whole.num_examples
+            }
         except ValueError:
             if split in builder.info.splits:
                 raise InputError(f"split {split!r} of tfds:{name} has no examples; expected at least one") from None
@@ -66,6 +72,23 @@ class Shards:
 
     def __len__(self) -> int:
         return len(self._examples)
+
+    @functools.cached_property
+    def parts(self) -> list[tuple[str, range]]:
+        """The splits that the set was prepared with of which this one is made, and which of their examples it has."""
+        starts: dict[str, tuple[str, int]] = {}
+        for name, lengths in self._lengths.items():
+            ends = itertools.accumulate(lengths.values(), initial=0)
+            starts |= {file: (name, start) for file, start in zip(lengths, ends, strict=False)}
+        parts = []
+        for part in self.files:
+            name, start = starts[part.filename]
+            parts.append((name, range(start + part.skip, start + part.skip + part.take)))
+        return parts
+
+    def count(self, split: str) -> int:
+        """The examples of a split that the set was prepared with."""
+        return sum(self._lengths[split].values())
 
     def parser(self, keys: Sequence[str], **others: tfds.features.FeatureConnector) -> tfds.features.FeaturesDict:
         """Reads these features of an example, and others given by name; the rest is not parsed.
@@ -99,7 +122,7 @@ def _opened(name: str, split: str, place: str) -> Shards:
 
 
 def cache_folder(name: str) -> Path:
-    """Where files derived from a set are kept that cannot be kept beside it."""
+    """Where files derived from a set are kept: beside it they would be passed on with it."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "cornerjax" / hashlib.sha256(name.encode()).hexdigest()[:16]
 

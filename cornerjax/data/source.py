@@ -32,17 +32,15 @@ def refuse_to_fetch(root: str, file: Path) -> None:
 
 
 def refuse_unused(data: Data) -> None:
-    """Refuse options of folders with a set of TFDS, where they would do nothing.
+    """Refuse a folder of images beside a set of TFDS, where it would do nothing.
 
     Raises: InputError: naming the option.
     """
-    if data.root.startswith("tfds:"):
-        for name, value, nothing in (("images", data.images, ""), ("exif", data.exif, "turn")):
-            if value != nothing:
-                raise InputError(
-                    f"data.{name} is {value!r}, which is for folders; with data.root {data.root}, whose shards hold "
-                    f"the images, accepted is {nothing!r}"
-                )
+    if data.root.startswith("tfds:") and data.images:
+        raise InputError(
+            f"data.images is {data.images!r}, which is for folders; the images of {data.root} lie in its own files: "
+            "accepted is ''"
+        )
 
 
 def generated_folder(kind: str, seed: str) -> Path:
@@ -54,7 +52,7 @@ def open_source(data: Data, split: str) -> Source:
     """Open one split of the data set that the options name. Another kind of source is one more case here.
 
     Args:
-        data: root, images, exif, crowd and empty_images are used; a root "shapes:SEED" is generated in
+        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in
             data/shapes-SEED, "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all
             others folders.
         split: usually data.train or data.val: a split of the set, or, of a folder, a path to a JSON file.

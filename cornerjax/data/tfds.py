@@ -1,12 +1,15 @@
 """A split of a prepared TFDS set as a source: images from its shards, everything else from a COCO-format JSON.
 
-The JSON is a pack's own or an index, made by reading the whole set once.
+The JSON is a pack's own, cut from it where the split is a part of one or several, or an index, made by reading the
+whole set once.
 """
 
 import functools
 import hashlib
 import json
 import re
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 from etils import epath
@@ -14,11 +17,13 @@ from etils import epath
 from cornerjax.config import Data
 from cornerjax.data.coco import ImageEntry, Place, make_source, read_annotations
 from cornerjax.data.coco_entries import Json
+from cornerjax.data.pack import ABOUT
 from cornerjax.data.records import Source, Stored
 from cornerjax.data.shards import Shards, cache_folder
 from cornerjax.data.tfds_index import make_index
 from cornerjax.errors import InputError
-from cornerjax.files import write_atomically
+from cornerjax.files import FEW_BYTES, place_of, read_json, write_atomically
+from cornerjax.text import short
 
 MADE_BY = "cornerjax 1"  # an index made by another version is made again
 
@@ -27,25 +32,43 @@ def open_tfds(data: Data, name: str, split: str) -> Source:
     """Open a split of a prepared TFDS set; nothing is ever downloaded.
 
     Args:
-        data: crowd and empty_images are used.
+        data: crowd, empty_images, needs and exif are used.
         name, split: see Shards.
     Raises: InputError: it is not prepared, not as array_record, has no such split or no boxes.
     """
-    file, content, place = find_split(name, split)
+    file, content, place = find_split(data, name, split)
     return make_source(content, file, data, lambda images: place)
 
 
-def find_split(name: str, split: str) -> tuple[Path, Json, Place]:
-    """The COCO-format JSON of a split, its content, and where each of its images is; errors as open_tfds."""
+def find_split(data: Data, name: str, split: str) -> tuple[Path, Json, Place]:
+    """The COCO-format JSON of a split, its content, and where each of its images is; as open_tfds."""
     shards = Shards(name, split)
     own = _own_annotations(shards)
-    file, content = _index(shards) if own is None else (own, read_annotations(own))
-    if len(content["images"]) != len(shards):
-        raise InputError(
-            f"{file} has {len(content['images'])} images, but split {split!r} of tfds:{name} has {len(shards)}"
-        )
+    file, content = _index(shards) if own is None else own
     # Unlike COCO's files, an index describes images as they are stored: TFDS ignores their EXIF orientation.
-    return file, content, _place(shards, content["images"], turned=own is not None)
+    turned = own is not None and _is_turned(shards, data)
+    return file, content, _place(shards, content["images"], turned=turned)
+
+
+def _is_turned(shards: Shards, data: Data) -> bool:
+    """Whether the annotations beside the shards are those of images turned as their EXIF data says.
+
+    Raises: InputError: they are, and data.exif says that they are not.
+    """
+    file = _beside(shards, ABOUT)
+    if file is not None:
+        about = read_json(file, "what `cornerjax pack` wrote", most=FEW_BYTES)
+        exif = about.get("exif") if isinstance(about, dict) else None
+        if exif not in ("turn", "ignore"):
+            raise InputError(f"{file} has exif {short(exif)}; expected turn or ignore, as `cornerjax pack` writes")
+        if exif == "ignore":
+            return False
+    if data.exif == "ignore":
+        raise InputError(
+            f"exif is ignore, but the boxes of tfds:{shards.name} are those of images turned as their EXIF data says; "
+            "accepted is turn, or a pack made with --exif ignore"
+        )
+    return True
 
 
 def _place(shards: Shards, images: list[Json], *, turned: bool) -> Place:
@@ -71,9 +94,23 @@ def _read(shards: Shards, position: int, image_id: int, path: Path) -> bytes:
     return example["image"]
 
 
-def _own_annotations(shards: Shards) -> Path | None:
-    """The JSON beside the shards, as in a pack."""
-    name = f"instances_{shards.split}.json"
+def _own_annotations(shards: Shards) -> tuple[Path, Json] | None:
+    """The JSON beside the shards, as in a pack, or what is of this split in those that it has; None: there is none."""
+    if (file := _beside(shards, f"instances_{shards.split}.json")) is not None:
+        content = read_annotations(file)
+        _check_count(content, file, shards, shards.split, len(shards))
+        return file, content
+    whole = {name: _beside(shards, f"instances_{name}.json") for name, _ in shards.parts}
+    files = {name: file for name, file in whole.items() if file is not None}
+    if len(files) < len(whole):
+        return None
+    stats = {name: file.stat() for name, file in files.items()}
+    made_of = _made_of(shards) | {"cut_from": [[name, s.st_size, s.st_mtime_ns] for name, s in stats.items()]}
+    return _cached(shards, f"instances_{_file_name(shards.split)}.json", made_of, lambda: _cut(shards, files))
+
+
+def _beside(shards: Shards, name: str) -> Path | None:
+    """A file that lies beside the shards; of a bucket a copy. None: there is none."""
     if shards.remote is not None and (shards.remote / name).exists():
         shards.folder.mkdir(parents=True, exist_ok=True)
         text = (shards.remote / name).read_text(encoding="utf-8")  # untested: no bucket
@@ -82,23 +119,67 @@ def _own_annotations(shards: Shards) -> Path | None:
     return file if file.is_file() else None
 
 
+def _check_count(content: Json, file: Path, shards: Shards, split: str, count: int) -> None:
+    if len(content["images"]) != count:
+        raise InputError(
+            f"{file} has {len(content['images'])} images, but split {split!r} of tfds:{shards.name} has {count}"
+        )
+
+
+def _cut(shards: Shards, files: dict[str, Path]) -> Json:
+    """COCO's lists of a split from the JSON files of those that it is made of, images in the order of the shards.
+
+    Raises: InputError: a file does not fit its split, or two have other categories.
+    """
+    contents: dict[str, Json] = {}
+    kept: dict[str, set[int]] = defaultdict(set)
+    for name, file in files.items():
+        contents[name] = read_annotations(file)
+        _check_count(contents[name], file, shards, name, shards.count(name))
+        if contents[name]["categories"] != next(iter(contents.values()))["categories"]:
+            raise InputError(
+                f"split {shards.split!r} of tfds:{shards.name} is made of {', '.join(files)}, whose categories or "
+                "their ids differ; expected splits with the same, or each by itself"
+            )
+    images = []
+    for name, positions in shards.parts:
+        images += (part := [contents[name]["images"][i] for i in positions])
+        kept[name] |= {image["id"] for image in part if type(image.get("id")) is int}
+    annotations = []
+    for name, content in contents.items():
+        # What is of no image of the file at all stays, to be refused as it is in the whole split.
+        others = {image["id"] for image in content["images"] if type(image.get("id")) is int} - kept[name]
+        annotations += [
+            entry
+            for entry in content["annotations"]
+            if type(entry.get("image_id")) is not int or entry["image_id"] not in others
+        ]
+    return next(iter(contents.values())) | {"images": images, "annotations": annotations}
+
+
 def _index(shards: Shards) -> tuple[Path, Json]:
     """The index of a split, made if there is none, and its content."""
-    made_of, name = _made_of(shards), f"cornerjax_{_file_name(shards.split)}.json"
-    files = [shards.folder / name, cache_folder(str(shards.folder)) / name]
-    for file in files:
-        content = _read_index(file)
-        if content and content["info"] == made_of:
-            return file, content
-    content = {"info": made_of} | make_index(shards)
-    for file in files:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(content))
-        except OSError:
-            continue  # the folder of the set may be read-only
+    name = f"cornerjax_{_file_name(shards.split)}.json"
+    file, content = _cached(shards, name, _made_of(shards), lambda: make_index(shards))
+    _check_count(content, file, shards, shards.split, len(shards))
+    return file, content
+
+
+def _cached(shards: Shards, name: str, made_of: Json, make: Callable[[], Json]) -> tuple[Path, Json]:
+    """A file of the user's cache, made if it is not there or was made of something else, and its content."""
+    file = cache_folder(shards.name if shards.remote else str(place_of(shards.folder))) / name
+    content = _read_index(file)
+    if content and content["info"] == made_of:
         return file, content
-    raise InputError(f"cannot write an index of tfds:{shards.name} as {files[0]} or {files[1]}")
+    content = make() | {"info": made_of}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(content))
+    except OSError as e:
+        raise InputError(
+            f"cannot write {file}, the boxes of tfds:{shards.name}: {e.strerror}; XDG_CACHE_HOME names another cache"
+        ) from None
+    return file, content
 
 
 def _file_name(split: str) -> str:

@@ -30,7 +30,10 @@ START = """
 import sys
 from multiprocessing.connection import Connection
 connection = Connection(int(sys.argv[1]))
-sys.path[:] = connection.recv()
+try:
+    sys.path[:] = connection.recv()
+except (EOFError, OSError):  # the other process has ended
+    sys.exit()
 from cornerjax.data.worker import main
 main(connection, int(sys.argv[2]))
 """
@@ -41,6 +44,10 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
 }
+
+
+# What people and schedulers end a run with, often all of its processes: this one still needs its workers to do a step.
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def worker_count(data: Data) -> int:
@@ -104,18 +111,34 @@ class Worker:
     """A process that runs worker.main."""
 
     def __init__(self, make: Make, memory: BatchMemory):
+        setup = cloudpickle.dumps((make, memory.layout))
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", START, str(theirs.fileno()), str(memory.file)],
-                pass_fds=(theirs.fileno(), memory.file),
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **ENVIRONMENT},
-                process_group=0,  # Ctrl-C in a terminal is for this process, which ends the workers
-            )
         self._connection = Connection(ours.detach())
-        self._connection.send(sys.path)
-        self._connection.send_bytes(cloudpickle.dumps((make, memory.layout)))
+        with theirs:
+            self._process = self._started(theirs.fileno(), memory.file)
+        with contextlib.ExitStack() as unless_ready:
+            unless_ready.callback(self.close)
+            try:
+                self._connection.send(sys.path)
+                self._connection.send_bytes(setup)
+            except OSError:
+                raise self._ended() from None
+            unless_ready.pop_all()
+
+    def _started(self, *files: int) -> subprocess.Popen:
+        try:
+            with _held_back(STOPS):  # as the new process finds them, so they stay
+                return subprocess.Popen(
+                    [sys.executable, "-c", START, *map(str, files)],
+                    pass_fds=files,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **ENVIRONMENT},
+                    process_group=0,  # Ctrl-C in a terminal is for this process, which ends the workers
+                )
+        except OSError as e:
+            raise RunError(
+                f"cannot start a worker process that makes training examples: {e.strerror}; fewer --data.workers may do"
+            ) from None
 
     def ask(self, number: int, rows: Sequence[Row]) -> list[Exception | None]:
         """Fill rows of the batch of this number.
@@ -126,15 +149,18 @@ class Worker:
             self._connection.send_bytes(pickle.dumps((number, rows)))  # `send` takes twice as long
             answer = self._connection.recv()
         except (EOFError, OSError):
-            code = self._process.wait()
-            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise RunError(
-                f"a worker process that makes training examples {how}; where memory is short, fewer --data.workers "
-                "need less of it"
-            ) from None
+            raise self._ended() from None
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def _ended(self) -> RunError:
+        code = self._process.wait()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return RunError(
+            f"a worker process that makes training examples {how}; where memory is short, fewer --data.workers "
+            "need less of it"
+        )
 
     def kill(self) -> None:
         self._process.kill()
@@ -144,3 +170,13 @@ class Worker:
         self.kill()
         self._process.wait()
         self._connection.close()
+
+
+@contextlib.contextmanager
+def _held_back(numbers: Sequence[signal.Signals]) -> Generator[None]:
+    """Have these signals wait, in this thread and for ever in the processes that it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -76,7 +76,8 @@ class Detections:
         return self._rows(keep)
 
     def of_classes(self, names: Collection[str]) -> "Detections":
-        """Those of the classes with these names."""
+        """Those of the classes with these names; text is one name."""
+        names = [names] if isinstance(names, str) else names
         return self._rows(np.isin(self.classes, [i for i, name in enumerate(self.class_names) if name in names]))
 
     @property

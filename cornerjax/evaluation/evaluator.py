@@ -1,6 +1,7 @@
 """A detector over a whole data set: its boxes, their COCO AP, pictures of both."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Collection
 from typing import cast
@@ -80,7 +81,7 @@ class Evaluator:
         """
         detections = self.find(params, model_state)
         results = self.results(detections)
-        metrics, per_class = average_precision(self.ground_truth(), results, self.image_ids())
+        metrics, per_class = average_precision(self.ground_truth, results, self.image_ids())
         return Result(metrics, per_class, detections, results)
 
     def find(self, params: Tree, model_state: Tree, *, true: Collection[str] = ()) -> list[Detections]:
@@ -99,8 +100,9 @@ class Evaluator:
         # Differs from CornerNet: there, everything has two decimals.
         return to_results(detections, self.source, decimals=2 if self._round else None)
 
+    @functools.cached_property
     def ground_truth(self) -> GroundTruth:
-        """The content of the annotation file."""
+        """The content of the annotation file, read once: the same in all evaluations of a run."""
         return cast(GroundTruth, read_annotations(self.source.annotation_file))
 
     def image_ids(self) -> list[int]:

@@ -10,9 +10,10 @@ from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config, differences
 from cornerjax.data.classes import align_classes, class_differences
 from cornerjax.data.records import Source
-from cornerjax.data.source import open_source, refuse_to_fetch
+from cornerjax.data.source import refuse_to_fetch
 from cornerjax.detectors import check
 from cornerjax.detectors.base import make_predictor_network
+from cornerjax.devices import by_first
 from cornerjax.errors import InputError, named
 from cornerjax.evaluation.compare.analysis import analyse
 from cornerjax.evaluation.draw.page import make_page
@@ -28,7 +29,7 @@ from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
 from cornerjax.files import place_of
 from cornerjax.inference.predictor import Predictor, checked_shapes
-from cornerjax.text import plain
+from cornerjax.text import number, plain
 from cornerjax.validation import flat
 from cornerjax.workdir import Workdir, open_workdir, runnable_here, trusted_config
 
@@ -61,11 +62,14 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
     )
     source = _source(run, asked, split)
     out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
-    if not asked.out and (run.path / "eval").is_symlink():
-        raise InputError(f"{run.path / 'eval'} is a link, through which nothing is written unless --out names it")
-    if jax.process_index() == 0:
+
+    def take_folder() -> None:
+        if not asked.out and (run.path / "eval").is_symlink():
+            raise InputError(f"{run.path / 'eval'} is a link, through which nothing is written unless --out names it")
         until_the_end.enter_context(only_evaluation(out))
-    check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
+        check_folder(out, options, extras=asked.extras, inputs=[source.annotation_file])
+
+    by_first(take_folder)  # it alone writes; where it may not, all end
 
     apply, fold = make_predictor_network(detector, config)
     evaluator = Evaluator(detector, apply, config, source)
@@ -78,8 +82,8 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
     if jax.process_index():
         return  # the first process speaks for all, which have the same boxes; `hosts.joined` waits for it
     results = evaluator.results(detections)
-    analysis = analyse(evaluator.ground_truth(), results, evaluator.image_ids(), voc=asked.voc)
-    print(f"{run.path}, step {step}, {len(source.records)} images of {plain(split)}")
+    analysis = analyse(evaluator.ground_truth, results, evaluator.image_ids(), voc=asked.voc)
+    print(f"{run.path}, step {number(step)}, {number(len(source.records))} images of {plain(split)}")
     nothing = "" if results else NOTHING_FOUND
     said = [note for note in (warning(run.path, source), nothing) if note]
     print("\n".join(said), end="\n" if said else "")
@@ -107,24 +111,24 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     """Images without boxes count, also for a run that was not trained on them."""
     data = run.config.data
     root = asked.root or data.root
-    if root.startswith("tfds:"):  # these two of the run are of the folder that it was trained on
-        data = dataclasses.replace(data, images="", exif="turn")
-    images = asked.images or data.images
+    # A set of TFDS has its images itself; that option of the run is of the folder that it was trained on.
+    images = asked.images or ("" if root.startswith("tfds:") else data.images)
     if not asked.root:
         refuse_to_fetch(root, run.path / "config.json")
-    source = open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)
+    source = asked.open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)
     return align_classes(source, run.class_names, run.path)
 
 
 def _options(asked: Options, source: Source) -> dict[str, object]:
     """What decides the numbers, by name, for metrics.json."""
     options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file), "min_score": asked.min_score}
+    options["exif"] = "turn" if all(record.turned for record in source.records) else "ignore"
     return options | flat(asked.test, "test.") | flat(asked.compute, "compute.")
 
 
 def _about(run: Workdir, config: Config, asked: Options, source: Source, step: int, split: str) -> dict[str, object]:
     """What stands at the head of report.html."""
-    about = {"run": run.path, "step": f"{step:,}", "split": split, "images": f"{len(source.records):,}"}
+    about = {"run": run.path, "step": number(step), "split": split, "images": number(len(source.records))}
     about["true boxes of"] = source.annotation_file
     if changed := differences(run.config, config):
         about["options (run, here)"] = "; ".join(changed)

@@ -37,7 +37,7 @@ def evaluate_oracles(
 
     def compared(true: tuple[str, ...], detections: list[Detections]) -> Oracle:
         results = evaluator.results([found.above(min_score) for found in detections])
-        return Oracle(true, average_precision(evaluator.ground_truth(), results, evaluator.image_ids())[0])
+        return Oracle(true, average_precision(evaluator.ground_truth, results, evaluator.image_ids())[0])
 
     asked = [compared(true, evaluator.find(params, model_state, true=true)) for true in combinations(parts)]
     return [compared((), ordinary), *asked]

@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import UInt64
 
 from cornerjax.data.records import Record, Source
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, not_written
 from cornerjax.files import is_file, open_atomically, read_npz
-from cornerjax.workdir import not_written
 
 FILE = "trained_on.npz"
 MOST_BYTES = 2**27  # of it, which is 16 million images

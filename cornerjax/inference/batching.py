@@ -1,6 +1,7 @@
 """Images of any size -> boxes: batches of images of a bucket, loaded ahead of the device."""
 
 import collections
+import contextlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -13,12 +14,14 @@ from cornerjax.config import Config
 from cornerjax.detectors.base import Detector, TestProcedure, Truth
 from cornerjax.detectors.rows import Detections, Found
 from cornerjax.devices import for_rows
+from cornerjax.errors import InputError
 from cornerjax.inference.whole_image import WholeImage
-from cornerjax.threads import THREADS
+from cornerjax.threads import THREADS, ahead
 
 AHEAD = 2  # batches loaded before they are needed
 WAIT = 32  # images that come one after the other: how many may come after one that waits for others of its bucket
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Batch(NamedTuple):
@@ -123,6 +126,46 @@ class BatchPredictor:
             waiting = batch, sizes, found
         if waiting:
             yield from self._collect(*waiting)
+
+    def in_order(
+        self,
+        params: dict,
+        model_state: dict,
+        items: Iterable[Item],
+        load: Callable[[Item], T | InputError],
+        image_of: Callable[[T], np.ndarray],
+        *,
+        most: int = 0,
+    ) -> Iterator[tuple[T, Detections] | InputError]:
+        """Yield what was loaded and what is found in it, or what is wrong with it, in the order of the items.
+
+        Few of them are in memory at a time.
+
+        Args:
+            load: gives what has the image, which is of an accepted size, or what is wrong; called in threads.
+            image_of: of what was loaded, BGR.
+            most: images that go through the network together at most; 0: `test.batch`.
+        """
+        waiting: dict[int, T] = {}
+        done: dict[int, tuple[T, Detections] | InputError] = {}  # those that wait for one before them
+
+        def coming() -> Iterator[tuple[int, Hashable]]:
+            for index, one in enumerate(loaded):
+                if isinstance(one, InputError):
+                    done[index] = one
+                else:
+                    waiting[index] = one
+                    yield index, self.procedure.bucket(*image_of(one).shape[:2])
+
+        next_index = 0
+        with contextlib.closing(ahead(load, items, threads=THREADS, count=THREADS)) as loaded:
+            batches = self.plan_ahead(coming(), most=most or self._batch)
+            for index, found in self(params, model_state, batches, lambda index: image_of(waiting[index])):
+                done[index] = waiting.pop(index), found
+                while next_index in done:
+                    yield done.pop(next_index)
+                    next_index += 1
+            yield from (done.pop(index) for index in sorted(done))
 
     def _collect(
         self, batch: Batch, sizes: Sequence[tuple[int, int]], found: Found

@@ -1,7 +1,6 @@
 """Photos on disk: read, reduced where they are too large, boxes predicted in them; pictures of them."""
 
-import contextlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.files import read_bytes, write_atomically
 from cornerjax.inference.predictor import Predictor
-from cornerjax.threads import THREADS, ahead
 
 TOGETHER = 8  # photos that go through the network together at most
 
@@ -50,27 +48,9 @@ def predict_files(
             return e
         return photo
 
-    waiting: dict[int, Photo] = {}
-    done: dict[int, Prediction | InputError] = {}  # those that wait for one before them
-
-    def coming() -> Iterator[tuple[int, Hashable]]:
-        for index, photo in enumerate(loaded):
-            if isinstance(photo, InputError):
-                done[index] = photo
-            else:
-                waiting[index] = photo
-                yield index, predictor.procedure.bucket(*photo.image.shape[:2])
-
-    next_index = 0
-    with contextlib.closing(ahead(load, photos, threads=THREADS, count=THREADS)) as loaded:
-        batches = predictor.batches.plan_ahead(coming(), most=TOGETHER)
-        for index, found in predictor.batches(*predictor.copies, batches, lambda index: waiting[index].image):
-            photo = waiting.pop(index)
-            done[index] = Prediction(photo, resized(found, photo))
-            while next_index in done:
-                yield done.pop(next_index)
-                next_index += 1
-        yield from (done.pop(index) for index in range(next_index, len(photos)))
+    batches = predictor.batches
+    for one in batches.in_order(*predictor.copies, photos, load, lambda photo: photo.image, most=TOGETHER):
+        yield one if isinstance(one, InputError) else Prediction(one[0], resized(one[1], one[0]))
 
 
 def resized(found: Detections, photo: Photo) -> Detections:

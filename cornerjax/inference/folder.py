@@ -1,8 +1,6 @@
 """What predict.py does: photos, videos and cameras in, a folder of drawn pictures and results out."""
 
 import contextlib
-import dataclasses
-import os
 import signal
 import threading
 import time
@@ -17,74 +15,21 @@ from jaxtyping import UInt8
 from cornerjax.detectors.overlay import Evidence
 from cornerjax.detectors.rows import Detections
 from cornerjax.drawing import enlarged
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, unusable
 from cornerjax.files import sha256_of
 from cornerjax.inference.files import Prediction, as_jpeg, predict_files, reduced
-from cornerjax.inference.inputs import Inputs, output_names
-from cornerjax.inference.options import LIMITS, Options
-from cornerjax.inference.overlays import check_overlays, draw, find_evidence
+from cornerjax.inference.overlays import draw, find_evidence
+from cornerjax.inference.plan import Plan, check_wanted
 from cornerjax.inference.predictor import Predictor
-from cornerjax.inference.results import FILES, Entry, image_ids, write_results
-from cornerjax.inference.video import Clip, VideoFile, clip_name, predict_frames
-from cornerjax.inference.written import note, only_writer, refuse_to_replace, write
+from cornerjax.inference.results import Entry, write_results
+from cornerjax.inference.video import MOST_FPS, Clip, VideoFile, clip_name, predict_frames
+from cornerjax.inference.written import note, write
 from cornerjax.progress import progress
-from cornerjax.text import plain, short
+from cornerjax.text import plain
 from cornerjax.threads import ahead
 
 DRAWING = 4  # threads that draw, and pictures drawn before they are written
 Image = UInt8[np.ndarray, "_ _ 3"]  # BGR
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What is to be done, checked as far as it can be without the network."""
-
-    inputs: Inputs
-    out: Path
-    options: Options
-    names: list[str]  # of the drawn photos, videos and camera videos
-    ids: list[int]  # image ids of the photos
-
-
-def make_plan(inputs: Inputs, out: Path, options: Options) -> Plan:
-    """Check that everything can be written, and that nothing of others would be replaced.
-
-    Raises: InputError: it cannot, or would; or the annotations lack a photo.
-    """
-    for name, (least, most) in LIMITS.items():
-        if not least <= (given := getattr(options, name)) <= most:
-            raise InputError(f"--{name.replace('_', '-')} is {short(given)}; accepted is {least} to {most}")
-    if options.annotations and (inputs.videos or inputs.cameras):
-        raise InputError("--annotations is for photos: the frames of videos and cameras have no image ids there")
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write {out}: {there} is {'not writable' if there.is_dir() else 'no folder'}")
-    names = output_names(inputs)
-    plan = Plan(inputs, out, options, names, image_ids(inputs.photos, options.annotations))
-    _refuse(plan)
-    return plan
-
-
-def _refuse(plan: Plan) -> None:
-    options, inputs = plan.options, plan.inputs
-    files = [FILES[kind] for kind in options.results] + (plan.names if options.pictures else [])
-    given = [*inputs.photos, *inputs.videos, *([Path(options.annotations)] if options.annotations else [])]
-    refuse_to_replace(plan.out, files, given)
-
-
-@contextlib.contextmanager
-def reserved(plan: Plan) -> Iterator[None]:
-    """Have the folder of a plan for this call alone, from before the network is loaded until all is written.
-
-    Raises: InputError: another call has it, or has put something there since the plan was made; it cannot be written.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(only_writer(plan.out))
-        except OSError as e:
-            raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
-        _refuse(plan)
-        yield
 
 
 def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[int]) -> list[InputError]:
@@ -99,10 +44,7 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
     Raises: InputError: there is nothing to write, or it cannot be written; the options name a class or an overlay that
         the predictor lacks. KeyboardInterrupt: there would have been more to do.
     """
-    unknown = [name for name in plan.options.classes if name not in predictor.class_names]
-    if unknown:
-        raise InputError(f"no class {unknown[0]!r} in this run; its classes are: {', '.join(predictor.class_names)}")
-    check_overlays(predictor, plan.options.overlay)
+    check_wanted(plan.options, predictor.class_names, predictor.detector)
     with _until_interrupted() as stopped:
         job = _Job(predictor, plan, stopped)
         try:
@@ -113,7 +55,7 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
                 if job.entries:
                     write_results(plan.out, job.entries, plan.options.results, category_ids)
         except OSError as e:
-            raise InputError(f"cannot write {plan.out}: {e.strerror}") from None
+            raise unusable(str(plan.out), e) from None
         if job.errors and not job.entries:
             raise InputError("; ".join(map(str, job.errors)))
         if job.cut_short:
@@ -167,13 +109,14 @@ class _Job:
         work = zip(self._plan.names, everything, strict=False)
         with contextlib.closing(ahead(self._jpeg, work, threads=DRAWING, count=DRAWING)) as finished:
             of_each = zip(paths, self._plan.names, self._plan.ids, finished, strict=False)
-            for path, name, image_id, (seen, content) in progress(of_each, total=len(paths), what="photos"):
-                if isinstance(seen, InputError):
-                    self.errors.append(seen)
-                else:
-                    if content:
-                        write(out, name, content)
-                    self._keep(str(path), name, None, image_id, seen.found)
+            for path, name, image_id, (seen, picture) in progress(of_each, total=len(paths), what="photos"):
+                self.errors += [one for one in (seen, picture) if isinstance(one, InputError)]
+                drawn = None
+                if isinstance(picture, bytes):
+                    write(out, name, picture)
+                    drawn = name
+                if not isinstance(seen, InputError):
+                    self.entries.append(Entry(str(path), drawn, None, image_id, seen.found))
                 if self._stopped():
                     self.cut_short = path != paths[-1]
                     return
@@ -183,12 +126,15 @@ class _Job:
             return prediction
         return self._seen(prediction.photo.image, prediction.found, prediction.photo.size)
 
-    def _jpeg(self, work: tuple[str, _Seen | InputError]) -> tuple[_Seen | InputError, bytes]:
-        """A photo and its picture, if there is to be one; runs in threads."""
+    def _jpeg(self, work: tuple[str, _Seen | InputError]) -> tuple[_Seen | InputError, bytes | InputError | None]:
+        """A photo and its picture, if there is to be one, or what is wrong with each; runs in threads."""
         name, seen = work
         if isinstance(seen, InputError) or not self._options.pictures:
-            return seen, b""
-        return seen, as_jpeg(self._plan.out / name, self._drawn(seen, enlarged(seen.image)[0]))
+            return seen, None
+        try:
+            return seen, as_jpeg(self._plan.out / name, self._drawn(seen, enlarged(seen.image)[0]))
+        except InputError as e:  # its boxes are kept
+            return seen, e
 
     def clips(self) -> None:
         inputs = self._plan.inputs
@@ -211,6 +157,8 @@ class _Job:
 
     def _clip(self, clip: Clip, name: str) -> None:
         options, writer = self._options, VideoFile(self._plan.out / name, clip.fps)
+        if options.pictures and clip.said_fps > MOST_FPS:
+            print(f"{plain(clip.name)} says that it has {clip.said_fps:g} frames a second; {name} gets {clip.fps:g}")
         frames = clip.frames(options.frames, self._stopped)
         batch = 1 if clip.live else options.batch
         total = min(clip.total or options.frames, options.frames or clip.total or 0) or None
@@ -227,7 +175,8 @@ class _Job:
                     clock.tick()
                     if options.pictures:
                         writer.write(drawn)
-                    self._keep(clip.name, name, number, next_id + number, found)
+                    drawn_in = name if options.pictures else None
+                    self.entries.append(Entry(clip.name, drawn_in, number, next_id + number, found))
                     if self._stopped() and not clip.live:
                         break  # those that were read ahead do not count
             if writer.written:
@@ -260,9 +209,6 @@ class _Job:
     def _wanted(self, found: Detections) -> Detections:
         found = found.above(self._options.min_score)
         return found.of_classes(self._options.classes) if self._options.classes else found
-
-    def _keep(self, file: str, name: str, frame: int | None, image_id: int, found: Detections) -> None:
-        self.entries.append(Entry(file, name if self._options.pictures else None, frame, image_id, found))
 
     def _seen(self, image: Image, found: Detections, size: tuple[int, int]) -> _Seen:
         """Of all boxes of an image, in pixels of `size`, those that are wanted, and what its overlays show."""

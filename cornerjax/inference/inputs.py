@@ -37,6 +37,8 @@ def find_inputs(given: Iterable[str | os.PathLike[str]]) -> Inputs:
     found: dict[Path, Path] = {}  # by the file itself: it may be given in two ways
     cameras: list[int] = []
     for path in given:
+        if not str(path):  # to Path it is the current folder
+            raise InputError(f"a path is empty; expected an image, a video, a folder, a pattern or {CAMERA}N")
         if str(path).startswith(CAMERA):
             cameras.append(_camera(str(path)))
         else:

@@ -21,4 +21,4 @@ class Options:
 
 
 # The least and largest values of numbers.
-LIMITS = {"min_score": (0, 10**6), "max_side": (0, 10**6), "frames": (0, 10**9), "batch": (1, 10**4)}
+LIMITS = {"min_score": (0, 1), "max_side": (0, 10**6), "frames": (0, 10**9), "batch": (1, 10**4)}

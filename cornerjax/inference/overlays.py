@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cornerjax import drawing
-from cornerjax.detectors.base import Image, InputMaps, Maps
+from cornerjax.detectors.base import Detector, Image, InputMaps, Maps
 from cornerjax.detectors.overlay import Evidence, KeypointEvidence
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
@@ -21,17 +21,18 @@ KEYPOINTS = "keypoints"  # the overlay that every detector has
 LEAST_HEAT = 0.1  # keypoints with lower scores are not shown
 
 
-def available(predictor: Predictor) -> tuple[str, ...]:
+def available(detector: Detector) -> tuple[str, ...]:
     """The names of what can be drawn besides boxes."""
-    return (KEYPOINTS, *(overlay.name for overlay in predictor.detector.overlays))
+    return (KEYPOINTS, *(overlay.name for overlay in detector.overlays))
 
 
-def check_overlays(predictor: Predictor, names: Iterable[str]) -> None:
-    """Raises: InputError: the predictor's detector has not all of these."""
-    there = available(predictor)
+def check_overlays(detector: Detector, names: Iterable[str]) -> None:
+    """Raises: InputError: the detector has not all of these."""
+    there = available(detector)
     for name in names:
         if name not in there:
-            raise InputError(f"{predictor.config.model.detector} has no overlay {name!r}; it has: {', '.join(there)}")
+            called = detector.defaults.model.detector
+            raise InputError(f"{called} has no overlay {name!r}; it has: {', '.join(there)}")
 
 
 def find_evidence(predictor: Predictor, image: Image) -> Evidence:

@@ -1,8 +1,7 @@
 """Photos in, boxes out: a trained network behind one call."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -10,7 +9,6 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from cornerjax.checkpoint import restore_weights
 from cornerjax.config import Config
 from cornerjax.data.images import load_image
 from cornerjax.detectors import check
@@ -27,7 +25,7 @@ from cornerjax.devices import local_copies, on_first
 from cornerjax.errors import InputError, named
 from cornerjax.inference.batching import BatchPredictor
 from cornerjax.nn.functional import Tree
-from cornerjax.threads import THREADS
+from cornerjax.text import short
 from cornerjax.validation import replaced
 from cornerjax.workdir import open_workdir, trusted_config
 
@@ -76,21 +74,44 @@ class Predictor:
         Args:
             photos: a path, an (H, W, 3) uint8 RGB array, or a list of these. A file is turned as its EXIF data says
                 and may be grey or have an alpha channel, which is left out.
-            min_score: boxes with a lower score are left out; with 0 there are up to test.max_detections, most of them
-                of low scores and wrong.
+            min_score: from 0 to 1; boxes with a lower score are left out; with 0 there are up to test.max_detections,
+                most of them of low scores and wrong.
         Returns: Detections, in pixels of the (turned) photo; for a list, a list in the same order.
         Raises: InputError: a file is missing or no image, an array has another form, a photo is smaller than a cell
             of the network's map.
         """
-        if not isinstance(photos, (list, tuple)):
-            return self([photos], min_score)[0]
-        with ThreadPoolExecutor(THREADS) as pool:
-            images = list(pool.map(as_bgr, photos))
-        for photo, image in zip(photos, images, strict=True):
-            self.check_size(image, photo)
-        batches = self.batches.plan([image.shape[:2] for image in images])
-        found = dict(self.batches(*self.copies, batches, images.__getitem__))
-        return [found[i].above(min_score) for i in range(len(images))]
+        if isinstance(photos, (list, tuple)):
+            return list(self.in_order(photos, min_score))
+        (found,) = self.in_order([photos], min_score)
+        return found
+
+    def in_order(self, photos: Iterable[Photo], min_score: float = 0.0) -> Iterator[Detections]:
+        """Find the boxes in one photo after the other, of which few are in memory at a time.
+
+        Args:
+            photos, min_score: as of a call; the photos may come from a generator.
+        Returns: an iterator of Detections, in the order of the photos.
+        Raises: InputError: as of a call; of a photo when its turn comes.
+        """
+        if isinstance(photos, (str, os.PathLike)):
+            raise InputError(f"in_order takes several photos, such as a list of paths; got one path, {photos}")
+        if not 0 <= min_score <= 1:
+            raise InputError(f"min_score is {short(min_score)}; accepted is 0 to 1")
+        return self._in_order(photos, min_score)
+
+    def _in_order(self, photos: Iterable[Photo], min_score: float) -> Iterator[Detections]:
+        def load(photo: Photo) -> np.ndarray | InputError:
+            try:
+                image = as_bgr(photo)
+                self.check_size(image, photo)
+            except InputError as e:
+                return e
+            return image
+
+        for one in self.batches.in_order(*self.copies, photos, load, lambda image: image):
+            if isinstance(one, InputError):
+                raise one
+            yield one[1].above(min_score)
 
     def forward(self, images: jax.Array | np.ndarray) -> Maps:
         """The network alone: the raw maps of its last stack, heat maps as logits.
@@ -140,6 +161,10 @@ def load(
     Raises: InputError: the folder is not there, is no work directory or has no checkpoint; an option cannot be used;
         the run names a function to import, and that is not allowed; the weights do not fit the network.
     """
+    from cornerjax.checkpoint import restore_weights  # imports orbax, which weights of PyTorch do without
+
+    if not str(workdir):  # to Path it is the current folder
+        raise InputError("the work directory is an empty path; expected a folder that cornerjax train wrote")
     run = open_workdir(Path(workdir))
     config = replaced(trusted_config(run, allow_code=allow_code), {"test": test or {}, "compute": compute or {}})
     detector = check(config)

@@ -11,6 +11,7 @@ from cornerjax.data.coco_entries import is_file_name, is_id
 from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.files import place_of, read_json
+from cornerjax.inference.coco_format import to_coco
 from cornerjax.inference.written import write
 from cornerjax.text import cell
 
@@ -44,7 +45,8 @@ def write_results(out: Path, entries: Sequence[Entry], kinds: Iterable[str], cat
         elif kind == "csv":
             text = _csv(entries)
         else:
-            text = json.dumps([result for entry in entries for result in _as_coco(entry, category_ids)])
+            boxes = [box for entry in entries for box in to_coco(entry.found, entry.image_id, category_ids)]
+            text = json.dumps(boxes)
         write(out, FILES[kind], text)
 
 
@@ -73,25 +75,14 @@ def _csv(entries: Iterable[Entry]) -> str:
     return text.getvalue()
 
 
-def _as_coco(entry: Entry, category_ids: Sequence[int]) -> list[dict[str, object]]:
-    found = entry.found
-    xywh = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in found.boxes.tolist()]
-    masks: list[dict[str, object]] = [{}] * len(found)
-    if found.polygons is not None:
-        masks = [{"segmentation": [polygon.reshape(-1).tolist()]} for polygon in found.polygons]
-    return [
-        {"image_id": entry.image_id, "category_id": category_ids[label], "bbox": box, "score": score, **mask}
-        for box, score, label, mask in zip(xywh, found.scores.tolist(), found.classes, masks, strict=True)
-    ]
-
-
 def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     """The number of each photo in COCO's results: that of the file, or its place in the sorted list, from 1.
 
     Args:
         annotations: a COCO file, in which each photo must have an image whose file_name is the end of the photo's path,
             or at least has its name; empty: none.
-    Raises: InputError: the file cannot be read, or has no image, or more than one, for a photo.
+    Raises: InputError: the file cannot be read, or has no image, or more than one, for a photo; or two photos have the
+        same image.
     """
     if not annotations:
         order = {photo: number for number, photo in enumerate(sorted(photos), start=1)}
@@ -106,7 +97,12 @@ def image_ids(photos: Sequence[Path], annotations: str) -> list[int]:
     by_name: dict[str, list[tuple[Path, int]]] = {}
     for path, number in known:
         by_name.setdefault(path.name, []).append((path, number))
-    return [_id_of(photo, by_name.get(photo.name, []), annotations) for photo in photos]
+    of_photo = {photo: _id_of(photo, by_name.get(photo.name, []), annotations) for photo in photos}
+    by_id: dict[int, Path] = {}
+    for photo, number in of_photo.items():
+        if (other := by_id.setdefault(number, photo)) != photo:
+            raise InputError(f"{other} and {photo} are both the image {number} of {annotations}; give one of them only")
+    return [of_photo[photo] for photo in photos]
 
 
 def _is_image(entry: Any) -> bool:

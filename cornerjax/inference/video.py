@@ -22,7 +22,7 @@ from cornerjax.inference.predictor import Predictor
 from cornerjax.threads import ahead
 
 CODEC = "mp4v"  # MPEG-4 part 2: OpenCV's wheels have no H.264 to write with, and their VP9 takes 20 times as long
-FPS = 25.0  # of a video that does not say
+FPS, MOST_FPS = 25.0, 1000.0  # of a video that does not say, or says more than is to be believed
 READ_AHEAD, READ_AHEAD_BYTES = 16, 2**28  # frames decoded before they are needed, and how many where they are large
 LOST = 0.02  # share of the frames that a file announces which may be missing: some only estimate their number
 Frame = UInt8[np.ndarray, "H W 3"]
@@ -35,7 +35,8 @@ class Clip:
         source: a file, or the number of a camera.
     Attributes:
         name: what its results are reported under.
-        fps: frames a second.
+        fps: frames a second; FPS where the file does not say, or says more than MOST_FPS.
+        said_fps: what the file says.
         total: frames that the file announces; None: not known, as of cameras.
     Raises: InputError: it cannot be opened.
     """
@@ -55,7 +56,8 @@ class Clip:
             size = f"{width:.0f}x{height:.0f}"
             raise InputError(f"{self.name} has frames of {size} pixels; accepted are up to {MOST_PIXELS:,}")
         fps, total = (self._capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
-        self.fps = fps if math.isfinite(fps) and fps > 0 else FPS
+        self.said_fps = fps
+        self.fps = fps if 0 < fps <= MOST_FPS else FPS
         self.total = round(total) if not self.live and math.isfinite(total) and total > 0 else None
         self.read, self._ended, self._changed = 0, False, False
 

@@ -19,7 +19,7 @@ CELLS = (1, 2, 3)  # the axes of a group that are normalised over
 Statistics = Float[Array, "g 1 1 1 c"]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.jit, static_argnums=3)  # layers of one shape are traced once
 def batch_norm(
     x: Float[Array, "g b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], eps: float
 ) -> tuple[Float[Array, "g b h w c"], Statistics, Statistics]:
@@ -31,6 +31,11 @@ def batch_norm(
 
     Source: Batch Normalization (Ioffe and Szegedy 2015), section 3.
     """
+    return _batch_norm(x, scale, bias, eps)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _batch_norm(x, scale, bias, eps):
     return _forward(x, scale, bias, eps)[0]
 
 
@@ -53,4 +58,4 @@ def _backward(eps, residuals, gradients):
     return dx.astype(x.dtype), dscale, dbias
 
 
-batch_norm.defvjp(_forward, _backward)
+_batch_norm.defvjp(_forward, _backward)

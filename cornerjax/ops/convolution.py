@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+from cornerjax.ops.winograd import winograd, winograd_gradient
+
 WIDE = 96 * 96  # channels in times channels out
 LARGE = 16 * 16  # cells of the output
 HWIO, HWOI = ("NHWC", "HWIO", "NHWC"), ("NHWC", "HWOI", "NHWC")
@@ -23,11 +25,17 @@ def conv(
 ) -> Float[Array, "b h2 w2 k"]:
     """Convolve with an odd square kernel, padding (side - 1) / 2, without a bias.
 
-    The gradient is first-order only where CPUs have a form of their own for that of the kernel.
+    The gradient is first-order only where CPUs have a form of their own.
+
+    Args:
+        precision: None: CPUs take wide 3x3 convolutions in float32 by Winograd's products, rounding a little otherwise.
     """
     rows, columns = (-(-size // stride) for size in x.shape[1:3])
-    form = _conv if _has_wide_gradient(rows, columns, kernel.shape) else _plain_conv
-    return form(stride, precision)(x, kernel)
+    if not _is_wide(rows, columns, kernel.shape):
+        return _plain_conv(stride, precision)(x, kernel)
+    if stride == 1 and kernel.shape[0] == 3 and precision is None and x.dtype == jnp.float32:
+        return _winograd(x, kernel)
+    return _conv(stride, precision)(x, kernel)
 
 
 def depthwise_conv(
@@ -215,14 +223,14 @@ def _by_platform(cpu: Callable, default: Callable, cpu_gradient: Callable | None
         return lax.platform_dependent(*inputs, g, cpu=cpu_gradient or _gradient_of(cpu), default=_gradient_of(default))
 
     conv.defvjp(forward, backward)
-    return conv
+    return jax.jit(conv)  # layers of one shape are traced once
 
 
-def _has_wide_gradient(rows: int, columns: int, kernel: tuple[int, ...]) -> bool:
-    """Whether a CPU sums up the kernel's gradient by products of matrices in less time than XLA's convolution does.
+def _is_wide(rows: int, columns: int, kernel: tuple[int, ...]) -> bool:
+    """Whether a CPU takes less time for products of matrices than for XLA's convolutions.
 
-    That takes the map for a kernel, at a cost that grows faster than its size: for 256 channels at 64x64 three times as
-    long (3x3), eight times (1x1). On small maps, and of narrow matrices, products are slower.
+    XLA's gradient of the kernel takes the map for a kernel, at a cost that grows faster than its size: for 256 channels
+    at 64x64 three times as long (3x3), eight times (1x1). On small maps, and of narrow matrices, products are slower.
     """
     side, _, cin, cout = kernel
     return side == 1 or (side == 3 and cin * cout >= WIDE and rows * columns >= LARGE)
@@ -258,7 +266,7 @@ def _conv(stride: int, precision: lax.Precision | None) -> Callable:
         return dx, dkernel
 
     conv.defvjp(lambda x, kernel: (plain(x, kernel), (x, kernel)), backward)
-    return conv
+    return jax.jit(conv)
 
 
 @cache
@@ -276,3 +284,6 @@ def _transpose(precision: lax.Precision | None) -> Callable:
         default=partial(transpose_by_dilation, precision=precision),
         cpu_gradient=partial(transpose_gradient_by_rows, precision=precision),
     )
+
+
+_winograd = _by_platform(cpu=winograd, default=_plain_conv(1, None), cpu_gradient=winograd_gradient)

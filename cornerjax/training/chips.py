@@ -16,7 +16,8 @@ from jax.experimental import topologies
 from cornerjax.config import Compute
 from cornerjax.errors import InputError
 
-LIBRARY = Path(".libtpu/libtpu/libtpu.so")  # where make tpu-aot puts it
+# Where make tpu-aot puts it. It is none of the current folder, which may be a stranger's: it is code that runs.
+LIBRARY = Path(__file__).resolve().parents[2] / ".libtpu/libtpu/libtpu.so"
 # No TPU is to be had, so there is none to fight over; and libtpu need not look for one, which it says at length.
 LIBTPU = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -37,6 +38,11 @@ class Chip(NamedTuple):
     wrapped: int  # an axis of a slice whose length is a multiple of this is closed to a ring
     slices: tuple[str, ...]  # usual ones, of 8 to 256 chips
     options: dict[str, str] = {}  # noqa: RUF012  # of get_topology_desc
+
+    @property
+    def usable_bytes(self) -> float:
+        """Of the memory, what JAX takes."""
+        return float(self.hbm_bytes)
 
     def peak(self, compute: Compute) -> tuple[float, str]:
         """FLOP/s of convolutions, and the type that their factors have: at any precision passes in bfloat16."""

@@ -13,7 +13,7 @@ from cornerjax.config import Config, Model
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import variable_shapes
 from cornerjax.errors import InputError, named
-from cornerjax.files import is_file, read_json, sha256_of
+from cornerjax.files import is_file, json_if_there, read_json, sha256_of
 from cornerjax.nn.folding import check_weights
 from cornerjax.nn.functional import Array, Tree, by_path, functional, nested
 from cornerjax.text import plain
@@ -151,7 +151,8 @@ def _loaded(arrays: list[Array], checkpoint: Path) -> str:
 
 
 def record_of(init: Init) -> dict[str, str]:
-    """What run.json says of the weights a run started from: where they lie; the released file's SHA-256, if known.
+    """What run.json says of the weights a run started from: where they lie; and, if known, the released file's SHA-256,
+    or the recipe and the hash of the images that they were trained with.
 
     Raises: InputError: the work directory's certificate.json is damaged.
     """
@@ -162,7 +163,9 @@ def record_of(init: Init) -> dict[str, str]:
     record |= {"workdir": str(checkpoint.absolute())}
     file = checkpoint / "certificate.json"
     if not is_file(file):
-        return record
+        run = json_if_there(checkpoint / "run.json")
+        known = run if isinstance(run, dict) and run.get("trained_on") else {}
+        return record | {name: str(known[name]) for name in ("recipe", "trained_on") if name in known}
     expected = "the JSON that cornerjax weights wrote"
     certificate = read_json(file, expected)
     digest = certificate.get("sha256") if isinstance(certificate, dict) else None

@@ -5,7 +5,9 @@ Source: NVIDIA's data sheets, https://www.nvidia.com/en-us/data-center/ a100 (80
 for 10^9 bytes; the driver shows some more, and CUDA itself needs some.
 """
 
+import contextlib
 import dataclasses
+import os
 from importlib.util import find_spec
 from typing import ClassVar, NamedTuple
 
@@ -13,6 +15,8 @@ import jax
 from jax.experimental import topologies
 
 from cornerjax.config import Compute
+from cornerjax.errors import InputError
+from cornerjax.text import short
 
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 ALL_REDUCE_S = 10e-6  # assumed: the GPUs of a node add a few numbers up, with the start of the kernel that does it
@@ -35,6 +39,23 @@ _TARGET = """
 """
 
 
+FRACTION, OLD_FRACTION = "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"  # names in the environment
+MOST_FRACTION = 0.92  # as benchmarks/accelerator.py runs with: CUDA and cuDNN need some, too
+
+
+def memory_fraction() -> float:
+    """The share of a GPU's memory that JAX takes.
+
+    Raises: InputError: the environment says what is no share.
+    """
+    name = FRACTION if os.environ.get(FRACTION) else OLD_FRACTION
+    given = os.environ.get(name) or "0.75"  # XLA's default
+    with contextlib.suppress(ValueError):
+        if 0 < (fraction := float(given)) <= 1:
+            return fraction
+    raise InputError(f"{name} is {short(given)}; accepted is a number above 0 and up to 1")
+
+
 class Gpu(NamedTuple):
     """One GPU with the FLOP/s of each way to multiply; `link_bytes_s` is one direction of all its NVLinks."""
 
@@ -51,6 +72,11 @@ class Gpu(NamedTuple):
     clock_ghz: float
     shared_bytes: int  # of a multiprocessor
     l2_bytes: int
+
+    @property
+    def usable_bytes(self) -> float:
+        """Of the memory, what JAX takes; the rest is for the driver, and for others."""
+        return self.hbm_bytes * memory_fraction()
 
     def peak(self, compute: Compute) -> tuple[float, str]:
         """FLOP/s of convolutions computed so, and the type that their factors have."""

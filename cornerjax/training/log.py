@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -17,9 +18,10 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from cornerjax.config import Config
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, not_written
 from cornerjax.files import no_links, open_regular, write_atomically
-from cornerjax.workdir import not_written
+
+_LOG = logging.getLogger("cornerjax")
 
 
 class TrainLog:
@@ -81,6 +83,16 @@ class TrainLog:
         self._waiting = []
         self._since = time.perf_counter()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time that something takes out of that of training, by which the images a second are told."""
+        jax.block_until_ready(self._waiting)  # that is training
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - began
+
     def evaluation(self, step: int, metrics: dict[str, float], pictures: list[np.ndarray]) -> None:
         """Write the results of an evaluation; pictures are (H, W, 3) uint8 BGR.
 
@@ -88,7 +100,6 @@ class TrainLog:
         """
         self._write(step, metrics, "val", pictures)
         self.say(f"step {step}: AP {metrics['AP']:.3f} AP50 {metrics['AP50']:.3f} AP75 {metrics['AP75']:.3f}")
-        self._since = time.perf_counter()  # the time it took is not training time
 
     def say(self, line: str) -> None:
         """A line that does not disturb the bar."""
@@ -150,10 +161,14 @@ def _reopen(path: Path, first_step: int) -> tuple[TextIO, list[dict[str, Any]]]:
     kept = []
     if path.exists():
         with open_regular(path) as file:
-            lines = file.read().decode("utf-8", "surrogateescape").split("\n")
-        # A kill can cut the last one.
-        whole = [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.endswith("}")]
-        kept = [entry for entry in whole if entry["step"] <= first_step]
+            content = file.read().decode("utf-8", "surrogateescape")
+        lines = [line.strip(" \t\r\0") for line in content.split("\n")]  # zeros are what a power failure leaves
+        for number, line in enumerate(lines, 1):
+            if line.endswith("}"):
+                entry = _entry(line, f"{path}, line {number}")
+                kept += [entry] if entry["step"] <= first_step else []
+            elif line and number < len(lines):  # a kill can cut the last one
+                _LOG.warning("%s, line %d, is cut and left out", path, number)
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
     return open(path, "a", buffering=1, encoding="utf-8", opener=no_links), kept
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from cornerjax.checkpoint import Checkpoints, has_checkpoint
+from cornerjax.checkpoint import Checkpoints
 from cornerjax.config import Config
 from cornerjax.data.classes import align_classes
 from cornerjax.data.pipeline import make_batches
@@ -18,7 +18,7 @@ from cornerjax.data.records import Source, check_counts
 from cornerjax.data.source import open_source
 from cornerjax.detectors import check
 from cornerjax.detectors.base import make_predictor_network
-from cornerjax.devices import barrier, of_first
+from cornerjax.devices import by_first, of_first
 from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.evaluation.trained_on import record, sha256, warning
@@ -30,12 +30,13 @@ from cornerjax.training.guard import Guard
 from cornerjax.training.log import TrainLog
 from cornerjax.training.mesh import data_mesh, to_devices
 from cornerjax.training.optimiser import learning_rate, make_optimiser
+from cornerjax.training.profile import STEPS, Profile
+from cornerjax.training.resume import resume, save
 from cornerjax.training.setup import check_batch, memory_line, network_of, start_state
 from cornerjax.training.step import TrainState, make_train_step
 from cornerjax.training.stop import Stopped, StopSignals
-from cornerjax.workdir import Workdir, locked, open_workdir
+from cornerjax.workdir import Workdir, locked, newest_step, open_workdir
 
-PROFILED_STEPS = 10
 PICTURES = 8  # validation images that TensorBoard gets at each evaluation
 
 
@@ -48,7 +49,7 @@ def train(
         config: the recipe with what the command line changed.
         workdir: made if missing; `checkpoint.py` says what is in it.
         recipe: name of the recipe, for the record.
-        profile: write a trace of ten steps to `workdir/profile`.
+        profile: write a trace of a few steps to `workdir/profile`.
         init: weights that a new run starts from; a run that resumes has its own.
     Raises: InputError: the data, the configuration or the work directory cannot be used.
         RunError: a loss is not finite, or the work directory can no longer be written or read.
@@ -69,7 +70,7 @@ def train(
     predict, fold = make_predictor_network(detector, config)
     evaluator = Evaluator(detector, predict, config, val_source)
     workdir = Path(workdir)
-    refuse_others(workdir, config)  # before even the lock is written
+    by_first(lambda: refuse_others(workdir, config))  # before even the lock is written
     with locked(workdir):
         params, model_state = _start(workdir, config, source, params, model_state, recipe, init)
         state = start_state(params, model_state, tx, mesh, ema=config.optim.ema_decay > 0)
@@ -77,14 +78,16 @@ def train(
         with StopSignals() as signals, Checkpoints(workdir, keep=config.keep) as checkpoints:
             state = resume(state, checkpoints)
             first = int(state.step)
-            if profile and config.steps - first < 2 * PROFILED_STEPS:
-                raise InputError(f"--profile needs {2 * PROFILED_STEPS} steps, the run has {config.steps - first} left")
+            if profile and config.steps - first < 2 * STEPS:
+                raise InputError(f"--profile needs {2 * STEPS} steps, the run has {config.steps - first} left")
             with contextlib.closing(TrainLog(workdir, first_step=first, config=config)) as log:
                 if first:
                     log.say(f"resuming {workdir} at step {first} of {config.steps}")
                 if said := warning(workdir, val_source):
                     log.say(said)
                 run = Run(config, mesh, evaluator, fold, checkpoints, log, signals, Guard(workdir))
+                if first and run.evaluates(first) and not of_first(log.evaluated):
+                    run.evaluate(first, state)  # a stop kept it from that
                 batches = make_batches(
                     source,
                     config,
@@ -96,10 +99,9 @@ def train(
                     hosts=jax.process_count(),
                     skipped=run.skipped,
                 )
-                with contextlib.closing(batches):
-                    run.steps(state, train_step, batches, workdir / "profile" if profile else None)
-                if first == config.steps and not of_first(log.evaluated):  # it was stopped in its last evaluation
-                    run.evaluate(first, state)
+                trace = Profile(workdir / "profile" if profile else None)
+                with contextlib.closing(batches), contextlib.closing(trace):
+                    run.steps(state, train_step, batches, trace)
     return open_workdir(workdir)
 
 
@@ -114,25 +116,27 @@ def _start(
 ) -> tuple[Tree, Tree]:
     """Describe a new run in its directory, or check what is described there; the weights that it starts from."""
     said = []
-    if init and has_checkpoint(workdir):
+    if init and by_first(lambda: newest_step(workdir)) is not None:
         said = [f"{workdir} has checkpoints of its own; {init.checkpoint} is not used"]
         init = None
     elif init:
         params, model_state, said = init_weights(params, model_state, config, source.class_names, init)
     if jax.process_index() == 0:
         print("\n".join(said), end="\n" if said else "")
-    create_workdir(
-        workdir,
-        config,
-        source.class_names,
-        tuple(id_ for id_ in source.category_ids if id_ is not None),  # it has all, as its classes are the run's
-        recipe=recipe,
-        init=record_of(init) if init else None,
-        trained_on=sha256(source),
-    )
-    if jax.process_index() == 0:
+
+    def describe() -> None:
+        create_workdir(
+            workdir,
+            config,
+            source.class_names,
+            tuple(id_ for id_ in source.category_ids if id_ is not None),  # it has all, as its classes are the run's
+            recipe=recipe,
+            init=record_of(init) if init else None,
+            trained_on=sha256(source),
+        )
         record(workdir, source, init.checkpoint if init else None)
-    barrier("work directory")
+
+    by_first(describe)
     open_workdir(workdir)  # what the first process wrote, all of them must see
     return params, model_state
 
@@ -160,13 +164,13 @@ class Run:
         state: TrainState,
         train_step: jax.stages.Wrapped,
         batches: Iterator[dict[str, np.ndarray]],
-        profile: Path | None,
+        trace: Profile,
     ) -> None:
         """Do the steps that are left: update, log, evaluate, save.
 
         Args:
             train_step: of make_train_step.
-            profile: where a trace of ten steps is written to.
+            trace: of a few of the steps.
         Raises: RunError: a loss is not finite. Stopped: by a signal. Either way the last sound state is saved.
         """
         first, compiled, saved = int(state.step), None, time.monotonic()
@@ -176,12 +180,12 @@ class Run:
             # The ids are for people, not for the device.
             inputs = to_devices({name: rows for name, rows in batch.items() if name != "image_id"}, self.mesh)
             if compiled is None:
-                compiled = train_step.lower(state, inputs).compile()
+                with self.log.paused():
+                    compiled = train_step.lower(state, inputs).compile()
                 self.log.say(memory_line(compiled))
-            with trace(profile, step - first), jax.transfer_guard("disallow"):
+            with trace.step(step - first), jax.transfer_guard("disallow"):
                 state, losses = compiled(state, inputs)
-                if profile:
-                    jax.block_until_ready(losses)
+                trace.wait(losses)
             stop = self.signals.asked(step)
             report, evaluate, keep = self.due(step, saved, stopping=stop is not None)
 
@@ -191,16 +195,13 @@ class Run:
                 if report or keep:
                     self.guard.finish()
             if report:
-                with self.kept_on_error(state):
+                with self.kept_on_error(state, by_all=False):
                     self.log.report(step, float(learning_rate(self.config)(step - 1)), skipped=len(self.skipped))
 
-            ap = None
-            if evaluate:
-                with self.kept_on_error(state):
-                    ap = self.evaluate(step, state)
-
+            ap = self.evaluate(step, state) if evaluate else None
             if keep:
-                save(state, self.checkpoints, ap=ap)
+                with self.log.paused():
+                    save(state, self.checkpoints, ap=ap)
                 saved = time.monotonic()
             if stop:
                 raise Stopped(stop, step)
@@ -209,34 +210,50 @@ class Run:
         """Whether a step is reported, evaluated, and saved, the last time having been `saved`."""
         config, last = self.config, step == self.config.steps
         report = last or step % config.log_steps == 0
-        evaluate = not stopping and (last or (config.eval_steps > 0 and step % config.eval_steps == 0))
+        evaluate = not stopping and self.evaluates(step)
         # The time is looked at when all hosts wait for each other anyway.
         late = report and config.save_minutes > 0 and of_first(time.monotonic() - saved > 60 * config.save_minutes)
         return report, evaluate, evaluate or stopping or late or step % config.save_steps == 0
 
+    def evaluates(self, step: int) -> bool:
+        """Whether the weights of a step are to be evaluated."""
+        config = self.config
+        return step == config.steps or (config.eval_steps > 0 and step % config.eval_steps == 0)
+
     def evaluate(self, step: int, state: TrainState) -> float:
-        """AP of the weights that are meant to be used; the log gets all of the result."""
-        with self.signals.at_once(step):
-            weights = state.evaluated()
-            result = self.evaluator(*self.fold(weights["params"], weights["model_state"]))
-        pictures = self.evaluator.pictures(result, PICTURES) if jax.process_index() == 0 else []
-        self.log.evaluation(step, result.metrics, pictures)
-        return result.metrics["AP"]
+        """AP of the weights that are meant to be used; the log gets all of the result.
+
+        Raises: as `steps`; the state is saved then.
+        """
+        with self.log.paused():
+            with self.kept_on_error(state), self.signals.at_once(step):
+                weights = state.evaluated()
+                result = self.evaluator(*self.fold(weights["params"], weights["model_state"]))
+            ap = result.metrics["AP"]
+            if self.checkpoints.latest() == step:  # saved in an earlier part of the run
+                self.checkpoints.add_ap(step, ap)
+            with self.kept_on_error(state, by_all=False, ap=ap):
+                pictures = self.evaluator.pictures(result, PICTURES) if jax.process_index() == 0 else []
+                self.log.evaluation(step, result.metrics, pictures)
+        return ap
 
     @contextlib.contextmanager
-    def kept_on_error(self, state: TrainState, *, by_all: bool = True) -> Iterator[None]:
+    def kept_on_error(self, state: TrainState, *, by_all: bool = True, ap: float | None = None) -> Iterator[None]:
         """Save what has been trained if something goes wrong here, or stops it.
 
         Args:
             by_all: all processes, which can only save together, raise an InputError or a RunError here. Where one alone
                 may raise it, as for an image that it cannot read, the others know nothing of it.
+            ap: of the state, where it is known.
         """
         try:
             yield
+        except KeyboardInterrupt:  # the second Ctrl-C, after which nobody wants to wait
+            raise
         except BaseException as e:
             together = jax.process_count() == 1 or (by_all and isinstance(e, (InputError, RunError)))
             if together and int(state.step) != self.checkpoints.latest():
-                save(state, self.checkpoints, ap=None)
+                save(state, self.checkpoints, ap=ap)
             raise
 
 
@@ -260,35 +277,3 @@ def resolve(config: Config, source: Source) -> Config:
         model=dataclasses.replace(config.model, num_classes=num_classes),
         data=dataclasses.replace(data, train=train, val=val),
     )
-
-
-def save(state: TrainState, checkpoints: Checkpoints, *, ap: float | None) -> None:
-    """Start writing a checkpoint of everything that resuming needs."""
-    checkpoints.save(int(state.step), state.evaluated(), resumable(state), ap=ap)
-
-
-def resume(state: TrainState, checkpoints: Checkpoints) -> TrainState:
-    """The newest checkpoint that can be read in place of a fresh state, if there is one."""
-    restored = checkpoints.restore_newest(state.evaluated(), resumable(state), warn=print)
-    if restored is None:
-        return state
-    weights, rest = restored
-    if state.ema is None:
-        return state._replace(**weights, **rest)
-    return state._replace(ema=weights, **rest)
-
-
-def resumable(state: TrainState) -> Tree:
-    """What a checkpoint holds besides the weights that are meant to be used."""
-    rest = {"opt_state": state.opt_state, "step": state.step}
-    return rest if state.ema is None else rest | {"params": state.params, "model_state": state.model_state}
-
-
-@contextlib.contextmanager
-def trace(folder: Path | None, step: int) -> Iterator[None]:
-    """Record ten steps of this process, after as many in which everything is compiled and warmed up; None: nothing."""
-    if folder and step == PROFILED_STEPS + 1:
-        jax.profiler.start_trace(str(folder))
-    yield
-    if folder and step == 2 * PROFILED_STEPS:
-        jax.profiler.stop_trace()

@@ -1,5 +1,7 @@
 """Adam with the recipe's schedule."""
 
+import collections
+
 import optax
 
 from cornerjax.config import Config
@@ -22,7 +24,8 @@ def learning_rate(config: Config) -> optax.Schedule:
     if optim.schedule == "cosine":
         after = optax.cosine_decay_schedule(optim.peak_lr, config.steps - optim.warmup_steps)
     else:  # boundaries count from the end of the warm-up, as join_schedules does
-        boundaries = {step - optim.warmup_steps: optim.decay_factor for step in optim.decay_steps}
+        falls = collections.Counter(step - optim.warmup_steps for step in optim.decay_steps)
+        boundaries = {step: optim.decay_factor**times for step, times in falls.items()}
         after = optax.piecewise_constant_schedule(optim.peak_lr, boundaries)
     if not optim.warmup_steps:
         return after

@@ -45,8 +45,8 @@ class Step(NamedTuple):
 
     @property
     def peak(self) -> int:
-        """Bytes while it runs."""
-        return self.state + self.batch + self.temporary + self.output + self.program
+        """Bytes while it runs; the next batch is there already."""
+        return self.state + 2 * self.batch + self.temporary + self.output + self.program
 
 
 class TooLargeError(Exception):
@@ -62,7 +62,7 @@ def step_of(config: Config, topology: Topology) -> Step:
     counted = isinstance(topology, Node) and not gpus.can_compile()
     begun = time.monotonic()
     step = (count_step if counted else compile_step)(config, topology)
-    if step.peak > topology.chip.hbm_bytes:
+    if step.peak > topology.chip.usable_bytes:
         raise TooLargeError(f"{'By count' if counted else 'Compiled'} it needs {step.peak / GB:.1f} GB.")
     return step._replace(seconds=time.monotonic() - begun)
 

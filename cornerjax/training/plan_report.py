@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cornerjax.config import Config
 from cornerjax.training import hlo
 from cornerjax.training.chips import HOP_S, Slice
-from cornerjax.training.gpus import ALL_REDUCE_S
+from cornerjax.training.gpus import ALL_REDUCE_S, FRACTION, MOST_FRACTION, Node, memory_fraction
 from cornerjax.training.plan import GB, ORIGINS, Step
 from cornerjax.training.topology import Topology, larger
 
@@ -47,6 +47,8 @@ def remedies(config: Config, topology: Topology) -> Iterator[str]:
         yield f"--optim.accumulate {images}: one image at a time; BatchNorm then takes the statistics of parts"
     if config.data.render == "host":
         yield "--data.render device: heat maps are drawn on the chip, from boxes"
+    if isinstance(topology, Node) and memory_fraction() < MOST_FRACTION:
+        yield f"{FRACTION}={MOST_FRACTION} in the environment: JAX takes {memory_fraction():.0%} of a GPU's memory now"
     if images > 1:
         unit = topology.unit
         yield f"{topology.more}, or --data.batch {topology.size}: fewer images a {unit}, now {images}"
@@ -96,14 +98,16 @@ def report(step: Step, config: Config, topology: Topology) -> Iterator[str]:
 
 def memory(step: Step, topology: Topology) -> Iterator[str]:
     """What a chip holds while a step runs."""
-    size = topology.chip.hbm_bytes
+    size, usable = topology.chip.hbm_bytes, topology.chip.usable_bytes
     yield f"\nMemory of a {topology.unit}" + (", by count" if step.counted else "")
     yield f"  weights and optimiser   {step.state / GB:9.3f} GB"
-    yield f"  batch                   {step.batch / GB:9.3f} GB; while it trains, the next one waits in as much again"
+    yield f"  batch                   {step.batch / GB:9.3f} GB, twice: while it trains, the next one waits beside it"
     yield f"  temporaries             {step.temporary / GB:9.3f} GB" + ("; an estimate" if step.counted else "")
     yield f"  output                  {step.output / GB:9.3f} GB beside what reuses the memory of the weights"
     yield f"  program                 {step.program / GB:9.3f} GB"
-    yield f"  in all                  {step.peak / GB:9.3f} GB of {size / GB:.1f} GB, {step.peak / size:.0%}: fits"
+    yield f"  in all                  {step.peak / GB:9.3f} GB of {usable / GB:.1f} GB, {step.peak / usable:.0%}: fits"
+    if usable < size:
+        yield f"  JAX takes {usable / size:.0%} of the {size / GB:.1f} GB; {FRACTION} in the environment is the share"
 
 
 def scaling(step: Step, topology: Topology, images: int, alone_s: float) -> Iterator[str]:

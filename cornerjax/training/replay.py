@@ -9,8 +9,8 @@ import numpy as np
 from cornerjax.checkpoint import Checkpoints
 from cornerjax.errors import InputError
 from cornerjax.files import is_file, read_npz
-from cornerjax.training.loop import resume
 from cornerjax.training.mesh import data_mesh, to_devices
+from cornerjax.training.resume import resume
 from cornerjax.training.setup import abstract_step
 from cornerjax.workdir import open_workdir, trusted_config
 
@@ -79,10 +79,10 @@ def losses_of(workdir: Path, batch: Batch, *, allow_code: bool = False) -> Itera
         )
     train_step, form, expected = abstract_step(config, mesh)
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        before = checkpoints.latest()
-        if before is None:
+        if checkpoints.latest() is None:
             raise InputError(f"{workdir} has no checkpoint; expected that of the step before")
         state = resume(form, checkpoints)._replace(halted=jax.numpy.bool(False))
+    before = int(state.step)
     inputs = {name: rows for name, rows in batch.items() if name != "image_id"}
     if {name: (x.shape, x.dtype) for name, x in inputs.items()} != {n: (x.shape, x.dtype) for n, x in expected.items()}:
         raise InputError(f"{workdir / 'not_finite'} has a batch of another run; {EXPECTED}")

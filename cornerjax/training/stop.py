@@ -1,7 +1,9 @@
 """Signals that ask a run to end: it finishes the step, saves, and exits as the signal would have made it."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -11,6 +13,8 @@ import jax
 from jax.experimental import multihost_utils
 
 from cornerjax import interrupts
+
+HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # the last is what schedulers warn with
 
 
 class Stopped(SystemExit):
@@ -25,7 +29,9 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Holds SIGTERM, SIGINT and SIGHUP back until the loop asks; a second one works as if not held back.
+    """Holds SIGTERM, SIGINT, SIGHUP and SIGUSR1 back until the loop asks; a second one works as if not held back.
+
+    What was to be ignored when the program started, as nohup and shells in the background have it, stays ignored.
 
     With several processes, SIGTERM to any of them and the notices of preemption that jax.distributed listens for stop
     all at the same step. Outside the main thread nothing is held back.
@@ -39,11 +45,12 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         interrupts.check()
         if threading.current_thread() is threading.main_thread():
-            # With several processes SIGTERM is left to jax.distributed, whose handler tells the others.
-            held = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup is to be heeded
-                held.append(signal.SIGHUP)
-            self._previous = {number: signal.signal(number, self._receive) for number in held}
+            for number in HELD:
+                # With several processes SIGTERM is left to jax.distributed, whose handler tells the others.
+                of_jax = jax.process_count() > 1 and number == signal.SIGTERM
+                if not of_jax and signal.getsignal(number) != signal.SIG_IGN:
+                    # None is a handler that Python cannot set again, as jax.distributed has one in C++.
+                    self._previous[number] = signal.signal(number, self._receive) or signal.SIG_DFL
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -81,7 +88,15 @@ class StopSignals:
     def _receive(self, number: int, _: FrameType | None) -> None:
         self._received = signal.Signals(number)
         signal.signal(number, self._previous[self._received])
+        if jax.process_index() == 0:
+            _say(f"{self._received.name}: stopping, after saving the step that is being done; once more: at once")
         if jax.process_count() > 1:
             signal.raise_signal(signal.SIGTERM)
         elif self._interruptible is not None:
             raise Stopped(self._received, self._interruptible)
+
+
+def _say(line: str) -> None:
+    """To standard error, from the handler of a signal, which may have come in the middle of a print."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the terminal may be gone, or there is none
+        os.write(sys.stderr.fileno(), f"\n{line}\n".encode())

@@ -12,21 +12,21 @@ import jax
 import numpy as np
 from jaxtyping import Float32
 
-from cornerjax.checkpoint import Checkpoints, restore_weights
 from cornerjax.config import Config, Model
 from cornerjax.data.coco_classes import COCO_CATEGORIES
+from cornerjax.data.coco_entries import is_name
 from cornerjax.detectors import apply_preset, get_detector
 from cornerjax.detectors.base import Detector, make_network, make_predictor_network
-from cornerjax.errors import InputError, RunError
-from cornerjax.files import read_npz, unfinished_folder, write_atomically
+from cornerjax.errors import InputError, RunError, unusable
+from cornerjax.files import place_of, read_npz, unfinished_folder, write_atomically
 from cornerjax.inference.predictor import Predictor
-from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.functional import Tree, by_path, nested, parameter_count
 from cornerjax.nn.layers import kernel_from_torch
+from cornerjax.text import short
 from cornerjax.validation import replaced
 from cornerjax.weights.match import Match, match, plain_name
 from cornerjax.weights.read import Source, Tensors, read_tensors
-from cornerjax.workdir import unusable, versions
+from cornerjax.workdir import versions
 
 Forward = Callable[[Float32[np.ndarray, "b 3 H W"]], Mapping[str, np.ndarray]]
 Options = Mapping[str, Any]  # by name, as validation.replaced takes them
@@ -66,7 +66,7 @@ def from_torch(
     source: Source,
     *,
     preset: str | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: str | Sequence[str] | None = None,
     test: Options | None = None,
     compute: Options | None = None,
 ) -> Predictor:
@@ -78,7 +78,7 @@ def from_torch(
             array}; with or without "module.", in any of the layouts in which the detector was released.
         preset: one of those of the detector, see detectors.apply_preset; None: that of the layout, which is "released"
             for most. "clean" leaves out the original's defects.
-        class_names: of each class; None: COCO's if there are 80.
+        class_names: of each class, or the name of a single one; None: COCO's if there are 80.
         test: what is to differ from the preset's way from maps to boxes: options by name, such as {"flip": True}.
         compute: what is to differ from how the preset computes the network, such as {"precision": "default"}.
     Raises: InputError: no such detector or preset, an option cannot be used, the source cannot be read, or its tensors
@@ -92,19 +92,20 @@ def read(
     source: Source,
     *,
     preset: str | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: str | Sequence[str] | None = None,
     test: Options | None = None,
     compute: Options | None = None,
 ) -> Converted:
     """Read and check a checkpoint; arguments and errors as of from_torch."""
     detector, options = get_detector(name), {"test": test or {}, "compute": compute or {}}
     _configured(detector.defaults, detector.defaults.model, preset or "clean", options)  # before a large file is read
+    names = _checked_names(class_names)
     tensors = read_tensors(source)
     found = match(detector, tensors.values, source=tensors.name)
     preset = preset or found.layout.preset
     config = _configured(detector.defaults, found.model, preset, options)
     detector.check(config)
-    return Converted(detector, config, preset, tensors, found, _class_names(class_names, found.model.num_classes))
+    return Converted(detector, config, preset, tensors, found, _class_names(names, found.model.num_classes))
 
 
 def _configured(defaults: Config, model: Model, preset: str, options: Options) -> Config:
@@ -119,7 +120,7 @@ def convert(
     out: str | os.PathLike[str],
     *,
     preset: str | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: str | Sequence[str] | None = None,
     test: Options | None = None,
     compute: Options | None = None,
     forward: str | os.PathLike[str] | Forward | None = None,
@@ -129,7 +130,8 @@ def convert(
     Beside it stands `certificate.json`: where every tensor came from and that it was read back bit for bit.
 
     Args:
-        out: folder to write; it must not exist, or be empty. Nothing is left in it if something goes wrong.
+        out: local folder to write; it must not exist, or be empty and neither the current folder nor a mount point.
+            Nothing is left in it if something goes wrong.
         forward: outputs of the original network to compare ours with: a .npz file with `images` (b, 3, H, W) float32 as
             the network takes them and heads by their PyTorch names, such as `tl_heats.1`; or a function from such
             images to such a dict, as a live PyTorch model.
@@ -139,19 +141,17 @@ def convert(
         InputError: as from_torch; `out` holds something or cannot be written; `forward` cannot be read.
         RunError: the disk is full, or does not keep what was written.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already; give another folder for the converted weights")
+    place = _new_place(out)
     converted = read(name, source, preset=preset, class_names=class_names, test=test, compute=compute)
     heads = largest_differences(converted, forward) if forward is not None else {}
     try:
-        with unfinished_folder(out) as unfinished:
+        with unfinished_folder(place) as unfinished:
             _write(unfinished, converted)
             certificate = _certificate(unfinished, converted, heads)
             if changed := [entry["torch"] for entry in certificate["tensors"] if not entry["equal"]]:
                 raise RunError(f"{out} is not kept: {changed[0]} was read back with other values; is the disk sound?")
             write_atomically(unfinished / "certificate.json", json.dumps(certificate, indent=1))
-            unfinished.replace(out)
+            unfinished.replace(place)
     except OSError as e:
         raise unusable(str(out), e) from None
     return certificate
@@ -204,6 +204,10 @@ def _recorded(path: Path) -> dict[str, np.ndarray]:
 
 def _write(folder: Path, converted: Converted) -> None:
     names, known = converted.class_names, {name: number for number, name in COCO_CATEGORIES}
+    # They import orbax, which a Predictor of PyTorch's weights does without.
+    from cornerjax.checkpoint import Checkpoints
+    from cornerjax.new_workdir import create_workdir
+
     of_coco = len(set(names)) == len(names) and set(names) <= known.keys()
     ids = tuple(known[name] for name in names) if of_coco else tuple(range(1, len(names) + 1))
     create_workdir(folder, converted.config, names, ids, recipe=f"converted from {converted.tensors.name}")
@@ -214,6 +218,8 @@ def _write(folder: Path, converted: Converted) -> None:
 
 def _certificate(folder: Path, converted: Converted, heads: dict[str, float]) -> dict[str, Any]:
     """Read the checkpoint back and compare it with the source, tensor by tensor."""
+    from cornerjax.checkpoint import restore_weights
+
     params, model_state, _ = restore_weights(folder)
     written = by_path(params) | by_path(model_state)
     tensors = []
@@ -239,11 +245,42 @@ def _certificate(folder: Path, converted: Converted, heads: dict[str, float]) ->
     }
 
 
-def _class_names(given: Sequence[str] | None, count: int) -> tuple[str, ...]:
+def _new_place(out: str | os.PathLike[str]) -> Path:
+    """The folder that `out` is, without links and dots, if another one can be renamed to it.
+
+    Raises: InputError: it holds something, or cannot be replaced.
+    """
+    said, folder = str(out) or "an empty path", place_of(out)
+    if "://" in said:
+        raise InputError(f"{said} is not a local folder; give one, and copy it there")
+    try:
+        taken = os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as e:
+        raise unusable(said, e) from None
+    if not str(out) or folder == Path.cwd() or os.path.ismount(folder):
+        raise InputError(f"{said} is the current folder or a mount point; give a new folder, such as one inside it")
+    if taken:
+        raise InputError(f"{said} is there already; give another folder for the converted weights")
+    return folder
+
+
+def _checked_names(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Class names as they were given; text is the name of one class.
+
+    Raises: InputError: one is no text that can be written.
+    """
+    names = (given,) if isinstance(given, str) else given
+    for name in names or ():
+        if not is_name(name) or not name:
+            raise InputError(f"class name {short(name)}: expected text that can be written")
+    return None if names is None else tuple(names)
+
+
+def _class_names(given: tuple[str, ...] | None, count: int) -> tuple[str, ...]:
     if given is not None and len(given) != count:
         raise InputError(f"{len(given)} class names for a checkpoint with {count} classes; give one for each")
     if given is not None:
-        return tuple(given)
+        return given
     if count == len(COCO_CATEGORIES):
         return tuple(name for _, name in COCO_CATEGORIES)
     return tuple(f"class {i}" for i in range(count))

@@ -43,19 +43,21 @@ class _Value(NamedTuple):
 _MARK = _Value(0)
 
 
-def refuse_bombs(path: Path) -> None:
+def refuse_bombs(file: io.BufferedReader, path: Path) -> None:
     """Refuse a file whose pickles describe more than a dict of tensors.
 
+    Args:
+        file: opened, at its beginning.
+        path: for the error.
     Raises: InputError: they do, or it is in none of PyTorch's two formats. OSError.
     """
     try:
-        with path.open("rb") as file:
-            zipped = file.read(4) == b"PK\3\4"  # as PyTorch tells them apart
-            file.seek(0)
-            if zipped:
-                _look_at(io.BytesIO(_pickle_in(file)), pickles=1)
-            else:
-                _look_at(file, pickles=_PICKLES)
+        zipped = file.read(4) == b"PK\3\4"  # as PyTorch tells them apart
+        file.seek(0)
+        if zipped:
+            _look_at(io.BytesIO(_pickle_in(file)), pickles=1)
+        else:
+            _look_at(file, pickles=_PICKLES)
     except OSError:
         raise
     except _EndlessError:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import pickle
 import warnings
@@ -13,7 +14,7 @@ import numpy as np
 from jax import dtypes
 
 from cornerjax.errors import InputError
-from cornerjax.files import is_file, sha256_of
+from cornerjax.files import is_file, open_regular
 from cornerjax.text import plain, short, shortened
 from cornerjax.weights.pickles import REFUSED, refuse_bombs
 
@@ -43,7 +44,7 @@ def read_tensors(source: Source) -> Tensors:
         source: a .pkl or .pth file with a dict of tensors, at its top or under "state_dict", or such a dict of NumPy
             arrays. The counters `num_batches_tracked` are left out.
     Raises: InputError: the file is missing, damaged, holds code or anything but tensors, or PyTorch is not installed;
-        a tensor is not finite, or none of floating-point numbers.
+        a tensor is not finite, or none of floating-point numbers, or a variance is negative.
     """
     if isinstance(source, Mapping):
         source = inside if isinstance(inside := source.get("state_dict"), Mapping) else source
@@ -51,8 +52,7 @@ def read_tensors(source: Source) -> Tensors:
         types, digest = {key: str(value.dtype) for key, value in arrays.items()}, _hash_of_dict(arrays)
     else:
         path = Path(source)
-        name, (arrays, types) = str(path), _load(path)
-        digest = sha256_of(path)
+        name, (arrays, types, digest) = str(path), _load(path)
     values, converted = {}, {}
     for key, value in arrays.items():
         if len(key) > LONGEST_KEY or not key.isprintable():
@@ -65,6 +65,8 @@ def read_tensors(source: Source) -> Tensors:
             values[key] = np.asarray(value, np.float32, order="C")
         if not np.isfinite(values[key]).all():
             raise InputError(f"{name}: {key} has values that are infinite or no numbers; expected finite ones")
+        if key.endswith("running_var") and values[key].min(initial=0) < 0:
+            raise InputError(f"{name}: {key} has negative values; expected variances, which are 0 or more")
     return Tensors(values, name, digest, converted)
 
 
@@ -82,23 +84,34 @@ def _is_counter(key: str) -> bool:
     return key.endswith("num_batches_tracked")
 
 
-def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors of a file as arrays, and their types."""
+def _load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], str]:
+    """The tensors of a file as arrays, their types, and the hash of the file.
+
+    It is opened once, so that what was looked at is what is read, whatever stands under its name meanwhile.
+    """
     if not is_file(path):
         raise InputError(f"{path} is no file; expected a checkpoint of PyTorch, .pkl or .pth")
     try:
-        refuse_bombs(path)
+        with open_regular(path) as file:
+            refuse_bombs(file, path)
+            file.seek(0)
+            arrays, types = _tensors_in(file, path)
+            file.seek(0)
+            return arrays, types, hashlib.file_digest(file, "sha256").hexdigest()
     except PermissionError:
         raise InputError(f"{path} may not be read; expected a file that this user has the right to read") from None
     except OSError as e:
         raise InputError(f"cannot read {path}: {e.strerror}; expected a checkpoint of PyTorch") from None
+
+
+def _tensors_in(file: io.BufferedReader, path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         import torch
     except ImportError:
         raise InputError(f"reading {path} needs PyTorch; install it with: pip install torch") from None
     try:
         with warnings.catch_warnings(action="ignore"):  # old pickle protocols are read all the same
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(f"{path} {REFUSED}") from None
     except MemoryError:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from cornerjax.check.examples import Examples, TrainingExample, count_collisions
 from cornerjax.check.findings import Findings
 from cornerjax.check.images import is_truncated
 from cornerjax.check.pictures import map_panel, target_panel
-from cornerjax.check.run import note_sizes
+from cornerjax.check.run import note_sizes, only_check
 from cornerjax.commands.check import main
 from cornerjax.config import Data, load_recipe
 from cornerjax.data import order
@@ -192,6 +193,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_of_the_image():
         ),
         (["--root", "SHAPES", "--config", "gone.py"], "no recipe gone.py"),
         (["--root", "SHAPES", "--images", "gone"], "none of the 30 images can be found: image 000001.jpg"),
+        (["--root", "tfds:a", "--images", "b"], "--images is of folders; the images of tfds:a lie in its own files"),
         (["--root", "SHAPES", "--samples", "-1"], "--samples is -1; accepted is 0 to 1000"),
         (["--root", "SHAPES", "--slit", "train"], "no option --slit; there is --splits"),
     ],
@@ -230,6 +232,40 @@ def test_what_an_evaluation_refuses_is_an_error_before_training(shapes, side, wh
     (found,) = findings.sorted()
     assert (found.level, found.count) == ("error", 1)
     assert why in found.line()
+
+
+def test_two_files_of_one_name_are_two_splits(shapes, check, tmp_path):
+    root = Path(shutil.copytree(shapes, tmp_path / "set"))
+    folders = {split: next(root.rglob(f"{split}/*.jpg")).parent.relative_to(root) for split in ("train", "val")}
+    for split, folder in folders.items():
+        content = json.loads((root / f"annotations/instances_{split}.json").read_text())
+        for image in content["images"]:
+            image["file_name"] = str(folder / image["file_name"])
+        (root / split).mkdir(exist_ok=True)
+        (root / split / "boxes.json").write_text(json.dumps(content))
+    one, other = (next(iter(sorted((root / folder).glob("*.jpg")))) for folder in folders.values())
+    shutil.copyfile(one, other)
+    splits = ["train/boxes.json", "val/boxes.json"]
+    code, printed, report = check("--root", root, "--splits", *splits, "--samples", 0)
+    assert code == 0
+    assert "COCO's sizes, by the area of the box: " in printed
+    assert [report["splits"][split]["images"] for split in splits] == [30, 6]
+    assert len(where_found(report, "warning: in more than one split") or []) == 1
+    _, _, once = check("--root", root, "--splits", splits[0], splits[0], "--samples", 0)
+    assert [of_split["images"] for of_split in once["splits"].values()] == [30]
+
+
+def test_one_check_at_a_time_writes_a_folder(shapes, tmp_path):
+    options = ["--root", str(shapes), "--samples", "0", "--out", str(tmp_path / "out")]
+    with only_check(tmp_path / "out"), pytest.raises(InputError, match=r"another check is going to write .*out; wait"):
+        main(options)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .*file/out: Not a directory"):
+        main([*options[:-1], str(tmp_path / "file/out")])
+    with pytest.raises(SystemExit, match="0"):
+        main(options)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
 
 
 def test_the_command_and_its_exit_codes(shapes, tmp_path):

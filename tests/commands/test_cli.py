@@ -3,7 +3,10 @@
 import dataclasses
 import importlib
 import io
+import os
 import pkgutil
+import shlex
+import subprocess
 import sys
 from typing import Literal
 
@@ -66,6 +69,53 @@ def test_what_the_user_gave_and_what_happened_to_a_run_are_one_sentence_and_an_e
         cli.run(main)
     assert ended.value.code == code
     assert capsys.readouterr().err == "error: no such thing\n"
+
+
+PROGRAM = "import sys; from cornerjax.commands import main; main(*sys.argv[1:])"
+
+
+def said_by(words, stdout):
+    """The exit code of a command in a process of its own, and what it says on stderr."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", PROGRAM, *words]
+    done = subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pack", "--help"]])
+def test_standard_output_that_is_full_or_closed_at_the_end_is_one_sentence(words):
+    """What was printed is short enough to wait in Python until then."""
+    with open("/dev/full", "w") as full:
+        expected = "error: cannot write to standard output: No space left on device; make room and run the same"
+        assert said_by(words, full) == (1, f"{expected} command again\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        assert said_by(words, closed) == (1, "error: standard output was closed before the end\n")
+
+
+def test_a_program_without_standard_output_says_what_is_wrong():
+    command = shlex.join([sys.executable, "-c", PROGRAM, "trian"])
+    done = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"error: no command 'trian'; there are: {', '.join(COMMANDS)}\n")
+
+
+def test_opencv_and_ffmpeg_say_nothing_in_a_command(tmp_path):
+    """They would, of a PNG that is cut short, and of what is no video."""
+    code = f"""
+from cornerjax.commands.cli import run
+
+def main():
+    import cv2, numpy
+    png = cv2.imencode(".png", numpy.zeros((40, 40, 3), numpy.uint8))[1]
+    assert cv2.imdecode(png[: len(png) // 2], cv2.IMREAD_COLOR) is None
+    assert not cv2.VideoCapture({str(tmp_path / "no.mp4")!r}).isOpened()
+
+run(main)
+"""
+    (tmp_path / "no.mp4").write_bytes(bytes(1000))
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_defect_of_ours_keeps_its_traceback():

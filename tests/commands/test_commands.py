@@ -149,3 +149,19 @@ def test_a_folder_without_a_run(script, command, tmp_path):
     create_workdir(tmp_path / "run", load_recipe(ROOT / "configs/shapes.py"), ("a",), (1,), recipe="shapes")
     assert command(script, "--workdir", "run", *more).startswith("error: run has no checkpoint yet")
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["--classes", "cat"], "no class 'cat' in this run; its classes are: a"),
+        (["--overlay", "crops"], "cornernet has no overlay 'crops'; it has: keypoints, tags"),
+    ],
+)
+def test_what_is_wanted_of_a_prediction_is_checked_before_weights_are_read(wanted, message, command, tmp_path):
+    """This run has none."""
+    cv2.imwrite(str(tmp_path / "photo.png"), np.zeros((127, 127, 3), np.uint8))
+    create_workdir(tmp_path / "run", load_recipe(ROOT / "configs/shapes.py"), ("a",), (1,), recipe="shapes")
+    said = command("predict.py", "photo.png", "--workdir", "run", "--out", "out", *wanted)
+    assert said == f"error: {message}\n"
+    assert not Path("out").exists()

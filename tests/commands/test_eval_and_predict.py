@@ -17,6 +17,8 @@ from cornerjax.data.shapes import SHAPES, write_shapes
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel, CornerTest
+from cornerjax.errors import InputError
+from cornerjax.evaluation import of_run
 from cornerjax.inference.video import VideoFile
 from cornerjax.new_workdir import create_workdir
 from cornerjax.nn.backbones.hourglass import Hourglass
@@ -98,6 +100,26 @@ def test_eval(call, workdir, shapes, tmp_path, capsys):
     assert min(entry["score"] for entry in results) >= 0.05
     assert not list((tmp_path / "linear" / "pictures").iterdir())
     assert not (tmp_path / "linear" / "report.html").exists()
+
+
+def test_eval_of_images_as_they_are_stored(call, workdir, tmp_path, error):
+    options = ["--workdir", workdir, "--pictures", 0, "--report-images", 0, "--out", tmp_path / "out"]
+    assert call("eval.py", *options, "--exif", "ignore") == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["options"]["exif"] == "ignore"
+    assert call("eval.py", *options) == 2
+    assert "out holds an evaluation with exif ignore instead of turn; --out" in error()
+
+
+def test_what_stops_the_first_process_stops_all(call, workdir, tmp_path, error, monkeypatch):
+    """It alone takes the folder: the others must neither wait for it nor try to take it too."""
+
+    def stop(check):
+        raise InputError("said by the first")
+
+    monkeypatch.setattr(of_run, "by_first", stop)
+    monkeypatch.setattr(of_run, "check_folder", lambda *_, **__: pytest.fail("checked by each"))
+    assert call("eval.py", "--workdir", workdir, "--out", tmp_path / "out") == 2
+    assert error() == "error: said by the first"
 
 
 def test_a_run_that_was_computed_with_a_kernel_for_another_device_is_evaluated_here(call, workdir, tmp_path):

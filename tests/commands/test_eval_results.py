@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -64,6 +65,33 @@ def test_boxes_below_the_least_score_do_not_count(evaluate, capsys):
     assert "3 boxes on the 7 images" in capsys.readouterr().out
 
 
+def test_logits_below_zero_count_too(evaluate, tmp_path, capsys):
+    files = CASES / "voc_toy"
+    boxes = json.loads((files / "dets.json").read_text())
+    for box in boxes:
+        box["score"] -= 1.5
+    (tmp_path / "logits.json").write_text(json.dumps(boxes))
+    true = ("--annotations", files / "gt.json")
+    _, metrics = evaluate("--results", tmp_path / "logits.json", *true)
+    assert "24 boxes on the 7 images" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "out")
+    assert metrics["AP"] == evaluate("--results", files / "dets.json", *true)[1]["AP"] > 0
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "out")
+    evaluate("--results", tmp_path / "logits.json", *true, "--min-score", -0.6)
+    assert "3 boxes on the 7 images" in capsys.readouterr().out
+
+
+def test_counts_are_written_as_in_the_report(evaluate, tmp_path, capsys):
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "score": 0.5}
+    truth = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": [box]}
+    (tmp_path / "true.json").write_text(json.dumps(truth))
+    (tmp_path / "found.json").write_text(json.dumps([box] * 1200))
+    options = ("--annotations", tmp_path / "true.json", "--report-images", 0)
+    assert evaluate("--results", tmp_path / "found.json", *options)[0] == 0
+    assert "found.json, 1,200 boxes on the 1 images of" in capsys.readouterr().out
+
+
 def test_an_evaluation_behind_a_link_is_replaced_by_no_smaller_one_and_not_while_it_is_read(evaluate, tmp_path, capsys):
     files, real = CASES / "voc_toy", tmp_path / "real"
     real.mkdir()
@@ -88,6 +116,14 @@ def test_an_evaluation_behind_a_link_is_replaced_by_no_smaller_one_and_not_while
             "--test and --compute options are of",
         ),
         (("--results", "a.json", "--annotations", "b.json"), "cannot read b.json: No such file"),
+        (("--results", "a.json", "--annotations", "b.json", "--checkpoint", "latest"), "--checkpoint is of a run"),
+        (("--results", "a.json", "--root", "nowhere", "--allow-code"), "--allow-code is of a run; the boxes of"),
+        (("--results", "a.json", "--annotations", "b.json", "--split", "val"), "--split needs images, of which"),
+        (("--results", "a.json", "--annotations", "b.json", "--images", "c"), "--images needs images, of which"),
+        (("--results", "a.json", "--annotations", "b.json", "--exif", "turn"), "--exif needs images, of which"),
+        (("--results", "a.json", "--annotations", "b.json", "--pictures", "5"), "--pictures needs images, of which"),
+        (("--results", "a.json", "--annotations", "b.json", "--hosts.count", "2"), "--hosts options are of a run"),
+        (("--results", "a.json", "--root", "tfds:b", "--images", "c"), "--images is of folders; the images of tfds:b"),
         (("--results", "a.json", "--root", "nowhere"), "data.root 'nowhere' is not a folder"),
         (("--workdir", "nowhere"), "work directory nowhere does not exist"),
     ],

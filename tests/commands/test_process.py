@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import sys
+import warnings
 from types import SimpleNamespace
 
 import cv2
@@ -173,6 +174,27 @@ def test_damaged_programs_are_compiled_again_without_a_word(home, events, recwar
     assert not recwarn.list
 
 
+def test_damaged_programs_are_written_again(home, events):
+    """JAX itself would leave them as they are, and compile them in every process."""
+    with compiled_once():
+        put = in_a_new_process(events)[1]
+    whole = {path: path.stat().st_size for path in programs(home)}
+    for path in programs(home):
+        path.write_bytes(path.read_bytes()[:100])
+    with compiled_once():
+        assert in_a_new_process(events)[0] == 0
+    assert {path: path.stat().st_size // 1000 for path in programs(home)} == {
+        path: size // 1000 for path, size in whole.items()
+    }
+    with compiled_once():
+        assert in_a_new_process(events) == (put, 0)
+
+
+def test_warnings_of_others_are_heard_while_programs_are_kept(home):
+    with pytest.warns(UserWarning, match="of another"), compiled_once():
+        warnings.warn("of another", stacklevel=1)
+
+
 def test_the_programs_that_were_not_used_for_longest_go_first(home, monkeypatch):
     folder = cache_folder()
     assert folder is not None
@@ -184,6 +206,20 @@ def test_the_programs_that_were_not_used_for_longest_go_first(home, monkeypatch)
     assert cache_folder() == folder
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
     assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_program_that_another_process_removes_meanwhile_is_no_reason_to_have_no_cache(home, monkeypatch):
+    folder, is_file = cache_folder(), process.Path.is_file
+    assert folder is not None
+    (folder / "a").write_bytes(b"")
+
+    def vanish(path):
+        there = is_file(path)
+        path.unlink()
+        return there
+
+    monkeypatch.setattr(process.Path, "is_file", vanish)
+    assert cache_folder() == folder
 
 
 def test_programs_for_other_processors_lie_elsewhere(home, monkeypatch):

@@ -1,11 +1,18 @@
-"""A small COCO-format folder, and TFDS sets written from it, for test_tfds.py and test_pack.py."""
+"""A small COCO-format folder, and TFDS sets written from it, for all tests of such sets."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+
+from cornerjax.config import Data
+from cornerjax.data.pipeline import make_batches
+from cornerjax.data.source import open_source
+from cornerjax.detectors import get_detector
+from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 
 IDS = (7, 1_000_000, 3, 21, 5)  # in the order of the file, which is not that of the ids
 NAMES = ("cat", "toothbrush")
@@ -89,3 +96,46 @@ def write_set(folder: Path, features: tfds.features.FeaturesDict, examples: list
     writer.add_examples({"train": examples})
     writer.close_all()
     return folder
+
+
+def open_root(root, split="train", **options):
+    return open_source(Data(root=str(root), **options), split)
+
+
+def batches_of(root, count=4, **options):
+    data = Data(root=str(root), batch=4, crop_px=(63, 95), crop_border_px=16, max_objects=8, workers=2, **options)
+    config = CornerConfig(model=CornerModel(num_classes=2), data=data, seed=3)
+    detector = get_detector("cornernet")
+    batches = make_batches(open_source(data, "train"), config, encode=detector.encode, render=detector.render)
+    return list(islice(batches, count))
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.keys() == b.keys()
+        assert all(a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def count_calls(monkeypatch, module, name):
+    """A list that grows by one with every call of a function."""
+    calls, function = [], getattr(module, name)
+
+    def counting(*args):
+        calls.append(args)
+        return function(*args)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
+
+
+def encoded(record):
+    return record.stored.read() if record.stored else record.path.read_bytes()
+
+
+def assert_same_records(ours, theirs):
+    assert ours.class_names == theirs.class_names
+    for a, b in zip(ours.records, theirs.records, strict=True):
+        assert (a.image_id, a.path.name, a.height, a.width) == (b.image_id, b.path.name, b.height, b.width)
+        assert a.boxes.tobytes() == b.boxes.tobytes()
+        assert a.classes.tobytes() == b.classes.tobytes()
+        assert encoded(a) == encoded(b)

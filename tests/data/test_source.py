@@ -9,16 +9,9 @@ from cornerjax.data.source import open_source
 from cornerjax.errors import InputError
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"images": "photos"}, r"^data\.images is 'photos', .*with data\.root tfds:some/set, .*accepted is ''$"),
-        ({"exif": "ignore"}, r"^data\.exif is 'ignore', which is for folders; .*accepted is 'turn'$"),
-    ],
-    ids=["images", "exif"],
-)
-def test_options_of_folders_are_refused_with_a_set_of_tfds(options, message):
-    data = Data(root="tfds:some/set", **options)
+def test_a_folder_of_images_is_refused_beside_a_set_of_tfds():
+    data = Data(root="tfds:some/set", images="photos")
+    message = r"^data\.images is 'photos', which is for folders; the images of tfds:some/set .* accepted is ''$"
     with pytest.raises(InputError, match=message):
         open_source(data, "train")
     with pytest.raises(InputError, match=message):

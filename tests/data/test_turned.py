@@ -14,6 +14,8 @@ from cornerjax.config import Data
 from cornerjax.data.pack import pack
 from cornerjax.data.records import read_image
 from cornerjax.data.source import open_source
+from cornerjax.errors import InputError
+from cornerjax.evaluation.options import Options
 
 
 @pytest.fixture
@@ -53,3 +55,30 @@ def test_images_of_a_pack_are_turned_as_those_of_its_folder(turned, tmp_path):
     ours, theirs = (open_source(Data(root=root), "train") for root in (f"tfds:{tmp_path}/pack", str(turned)))
     for a, b in zip(ours.records, theirs.records, strict=True):
         np.testing.assert_array_equal(read_image(a), read_image(b))
+
+
+def test_a_pack_knows_that_its_images_are_not_to_be_turned(turned, tmp_path):
+    with pytest.raises(InputError, match=r"_7\.jpg is 61x90 pixels, but the annotation file says 90x61$"):
+        pack(Data(root=str(turned)), ["train"], str(tmp_path / "pack"))
+    pack(Data(root=str(turned), exif="ignore"), ["train"], str(tmp_path / "pack"))
+    theirs = open_source(Data(root=str(turned), exif="ignore"), "train").records
+    for exif in ("turn", "ignore"):
+        data = Data(root=f"tfds:{tmp_path}/pack", exif=exif)
+        for ours in (open_source(data, "train"), open_source(data, "train[:5]"), read_split(data, "train", Findings())):
+            for a, b in zip(ours.records, theirs, strict=True):
+                np.testing.assert_array_equal(read_image(a), read_image(b))
+    assert len(Options(exif="ignore").open_source(Data(root=f"tfds:{tmp_path}/pack"), "train").records) == 5
+    with pytest.raises(InputError, match=r"--exif is turn, but the boxes of tfds:.* are those of the images"):
+        Options(exif="turn").open_source(Data(root=f"tfds:{tmp_path}/pack"), "train")
+    (tmp_path / "pack/cornerjax.json").write_text('{"exif": "no"}')
+    with pytest.raises(InputError, match=r"cornerjax\.json has exif 'no'; expected turn or ignore"):
+        open_source(Data(root=f"tfds:{tmp_path}/pack"), "train")
+
+
+def test_a_pack_of_turned_images_is_not_read_as_stored(tmp_path):
+    sets.write_folder(tmp_path / "folder")
+    pack(Data(root=str(tmp_path / "folder")), ["train"], str(tmp_path / "pack"))
+    with pytest.raises(
+        InputError, match=r"^exif is ignore, but the boxes of tfds:.*pack are those of images turned as"
+    ):
+        open_source(Data(root=f"tfds:{tmp_path}/pack", exif="ignore"), "train")

@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+import errno
 import gc
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,10 @@ import numpy as np
 import pytest
 
 from cornerjax.config import Data
-from cornerjax.data.batch_memory import BatchMemory, layout_of
 from cornerjax.data.pipeline import make_batches
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
-from cornerjax.data.workers import worker_count
+from cornerjax.data.workers import START, worker_count
 from cornerjax.detectors import get_detector
 from cornerjax.detectors.cornernet import CornerConfig, CornerModel
 from cornerjax.errors import InputError, RunError
@@ -162,6 +162,57 @@ def test_a_process_that_is_killed_is_one_sentence(source):
     assert set(children(os.getpid())) == before
 
 
+def test_what_a_scheduler_sends_to_all_processes_leaves_the_workers_at_work(source):
+    """It is for the run, which needs them to finish its step, and to save it."""
+    with batches_of(source, workers=1, worker_kind="thread") as batches:
+        theirs = list(itertools.islice(batches, 12))
+    before = set(children(os.getpid()))
+    with batches_of(source) as batches:
+        ours = [next(batches)]
+        for worker in set(children(os.getpid())) - before:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+                os.kill(worker, number)
+        ours += itertools.islice(batches, 11)
+    assert [batch["image"].tobytes() for batch in ours] == [batch["image"].tobytes() for batch in theirs]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    assert set(children(os.getpid())) == before
+
+
+@pytest.mark.parametrize("how", ["ends at once", "does not start"])
+def test_a_process_that_cannot_be_had_is_one_sentence(source, monkeypatch, how):
+    before, mapped = set(children(os.getpid())), memory()
+
+    def refuse(*_, **__):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    if how == "ends at once":
+        monkeypatch.setattr("cornerjax.data.workers.START", "raise SystemExit(7)")
+        message = r"^a worker process that makes training examples ended with exit code 7; where memory is short"
+    else:
+        monkeypatch.setattr(subprocess, "Popen", refuse)
+        message = (
+            r"^cannot start a worker process that makes training examples: Resource temporarily unavailable; fewer"
+        )
+    large = np.zeros(10**7, np.uint8)  # more than waits in a socket
+
+    def encode(objects, config):
+        return DETECTOR.encode(objects, config) | {"part": large[:1]}
+
+    with batches_of(source, encode=encode) as batches, pytest.raises(RunError, match=message):
+        next(batches)
+    assert set(children(os.getpid())) == before
+    assert memory() == mapped
+
+
+def test_a_worker_whose_run_ends_before_it_begins_says_nothing():
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        command = [sys.executable, "-c", START, str(theirs.fileno()), "0"]
+        done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("how", ["end", "interrupt", "kill"])
 def test_nothing_is_left_of_a_script(folder, tmp_path, how):
     script = tmp_path / "script.py"
@@ -196,40 +247,6 @@ def test_memory_is_used_again(source):
             places.add(batch["image"].ctypes.data)
             del batch
     assert len(places) <= 6
-
-
-def test_batches_that_are_made_at_the_same_time_have_memory_of_their_own():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(50):
-            with contextlib.closing(BatchMemory(layout_of({"x": np.zeros(100, np.uint8)}, 4))) as memory:
-                taken: list[tuple[int, dict[str, np.ndarray]]] = []
-                threads = [threading.Thread(target=lambda t=taken, m=memory: t.append(m.take())) for _ in range(4)]
-                for thread in threads:
-                    thread.start()
-                for thread in threads:
-                    thread.join()
-                assert sorted(number for number, _ in taken) == [0, 1, 2, 3]
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def test_arrays_of_a_batch_lie_side_by_side():
-    example: dict[str, np.ndarray] = {
-        "a": np.zeros((3, 5), np.uint8),
-        "b": np.zeros((), np.int64),
-        "c": np.zeros((2, 2), np.float32),
-    }
-    with contextlib.closing(BatchMemory(layout_of(example, 7))) as memory:
-        _, batch = memory.take()
-        for i, (name, values) in enumerate(batch.items()):
-            assert values.shape == (7, *example[name].shape)
-            assert values.dtype == example[name].dtype
-            assert values.ctypes.data % 64 == 0
-            values[...] = i
-        assert [float(values.min()) for values in batch.values()] == [0, 1, 2]
-        assert [float(values.max()) for values in batch.values()] == [0, 1, 2]
 
 
 def test_the_machine_decides_how_many_there_are(monkeypatch):

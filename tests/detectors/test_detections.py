@@ -35,6 +35,11 @@ def test_parts_of_the_detections():
     assert FOUND.scaled(2.0, 0.5).boxes.dtype == np.float32
 
 
+def test_text_is_the_name_of_one_class():
+    assert_same(FOUND.of_classes("dog"), FOUND.of_classes(["dog"]))
+    assert len(FOUND.of_classes("hot dog")) == 0
+
+
 def test_what_else_belongs_to_a_box_follows_it():
     """Points move with the image; other fields stay as they are."""
     points = np.arange(24, dtype=np.float32).reshape(3, 4, 2)

@@ -93,6 +93,12 @@ def test_results_have_the_ids_of_the_file(perfect, source):
     np.testing.assert_allclose(results[0]["bbox"], [3, 4, 12, 16], atol=1e-4)
 
 
+def test_the_true_boxes_are_read_once(evaluator, monkeypatch):
+    first = evaluator.ground_truth
+    monkeypatch.setattr(evaluating, "read_annotations", lambda file: pytest.fail("read again"))
+    assert evaluator.ground_truth is first
+
+
 def test_other_weights_are_evaluated_without_compiling_again(evaluator, perfect):
     compiled = evaluator.batches.procedure.find._cache_size()
     nothing = evaluator({"score": np.full(2, -1, np.float32)}, {})

@@ -222,7 +222,7 @@ def test_objects_of_a_class_that_the_network_does_not_have_are_missed_with_the_w
     for objects, record in zip(given, stars.records, strict=True):
         kept = 0 if record.image_id == of_image else len(record.classes)
         assert len(objects["boxes"]) == len(objects["classes"]) == kept
-    metrics, per_class = average_precision(evaluator.ground_truth(), evaluator.results(found), evaluator.image_ids())
+    metrics, per_class = average_precision(evaluator.ground_truth, evaluator.results(found), evaluator.image_ids())
     assert per_class["star"]["AP"] == 0
     assert metrics["AP"] == pytest.approx(3 / 4, abs=0.01)
 

@@ -9,9 +9,10 @@ from colour_detector import DETECTOR, NAMES, WEIGHTS, draw
 from media import BLUE, FRAMES, GREEN, write
 
 from cornerjax.config import Test
-from cornerjax.inference.folder import make_plan, predict_to_folder, reserved
+from cornerjax.inference.folder import predict_to_folder
 from cornerjax.inference.inputs import find_inputs
 from cornerjax.inference.options import Options
+from cornerjax.inference.plan import make_plan, reserved
 from cornerjax.inference.predictor import Predictor
 
 

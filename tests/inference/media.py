@@ -45,15 +45,17 @@ class FakeCapture:
 
     frames = FRAMES
     total = 10.0
+    fps = 0.0
 
     def __init__(self, source):
         self.left = iter(self.frames)
 
     @classmethod
-    def put_in(cls, monkeypatch, frames, total=10.0):
-        """Cameras, and files whose names end in .avi, have these frames; they announce so many."""
+    def put_in(cls, monkeypatch, frames, total=10.0, fps=0.0):
+        """Cameras, and files whose names end in .avi, have these frames; they announce so many, and such a speed."""
         monkeypatch.setattr(cls, "frames", frames)
         monkeypatch.setattr(cls, "total", total)
+        monkeypatch.setattr(cls, "fps", fps)
         real = cv2.VideoCapture
         monkeypatch.setattr(
             cv2, "VideoCapture", lambda s, *api: cls(s) if not str(s).endswith(".mp4") else real(s, *api)
@@ -63,7 +65,7 @@ class FakeCapture:
         return True
 
     def get(self, key):
-        return {cv2.CAP_PROP_FPS: 0.0, cv2.CAP_PROP_FRAME_COUNT: self.total}.get(key, 8.0)
+        return {cv2.CAP_PROP_FPS: self.fps, cv2.CAP_PROP_FRAME_COUNT: self.total}.get(key, 8.0)
 
     def read(self):
         frame = next(self.left, None)

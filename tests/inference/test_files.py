@@ -80,7 +80,7 @@ def test_photos_of_many_sizes_are_in_order_and_compile_little(tmp_path):
 
 def test_few_photos_are_in_memory_at_a_time(predictor, tmp_path, monkeypatch):
     """Whether their buckets fill or not: the first photo is the only one of its bucket."""
-    monkeypatch.setattr(files, "THREADS", 2)
+    monkeypatch.setattr(batching, "THREADS", 2)
     monkeypatch.setattr(batching, "WAIT", 6)
     read = []
 

@@ -1,7 +1,10 @@
 """predict.py without its command line: photos, videos and cameras in; pictures and results out; what it refuses."""
 
 import contextlib
+import errno
 import json
+import os
+import re
 import threading
 
 import cv2
@@ -11,7 +14,7 @@ from colour_detector import NAMES, draw
 from media import BLUE, FRAMES, FakeCapture, box, entries_of, names, read, read_picture, write
 
 from cornerjax.drawing import draw_boxes
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.inference import folder
 from cornerjax.inference.files import predict_files
 
@@ -149,6 +152,28 @@ def test_a_broken_file_is_named_and_the_others_are_done(predict, photos, clip, t
     assert names(tmp_path / "out") == ["a.jpg", "c.jpg", "clip.mp4", "detections.json"]
 
 
+def test_a_picture_that_cannot_be_encoded_is_an_error_of_its_photo(predict, photos, tmp_path):
+    """Its boxes are kept."""
+    cv2.imwrite(str(photos / "b.png"), draw(8, 65_600, (100, 0, 200, 8)))
+    (photos / "b.jpg").unlink()
+    (error,) = predict([photos], tmp_path / "out")
+    assert re.fullmatch(
+        r"cannot write .*b\.jpg: a JPEG of \d+x\d+ pixels; accepted are sides of up to 65500", str(error)
+    )
+    assert names(tmp_path / "out") == ["a.jpg", "c.jpg", "detections.json"]
+    assert [entry["picture"] for entry in entries_of(tmp_path / "out")] == ["a.jpg", None, "c.jpg"]
+    assert [len(entry["boxes"]) for entry in entries_of(tmp_path / "out")] == [1 + 1, 1, 1 + 1]
+
+
+def test_a_full_disk_is_no_mistake_of_the_user(predict, photos, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folder, "write", full)
+    with pytest.raises(RunError, match=r"^cannot write .*out: No space left on device; make room and run"):
+        predict([photos], tmp_path / "out")
+
+
 def test_a_video_that_ends_early_is_kept_as_far_as_it_goes(predict, tmp_path, monkeypatch):
     FakeCapture.put_in(monkeypatch, FRAMES, total=50.0)
     (tmp_path / "clip.avi").write_text("")
@@ -163,6 +188,17 @@ def test_nothing_is_written_if_nothing_can_be_read(predict, tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*a\.jpg as an image.*; cannot open .*b\.mp4 as a video"):
         predict([tmp_path / "a.jpg", tmp_path / "b.mp4"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_speed_that_is_not_to_be_believed_is_said(predict, tmp_path, monkeypatch, capsys):
+    FakeCapture.put_in(monkeypatch, FRAMES, fps=90_000.0)
+    (tmp_path / "clip.avi").write_text("")
+    written = []
+    monkeypatch.setattr(folder.VideoFile, "write", lambda made, frame: written.append(made.fps))
+    assert predict([tmp_path / "clip.avi"], tmp_path / "out") == []
+    assert written == [25.0] * 10
+    said = f"{tmp_path / 'clip.avi'} says that it has 90000 frames a second; clip.mp4 gets 25\n"
+    assert said in capsys.readouterr().out
 
 
 def test_a_camera_ends_after_so_many_frames(predict, tmp_path, monkeypatch):
@@ -190,8 +226,9 @@ def test_a_folder_that_cannot_be_written(predict, photos, out):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_score": -0.5}, "--min-score is -0.5; accepted is 0 to 1000000"),
-        ({"min_score": float("nan")}, "--min-score is nan; accepted is 0 to 1000000"),
+        ({"min_score": -0.5}, "--min-score is -0.5; accepted is 0 to 1$"),
+        ({"min_score": 1.5}, "--min-score is 1.5; accepted is 0 to 1$"),
+        ({"min_score": float("nan")}, "--min-score is nan; accepted is 0 to 1$"),
         ({"batch": 0}, "--batch is 0; accepted is 1 to 10000"),
         ({"max_side": -3}, "--max-side is -3; accepted is 0 to 1000000"),
         ({"annotations": "a.json"}, "--annotations is for photos"),

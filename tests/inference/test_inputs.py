@@ -47,6 +47,12 @@ def test_cameras_are_numbers():
     assert find_inputs(["camera:0", "camera:12", "camera:0"]).cameras == [0, 12]
 
 
+def test_an_empty_path_is_not_the_current_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match=r"^a path is empty; expected an image, a video, a folder, a pattern"):
+        find_inputs(["a.PNG", ""])
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

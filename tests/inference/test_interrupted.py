@@ -7,7 +7,7 @@ import threading
 import pytest
 from media import FRAMES, FakeCapture, entries_of, names, read, write
 
-from cornerjax.errors import InputError
+from cornerjax.errors import InputError, RunError
 from cornerjax.inference import folder as folder_module
 from cornerjax.inference.video import VideoFile
 
@@ -106,7 +106,7 @@ def test_a_failure_keeps_what_was_done_and_the_same_command_goes_on(predict, pho
         failing.setattr(
             folder_module, "write", lambda out, name, jpeg: write(out, name, jpeg) or fail(out / name, error)
         )
-        with pytest.raises(InputError if isinstance(error, OSError) else MemoryError):
+        with pytest.raises(RunError if isinstance(error, OSError) else MemoryError):
             predict([photos], out)
     assert [entry["picture"] for entry in entries_of(out)] == ["a.jpg"]
     assert predict([photos], out) == []  # c.jpg is of the first call, b.jpg of the one that failed
@@ -123,7 +123,7 @@ def test_files_are_ours_also_if_the_results_cannot_be_written(predict, photos, c
         full.setattr(
             folder_module, "write_results", lambda *given: fail(photos / "b.jpg", OSError(28, "No space left"))
         )
-        with pytest.raises(InputError, match="No space left"):
+        with pytest.raises(RunError, match="No space left"):
             predict([photos, clip], tmp_path / "out")
     assert names(tmp_path / "out") == ["a.jpg", "b.jpg", "c.jpg", "clip.mp4"]
     for _ in range(2):
@@ -148,6 +148,6 @@ def test_a_video_is_not_closed_while_it_is_read(predict, tmp_path, monkeypatch):
     SlowCapture.put_in(monkeypatch, FRAMES * 20, total=200.0)
     monkeypatch.setattr(folder_module, "draw", lambda *given, **options: fail(tmp_path / "b.jpg", OSError(28, "full")))
     (tmp_path / "clip.avi").write_text("")
-    with pytest.raises(InputError, match="full"):
+    with pytest.raises(RunError, match="No space left"):
         predict([tmp_path / "clip.avi"], tmp_path / "out", batch=1)
     assert closed_while == [False]

@@ -141,21 +141,21 @@ def test_evidence_in_an_image_of_another_size(saccade):
 
 
 def test_what_a_detector_does_not_have(whole, saccade):
-    assert available(whole) == ("keypoints", "tags")
-    assert available(saccade) == ("keypoints", "attention", "crops", "tags")
-    assert available(colours()) == ("keypoints",)
-    check_overlays(saccade, available(saccade))
+    assert available(whole.detector) == ("keypoints", "tags")
+    assert available(saccade.detector) == ("keypoints", "attention", "crops", "tags")
+    assert available(colours().detector) == ("keypoints",)
+    check_overlays(saccade.detector, available(saccade.detector))
     with pytest.raises(InputError, match=r"^cornernet has no overlay 'attention'; it has: keypoints, tags$"):
-        check_overlays(whole, ["keypoints", "attention"])
+        check_overlays(whole.detector, ["keypoints", "attention"])
     with pytest.raises(InputError, match=r"^colours has no overlay 'tags'; it has: keypoints$"):
-        check_overlays(colours(), ["tags"])
-    check_overlays(colours(), [])
+        check_overlays(colours().detector, ["tags"])
+    check_overlays(colours().detector, [])
 
 
 def test_every_overlay_is_drawn_over_the_boxes(saccade):
     image = picture(200, 260)
     evidence, found = find_evidence(saccade, image), saccade(image[..., ::-1]).above(0.5)
-    names = available(saccade)
+    names = available(saccade.detector)
     plain = overlays.draw(saccade, image, found, None, ())
     pictures = [overlays.draw(saccade, image, found, evidence, (name,)) for name in names]
     for i, one in enumerate([*pictures, overlays.draw(saccade, image, found, evidence, names)]):

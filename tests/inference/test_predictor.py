@@ -54,6 +54,52 @@ def test_a_list_keeps_its_order(predictor, photo):
     assert predictor([]) == []
 
 
+def test_photos_are_taken_in_order_and_few_are_in_memory_at_a_time(predictor, monkeypatch):
+    """Whether their buckets fill or not: the first photo is the only one of its bucket."""
+    monkeypatch.setattr("cornerjax.inference.batching.WAIT", 6)
+    monkeypatch.setattr("cornerjax.inference.batching.THREADS", 2)
+    taken = []
+
+    def photos():
+        for i in range(200):
+            taken.append(i)
+            yield draw(40, 40 if i else 20, (i % 9, 2, i % 9 + 5, 11))[..., ::-1]
+
+    used = -1
+    for used, found in enumerate(predictor.in_order(photos(), 0.1)):
+        np.testing.assert_allclose(found.boxes, [(used % 9, 2, used % 9 + 5, 11)], atol=1e-4)
+        assert len(taken) <= used + 1 + 6 + 2 + 1 + 4 * 5  # waiting, being read, batches loaded and used
+    assert used == 199
+    assert list(predictor.in_order([])) == []
+
+
+def test_the_photos_of_a_list_are_not_all_in_memory(predictor, monkeypatch):
+    monkeypatch.setattr("cornerjax.inference.batching.THREADS", 2)
+    read: list[str] = []
+    used: list[cornerjax.Detections] = []
+    above = cornerjax.Detections.above
+
+    def load_image(path):
+        read.append(path)
+        assert len(read) <= len(used) + 32 + 2 + 1 + 4 * 5
+        return draw(40, 40, BLUE)
+
+    def above_and_note(found, score):
+        used.append(found)
+        return above(found, score)
+
+    monkeypatch.setattr("cornerjax.inference.predictor.load_image", load_image)
+    monkeypatch.setattr(cornerjax.Detections, "above", above_and_note)
+    assert len(predictor([f"{i}.png" for i in range(200)])) == len(read) == 200
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.5, float("nan")])
+def test_a_score_that_no_box_could_have_is_refused(predictor, photo, score):
+    for call in (lambda: predictor(photo, score), lambda: predictor([], score), lambda: predictor.in_order([], score)):
+        with pytest.raises(InputError, match=rf"^min_score is {score}; accepted is 0 to 1$"):
+            call()
+
+
 def test_boxes_with_lower_scores_are_left_out(predictor, photo):
     assert len(predictor(photo)) == len(predictor(photo, min_score=0.0)) == 2
     np.testing.assert_allclose(predictor(photo, min_score=0.85).boxes, [BLUE], atol=1e-4)  # green has 0.8
@@ -204,9 +250,12 @@ def test_forward_refuses_what_the_network_does_not_take(workdir):
         predictor.forward(np.zeros((60, 50, 3), np.uint8))
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path, workdir, monkeypatch):
     with pytest.raises(InputError, match="does not exist"):
         load(tmp_path / "gone")
+    monkeypatch.chdir(workdir)
+    with pytest.raises(InputError, match=r"^the work directory is an empty path; expected a folder that cornerjax"):
+        load("")
 
 
 def test_the_package_imports_fast_and_without_tensorflow():

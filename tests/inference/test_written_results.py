@@ -61,6 +61,15 @@ def test_coco_has_the_ids_of_the_data_set_and_the_json_says_which_image_is_which
     assert [e["image_id"] for e in json.loads((tmp_path / "detections.json").read_text())] == [7, 8, 9]
 
 
+def test_coco_has_the_numbers_that_an_evaluation_writes(tmp_path):
+    """Widths and heights as float32 subtracts."""
+    found = TWO.above(0.6).scaled(1.1, 0.3)
+    write_results(tmp_path, [Entry("b.jpg", None, None, 7, found)], ["coco"], (5, 3))
+    (result,) = json.loads((tmp_path / "results.json").read_text())
+    x1, y1, x2, y2 = found.boxes[0]
+    assert result["bbox"] == [float(value) for value in (x1, y1, x2 - x1, y2 - y1)]
+
+
 def test_photos_are_counted_in_sorted_order():
     assert image_ids([Path("b.jpg"), Path("a/z.jpg"), Path("c.jpg")], "") == [2, 1, 3]
 
@@ -82,6 +91,14 @@ def test_image_ids_of_an_annotation_file(tmp_path):
     for photo, count in [("x/d.jpg", "no"), ("c.jpg", "2"), ("x/a.jpg", "2")]:
         with pytest.raises(InputError, match=rf"images\.json has {count} images with the file_name of {photo}"):
             image_ids([Path(photo)], str(file))
+
+
+def test_two_photos_of_one_image_are_refused(tmp_path):
+    """Their boxes would count as those of one image."""
+    file = tmp_path / "images.json"
+    file.write_text(json.dumps({"images": [{"id": 30, "file_name": "a.jpg"}]}))
+    with pytest.raises(InputError, match=r"x/a\.jpg and y/a\.jpg are both the image 30 of .*; give one of them only$"):
+        image_ids([Path("x/a.jpg"), Path("y/a.jpg")], str(file))
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"images": [{"id": 3}]}', '{"images": [{"file_name": "a.jpg"}]}'])

@@ -101,7 +101,10 @@ def test_a_convolution_is_xla_s(side, stride, cin, cout, size):
     )
     ours = f(lambda x, k, stride: convolution.conv(x, k, stride=stride), stride, x, kernel)
     theirs = f(plain, stride, x, kernel)
-    np.testing.assert_array_equal(ours[0], theirs[0])
+    if (side, stride) == (3, 1) and cin * cout >= 96 * 96 and size[0] >= 16:  # by other products: test_winograd.py
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=0, atol=3e-6 * float(jnp.abs(theirs[0]).max()))
+    else:
+        np.testing.assert_array_equal(ours[0], theirs[0])
     for a, b in zip(ours[1:], theirs[1:], strict=True):
         # Sums of up to 870 products in another order: what rounding leaves goes with the largest, not with each.
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=3e-6 * float(jnp.abs(b).max()))
@@ -126,4 +129,4 @@ def test_kernel_gradients_are_products_of_matrices_on_cpus_only(platform, side, 
 
     text = jax.export.export(f, platforms=[platform])(x, kernel).mlir_module()
     wide = side == 1 or (cin >= 96 and size[0] > 15)
-    assert text.count("stablehlo.dot_general") == (wide and platform == "cpu")
+    assert ("stablehlo.dot_general" in text) == (wide and platform == "cpu")

@@ -186,6 +186,15 @@ def test_the_record_says_where_the_weights_that_are_kept_came_from(tmp_path):
     assert recorded(None) == {"workdir": "b"}
 
 
+def test_what_the_first_weights_were_trained_on_stays_known(tmp_path):
+    write_run(tmp_path / "first", PETS)
+    assert record_of(Init(tmp_path / "first")) == {"workdir": str(tmp_path / "first")}  # of an older version
+    run = json.loads((tmp_path / "first" / "run.json").read_text()) | {"trained_on": "a"}
+    (tmp_path / "first" / "run.json").write_text(json.dumps(run))
+    known = {"recipe": "pets", "trained_on": "a"}
+    assert record_of(Init(tmp_path / "first")) == {"workdir": str(tmp_path / "first"), **known}
+
+
 def test_a_damaged_certificate(tmp_path):
     assert record_of(Init(tmp_path)) == {"workdir": str(tmp_path)}
     for text in ("{", "{}", "[]"):

@@ -193,6 +193,19 @@ def test_a_replay_finds_the_image(stopped, capsys):
     assert conclusion == f"not finite alone: the image {second}"
 
 
+def test_a_replay_changes_nothing_where_the_newest_checkpoint_is_damaged(stopped, straight, tmp_path, capsys):
+    """The step before it is not there any more: it says so, and leaves the rest to the run."""
+    run = shutil.copytree(stopped[0], tmp_path / "run")
+    shutil.copytree(straight / "checkpoints" / "6", run / "checkpoints" / "6")
+    (run / "checkpoints" / "6" / "weights" / "_METADATA").write_text("{")
+    before = {path: path.is_file() and path.read_bytes() for path in run.rglob("*")}
+    said, whole, note, *_ = replayed(run / "not_finite" / f"step-{BAD:06d}-host-0.npz", capsys)
+    assert {path: path.is_file() and path.read_bytes() for path in run.rglob("*")} == before
+    assert said == f"checkpoint {run}/checkpoints/6 is damaged (weights/_METADATA is not as it was written)"
+    assert whole.startswith(f"step {BAD}, the weights of step {BAD - 1}, all 2 images: ")
+    assert note.startswith("image ")
+
+
 @pytest.mark.slow
 def test_a_learning_rate_that_is_too_high(config, tmp_path, capsys):
     """Nothing is made up here: the weights of step 1 are finite, and what they give is not."""

@@ -18,6 +18,13 @@ def test_step_schedule_falls_after_the_named_step():
     np.testing.assert_allclose(rates(10, [0, 4, 5, 7, 8], decay_steps=(5, 8)), [1, 1, 0.1, 0.1, 0.01], rtol=1e-6)
 
 
+@pytest.mark.parametrize("warmup_steps", [0, 2])
+def test_a_step_that_is_named_twice_has_two_falls(warmup_steps):
+    """As two lists of steps that a recipe puts together, or the original's table of them, would have it."""
+    found = rates(10, [4, 5, 7, 8], decay_steps=(5, 5, 8), warmup_steps=warmup_steps)
+    np.testing.assert_allclose(found, [1, 0.01, 0.01, 0.001], rtol=1e-6)
+
+
 def test_step_schedule_with_warm_up_falls_at_the_same_step():
     np.testing.assert_allclose(
         rates(10, [0, 1, 2, 4, 5], decay_steps=(5,), warmup_steps=2), [0.1, 0.55, 1, 1, 0.1], rtol=1e-6

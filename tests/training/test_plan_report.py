@@ -1,16 +1,19 @@
 """What a plan makes of a compiled step; tests/aot/test_plan.py compiles one."""
 
+import os
+from pathlib import Path
+
 import jax
 import pytest
 
 from cornerjax.commands.plan import main
 from cornerjax.config import load_recipe
 from cornerjax.errors import InputError
-from cornerjax.training import gpus, plan
+from cornerjax.training import chips, gpus, plan
 from cornerjax.training.hlo import Collective
 from cornerjax.training.plan import Step, _said, group
 from cornerjax.training.plan_report import remedies, report, talk_s
-from cornerjax.training.topology import parse_topology
+from cornerjax.training.topology import mesh_of, parse_topology
 from cornerjax.validation import replaced
 
 MB = 10**6
@@ -41,6 +44,13 @@ def step(**changes):
         seconds=60.0,
     )
     return made._replace(**changes)
+
+
+@pytest.fixture(autouse=True)
+def default_share(monkeypatch):
+    """Of a GPU's memory, whatever the environment of the tests says."""
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_a_slice_has_rings_where_its_axes_are_long_enough():
@@ -106,7 +116,7 @@ def test_the_floors_are_work_over_speed_and_the_largest_one_gives_the_rate():
     assert any("compute" in line and " 50.000 ms" in line for line in lines)
     assert any("HBM  " in line and " 100.000 ms" in line for line in lines)
     assert any("at most 480 images/s, 30.0 a chip, by HBM" in line for line in lines)
-    assert any("in all" in line and "10.603 GB of 17.2 GB, 62%: fits" in line for line in lines)
+    assert any("in all" in line and "10.606 GB of 17.2 GB, 62%: fits" in line for line in lines)
     assert any("BatchNorm" in line and "10 operations" in line and "1.000 MB" in line for line in lines)
     rows = [line.split() for line in "\n".join(lines).splitlines() if line.strip().startswith(("8 ", "256 "))]
     assert [row[:3] for row in rows] == [["8", "2x4", "24"], ["256", "16x16", "768"]]
@@ -133,11 +143,46 @@ def test_the_floor_of_gpus_is_that_of_the_type_they_multiply(name, compute, floo
 def test_a_plan_for_gpus_has_nodes_of_one_to_eight():
     lines = list(report(step(hbm=335e9, accessed=None), load_recipe("configs/cornernet.py"), H100))
     assert any(line.startswith("  HBM ") and line.endswith("100.000 ms at 3350 GB/s") for line in lines)
-    assert any("in all" in line and "10.603 GB of 80.0 GB, 13%: fits" in line for line in lines)
+    assert any("in all" in line and "10.606 GB of 60.0 GB, 18%: fits" in line for line in lines)
     assert any("at most 480 images/s, 60.0 a GPU, by HBM" in line for line in lines)
     rows = [line.split() for line in lines if line.strip().startswith(("1 ", "2 ", "4 ", "8 "))]
     assert [row[:3] for row in rows] == [["1", "1", "6"], ["2", "2", "12"], ["4", "4", "24"], ["8", "8", "48"]]
     assert not any("chip" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"])
+def test_of_a_gpu_jax_takes_the_share_that_the_environment_says(name, monkeypatch):
+    assert parse_topology("h100:1").chip.usable_bytes == 60e9
+    monkeypatch.setenv(name, "0.9")
+    assert parse_topology("h100:1").chip.usable_bytes == 72e9
+    assert parse_topology("v5e:1x1").chip.usable_bytes == 16 * 2**30
+    monkeypatch.setenv(name, "1.5")
+    with pytest.raises(InputError, match=rf"^{name} is '1\.5'; accepted is a number above 0 and up to 1$"):
+        gpus.memory_fraction()
+
+
+def test_a_step_that_fits_without_the_batch_that_waits_does_not_fit(monkeypatch):
+    monkeypatch.setattr(gpus, "PLUGINS", ("no_such_plugin",))
+    monkeypatch.setattr(plan, "count_step", lambda config, topology: step(counted=True, batch=25_000 * MB))
+    with pytest.raises(plan.TooLargeError, match=r"^By count it needs 60\.6 GB\.$"):
+        plan.step_of(load_recipe("configs/cornernet.py"), H100)
+
+
+def test_no_library_of_the_current_folder_is_run(tmp_path, monkeypatch):
+    def described(**_):
+        raise RuntimeError("nothing is compiled here")
+
+    (tmp_path / ".libtpu" / "libtpu").mkdir(parents=True)
+    (tmp_path / ".libtpu" / "libtpu" / "libtpu.so").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(chips, "find_spec", lambda name: None)
+    monkeypatch.setattr(chips.topologies, "get_topology_desc", described)
+    for name in chips.LIBTPU:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("TPU_LIBRARY_PATH", "")
+    with pytest.raises(InputError, match=r"^no /.*libtpu\.so to compile for TPUs|^topology v5e:4x4 cannot be"):
+        mesh_of(V5E)
+    assert os.environ["TPU_LIBRARY_PATH"] in ("", str(Path(__file__).parents[2] / ".libtpu/libtpu/libtpu.so"))
 
 
 def test_a_rate_from_counted_bytes_is_no_bound():
@@ -166,7 +211,7 @@ def test_what_is_counted_and_does_not_fit_is_said_in_words_and_exits_with_1(monk
         main(["--config", "configs/cornernet.py", "--topology", "h100:4", "--data.batch", "8"])
     assert exited.value.code == 1
     printed = capsys.readouterr().out
-    assert "Does not fit into the 80.0 GB of a GPU. By count it needs 93.1 GB.\nWhat helps:" in printed
+    assert "Does not fit into the 60.0 GB that JAX takes of a GPU's 80.0 GB. By count it needs 93.1 GB.\n" in printed
     assert (
         "  more GPUs, up to 8, or --data.batch 4: fewer images a GPU, now 2\n  GPUs with more memory: h200" in printed
     )

@@ -21,12 +21,35 @@ def handlers():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_waits_until_it_is_asked_for(number):
     with StopSignals() as signals:
         assert signals.asked(1) is None
         os.kill(os.getpid(), number)
         assert signals.asked(2) == signals.asked(3) == number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_what_is_ignored_when_a_run_starts_stays_ignored(number):
+    """As nohup has it, and shells that start something in the background."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), number)
+            assert signals.asked(1) is None
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_the_first_signal_is_answered_at_once(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    with StopSignals():
+        os.kill(os.getpid(), signal.SIGINT)
+        said = "SIGINT: stopping, after saving the step that is being done; once more: at once"
+        assert capfd.readouterr().err.strip() == said
+        monkeypatch.setattr(sys, "stderr", None)  # as where there is none
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_second_signal_of_the_same_kind_works_at_once():

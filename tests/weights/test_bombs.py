@@ -23,6 +23,11 @@ def older_format(content: bytes) -> bytes:
     return b"".join(head) + content + pickle.dumps([], 2)
 
 
+def look_at(path):
+    with path.open("rb") as file:
+        pickles.refuse_bombs(file, path)
+
+
 def nested(levels: int) -> bytes:
     """A dict with one key: a tuple of twice the same tuple, and so on; its values are 2^levels."""
     memo = [b"h" + bytes([1 + i % 200]) for i in range(levels + 1)]
@@ -52,7 +57,7 @@ def test_steps_without_end_that_put_nothing_into_anything(tmp_path, monkeypatch,
     monkeypatch.setattr(pickles, "MOST_VALUES", 2**10)  # the checks of types in tests make all of them last 30 s
     (tmp_path / "x.pkl").write_bytes(older_format(b"\x80\x04K\x01" + step * 2**11 + b"."))
     with pytest.raises(InputError, match=r"x\.pkl is refused: its values are nested without end"):
-        pickles.refuse_bombs(tmp_path / "x.pkl")
+        look_at(tmp_path / "x.pkl")
 
 
 def test_the_pickle_that_is_looked_at_is_the_one_that_is_read(tmp_path):
@@ -82,14 +87,14 @@ def test_what_allocates_or_runs_is_not_called(tmp_path, call):
     for file in (older_format(content), zipped(archive_dataDOTpkl=content)):
         (tmp_path / "x.pth").write_bytes(file)
         with pytest.raises(InputError, match=r"x\.pth is refused: it is no checkpoint of PyTorch"):
-            pickles.refuse_bombs(tmp_path / "x.pth")
+            look_at(tmp_path / "x.pth")
 
 
 def test_keys_are_no_tuples(tmp_path):
     content = b"\x80\x02}(X\x01\x00\x00\x00aq\x00\x85K\x01h\x00K\x02u."
     (tmp_path / "x.pth").write_bytes(older_format(content))
     with pytest.raises(InputError, match=r"x\.pth is refused: it is no checkpoint of PyTorch"):
-        pickles.refuse_bombs(tmp_path / "x.pth")
+        look_at(tmp_path / "x.pth")
 
 
 def test_compressed_zips_are_not_torchs(tmp_path):
@@ -108,7 +113,7 @@ def test_compressed_zips_are_not_torchs(tmp_path):
 def test_what_torch_writes_is_no_bomb(tmp_path, older):
     network = torch.nn.Sequential(*(torch.nn.Conv2d(2, 2, 1) for _ in range(300)))
     torch.save(network.state_dict(), tmp_path / "x.pth", _use_new_zipfile_serialization=not older)
-    pickles.refuse_bombs(tmp_path / "x.pth")
+    look_at(tmp_path / "x.pth")
     assert len(read_tensors(tmp_path / "x.pth").values) == 600
 
 

@@ -204,7 +204,7 @@ def test_a_bit_that_changes_on_the_way_is_noticed_and_nothing_kept(source, tmp_p
         params["tl"]["0"]["tag"]["out"]["kernel"] = kernel
         return params, model_state, step
 
-    monkeypatch.setattr("cornerjax.weights.convert.restore_weights", flipped)
+    monkeypatch.setattr("cornerjax.checkpoint.restore_weights", flipped)
     with pytest.raises(RunError, match=r"out is not kept: module.tl_tags.0.1.weight was read back with other values"):
         convert("cornernet_squeeze", source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["squeeze.pkl"]
@@ -226,6 +226,39 @@ def test_nothing_is_overwritten_or_left_behind(source, tmp_path, monkeypatch):
         convert("cornernet_squeeze", source, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "squeeze.pkl"]
     assert (tmp_path / "full" / "mine.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (".", r"^\. is the current folder or a mount point; give a new folder, such as one inside it"),
+        ("", "^an empty path is the current folder or a mount point"),
+        ("../here", r"^\.\./here is the current folder or a mount point"),
+        ("/proc", "^/proc is the current folder or a mount point"),
+        ("gs://bucket/run", "^gs://bucket/run is not a local folder; give one, and copy it there"),
+    ],
+)
+def test_a_place_that_no_folder_can_be_renamed_to_is_refused_before_anything_is_read(
+    tmp_path, monkeypatch, out, message
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match=message):
+        convert("cornernet_squeeze", "gone.pkl", out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["here"]
+
+
+def test_an_empty_folder_behind_a_link_is_filled(source, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    convert("cornernet_squeeze", source, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "empty" / "certificate.json").is_file()
+
+
+def test_weights_of_pytorch_need_no_orbax():
+    code = "import sys, cornerjax; sys.modules['orbax'] = None; cornerjax.from_torch, cornerjax.Predictor"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_presets(checkpoint):
@@ -277,6 +310,17 @@ def test_class_names(checkpoint, tmp_path):
     assert from_torch("cornernet_squeeze", values, class_names=["a", "b", "c"]).class_names == ("a", "b", "c")
     with pytest.raises(InputError, match="2 class names for a checkpoint with 3 classes"):
         from_torch("cornernet_squeeze", values, class_names=["a", "b"])
+    with pytest.raises(InputError, match="1 class names for a checkpoint with 3 classes"):
+        from_torch("cornernet_squeeze", values, class_names="cat")
+    one = from_torch("cornernet_squeeze", checkpoint("cornernet_squeeze", 1), class_names="cat")
+    assert one.class_names == ("cat",)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", ""])
+def test_a_class_name_that_no_run_can_have_is_refused(tmp_path, name):
+    """The work directory could not be opened again."""
+    with pytest.raises(InputError, match=r"^class name '.*': expected text that can be written$"):
+        convert("cornernet_squeeze", "gone.pkl", tmp_path / "out", class_names=["a", name, "c"])
 
 
 def test_a_mistake_on_the_command_line_is_one_sentence(tmp_path):

@@ -1,14 +1,15 @@
 """A checkpoint is untrusted input."""
 
+import hashlib
 import os
 import pickle
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cornerjax.errors import InputError
+from cornerjax.weights import read
 from cornerjax.weights.read import read_tensors
 
 torch = pytest.importorskip("torch")
@@ -129,8 +130,35 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     def forbidden(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", forbidden)
+    monkeypatch.setattr(read, "open_regular", forbidden)
     refused(tmp_path / "w.pkl", "w.pkl may not be read")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_was_looked_at_is_what_is_read(tmp_path, monkeypatch, zipped):
+    """Whatever comes to stand under the name of the file meanwhile."""
+    path, other = tmp_path / "w.pkl", tmp_path / "other.pkl"
+    for file, content in ((path, tensors()), (other, {"other": torch.ones(1)})):
+        torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    digest, look = hashlib.sha256(path.read_bytes()).hexdigest(), read.refuse_bombs
+
+    def look_and_change(*given):
+        look(*given)
+        other.replace(path)
+
+    monkeypatch.setattr(read, "refuse_bombs", look_and_change)
+    found = read_tensors(path)
+    assert sorted(found.values) == sorted(VALUES)
+    assert found.sha256 == digest
+
+
+def test_a_negative_variance_is_refused_with_its_name(tmp_path):
+    """Its root is no number, so that nothing would be found, without a word."""
+    negative = {"bn.running_var": np.array([1, -1e-3], np.float32)}
+    message = r"bn\.running_var has negative values; expected variances, which are 0 or more$"
+    refused(VALUES | negative, f"^dict: {message}")
+    torch.save(tensors(**{"bn.running_var": torch.tensor([1, -1e-3])}), tmp_path / "w.pkl")
+    refused(tmp_path / "w.pkl", message)
 
 
 def test_parameters_that_know_their_gradients_are_read(tmp_path):

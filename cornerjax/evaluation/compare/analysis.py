@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cornerjax.evaluation.compare.average_precision import Metrics, average_precision, have_masks
+from cornerjax.evaluation.compare.average_precision import Metrics, average_precision, why_no_masks
 from cornerjax.evaluation.compare.curves import Curve, curve, matched_precision
 from cornerjax.evaluation.compare.entries import Detected, GroundTruth
 from cornerjax.evaluation.compare.errors import Errors, count_errors, find_errors
@@ -32,6 +32,7 @@ class Analysis:
         curve: precision and recall over the score, of all boxes together, at IoU 0.5.
         voc: PASCAL VOC's AP of every class at IoU 0.5, if asked for.
         masks: COCO's twelve numbers of the masks, where objects and detections have some.
+        no_masks: why there are none, where one side has some.
     """
 
     boxes: Boxes
@@ -44,6 +45,7 @@ class Analysis:
     curve: Curve
     voc: dict[str, VocAP] | None = None
     masks: Metrics | None = None
+    no_masks: str = ""
 
 
 def analyse(
@@ -64,6 +66,7 @@ def analyse(
         for label, (name, numbers) in enumerate(per_class.items())
     }
     together, errors = curve(boxes, matches), find_errors(boxes, matches)
+    no_masks = why_no_masks(ground_truth, results, images)
     threshold = -np.inf if together.best_threshold is None else together.best_threshold
     return Analysis(
         boxes,
@@ -75,9 +78,8 @@ def analyse(
         {0.5: matched_precision(boxes, matches), 0.75: matched_precision(boxes, match(boxes, iou=0.75))},
         together,
         voc_average_precision(boxes) if voc else None,
-        average_precision(ground_truth, results, images, of="segm")[0]
-        if have_masks(ground_truth, results, images)
-        else None,
+        average_precision(ground_truth, results, images, of="segm")[0] if no_masks is None else None,
+        no_masks or "",
     )
 
 

@@ -33,7 +33,7 @@ def average_precision(
         ground_truth: crowd regions count as COCO counts them: boxes on them are neither right nor wrong.
         results: of each box found; may be empty.
         image_ids: images that count; what is said of others is left out on both sides.
-        of: what is compared, boxes or masks; for masks see have_masks.
+        of: what is compared, boxes or masks; for masks see why_no_masks.
     Returns: the twelve numbers by name, and {class name: {"AP", "AP50"}}; nan where there is nothing to find, as
         AP_large in a set without large objects (pycocotools says -1).
     """
@@ -62,9 +62,12 @@ def average_precision(
     return metrics, per_class
 
 
-def have_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]) -> bool:
-    """Whether masks can be compared: in these images every object and every detection has one, polygons or run-length
-    encoded, of an image whose size is known; and there are detections."""
+def why_no_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]) -> str | None:
+    """Why masks cannot be compared, as a sentence; empty: neither side has any. None: they can.
+
+    They can where in these images every object and every detection has one, polygons or run-length encoded, of an image
+    whose size is known; and there are detections.
+    """
     images = set(image_ids)
     sizes = {image["id"]: (image.get("height"), image.get("width")) for image in ground_truth["images"]}
 
@@ -76,9 +79,20 @@ def have_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids
         return bool(polygons_of(segmentation)) or mask_of(segmentation, height, width) is not None
 
     found = [entry for entry in results if entry["image_id"] in images]
-    true = (entry for entry in ground_truth["annotations"] if entry["image_id"] in images)
-    # Most programs give none at all, which is seen first.
-    return bool(found) and all(map(sound, found)) and all(map(sound, true))
+    true = [entry for entry in ground_truth["annotations"] if entry["image_id"] in images]
+    sides: tuple[tuple[str, Sequence[Annotation] | Sequence[Detected]], ...] = (("found", found), ("true", true))
+    lacking = [which for which, entries in sides if not any(entry.get("segmentation") for entry in entries)]
+    if len(lacking) == 2:
+        return ""
+    if lacking:
+        return f"no {lacking[0]} box has a segmentation"
+    for which, entries in sides:
+        if wrong := next((entry for entry in entries if not sound(entry)), None):
+            return (
+                f"a {which} box in image id {wrong['image_id']} has no segmentation that can be used: polygons, or a "
+                "run-length encoded mask, of an image whose height and width the file says"
+            )
+    return None
 
 
 def _index(entries: Sequence[Annotation] | Sequence[Detected], images: set[int], ground_truth: GroundTruth) -> COCO:

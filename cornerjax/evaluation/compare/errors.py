@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cornerjax.evaluation.compare.curves import in_coco_order, mean_precision, precision_by_class
-from cornerjax.evaluation.compare.matching import Boxes, Matches, by_image, match, overlaps
+from cornerjax.evaluation.compare.matching import Boxes, Matches, by_image, match
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU from which a box is on an object, and up to which it is on none
 
@@ -79,9 +79,7 @@ def find_errors(boxes: Boxes, matches: Matches | None = None) -> Errors:
         kinds[wrong], true_index[wrong] = _explain(boxes, matches, wrong, true_rows)
         about = found_rows[true_index[found_rows] >= 0]
         column = np.searchsorted(true_rows, true_index[about])
-        crowd = boxes.true.crowd[true_rows]
-        all_ious = overlaps(boxes.found.boxes[about], boxes.true.boxes[true_rows], crowd=crowd)
-        ious[about] = all_ious[np.arange(len(about)), column]
+        ious[about] = boxes.overlaps(about, true_rows)[np.arange(len(about)), column]
 
     true_kinds = np.where(matches.found_index >= 0, TrueKind.FOUND, TrueKind.MISSED)
     mistaken = true_index[(kinds == Kind.CLASS) | (kinds == Kind.LOCALISATION)]
@@ -113,7 +111,7 @@ def _explain(
     true_rows = true_rows[~boxes.true.crowd[true_rows]]
     if not len(true_rows):
         return np.full(len(wrong), Kind.BACKGROUND), np.full(len(wrong), -1)
-    ious = overlaps(boxes.found.boxes[wrong], boxes.true.boxes[true_rows])
+    ious = boxes.overlaps(wrong, true_rows)
     same = boxes.found.classes[wrong, None] == boxes.true.classes[true_rows]
     taken = matches.found_index[true_rows] >= 0
     of_class, of_others, of_taken = (np.where(those, ious, 0) for those in (same, ~same, same & taken))

@@ -30,8 +30,7 @@ def false_discovery(boxes: Boxes) -> dict[str, float]:
 
 def _average_precisions(boxes: Boxes, least: float, largest: float) -> list[float]:
     """AP at each of IOUS, of objects of some areas: others need not be found, and a box of theirs is not wrong."""
-    sides = boxes.found.boxes[:, 2:] - boxes.found.boxes[:, :2]
-    area = sides.prod(-1)
+    area = boxes.found.box_areas
     other_size = (area < least) | (area > largest)
     required = (boxes.true.areas >= least) & (boxes.true.areas <= largest)
     aps = []

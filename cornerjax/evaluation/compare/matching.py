@@ -17,6 +17,7 @@ class TrueBoxes:
 
     Attributes:
         boxes: x1 y1 x2 y2 in pixels.
+        box_areas: width x height, as the file has them: x2 - x1 is not always that width.
         images: the file's own id of the image of each.
         classes: from 0, in the order of the category ids.
         areas: what COCO calls small, medium and large by: the area of the object, or of the box if the file has none.
@@ -25,6 +26,7 @@ class TrueBoxes:
     """
 
     boxes: Float[np.ndarray, "m 4"]
+    box_areas: Float[np.ndarray, "m"]
     images: Int[np.ndarray, "m"]
     classes: Int[np.ndarray, "m"]
     areas: Float[np.ndarray, "m"]
@@ -34,9 +36,10 @@ class TrueBoxes:
 
 @dataclasses.dataclass(frozen=True)
 class FoundBoxes:
-    """What a detector found, in any order; boxes, images and classes as in TrueBoxes."""
+    """What a detector found, in any order; boxes, their areas, images and classes as in TrueBoxes."""
 
     boxes: Float[np.ndarray, "n 4"]
+    box_areas: Float[np.ndarray, "n"]
     images: Int[np.ndarray, "n"]
     classes: Int[np.ndarray, "n"]
     scores: Float[np.ndarray, "n"]
@@ -54,6 +57,11 @@ class Boxes:
         """True boxes to be found, of each class; all but crowd regions if not told."""
         required = ~self.true.crowd if required is None else required
         return np.bincount(self.true.classes[required], minlength=len(self.class_names))
+
+    def overlaps(self, found: Int[np.ndarray, "n"], true: Int[np.ndarray, "m"]) -> Float[np.ndarray, "n m"]:
+        """Of these rows, what COCO compares: IoU, with a crowd region the part of the found box that lies on it."""
+        areas = self.found.box_areas[found], self.true.box_areas[true]
+        return overlaps(self.found.boxes[found], self.true.boxes[true], areas=areas, crowd=self.true.crowd[true])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +98,24 @@ def as_arrays(ground_truth: GroundTruth, results: Sequence[Detected], image_ids:
     names = labels(ground_truth["categories"])
     order = {category_id: i for i, category_id in enumerate(names)}
 
-    def shared(entries: Sequence[Annotation] | Sequence[Detected]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def shared(
+        entries: Sequence[Annotation] | Sequence[Detected],
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         boxes = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+        box_areas = boxes[:, 2] * boxes[:, 3]
         boxes[:, 2:] += boxes[:, :2]
         classes = np.array([order[entry["category_id"]] for entry in entries], np.int64)
-        return boxes, np.array([entry["image_id"] for entry in entries], np.int64), classes
+        return boxes, box_areas, np.array([entry["image_id"] for entry in entries], np.int64), classes
 
     def marked(name: str) -> np.ndarray:
         return np.array([bool(entry.get(name)) for entry in truth], bool)
 
-    boxes, its_images, classes = shared(truth)
+    boxes, box_areas, its_images, classes = shared(truth)
     given = np.array([entry.get("area") for entry in truth], np.float64)  # nan: none
-    areas = np.where(np.isnan(given), (boxes[:, 2:] - boxes[:, :2]).prod(-1), given)
+    areas = np.where(np.isnan(given), box_areas, given)
     return Boxes(
         tuple(names.values()),
-        TrueBoxes(boxes, its_images, classes, areas, marked("iscrowd"), marked("difficult")),
+        TrueBoxes(boxes, box_areas, its_images, classes, areas, marked("iscrowd"), marked("difficult")),
         FoundBoxes(*shared(found), np.array([entry["score"] for entry in found], np.float64)),
     )
 
@@ -134,14 +145,25 @@ def by_image(boxes: Boxes) -> Iterator[tuple[Int[np.ndarray, "m"], Int[np.ndarra
 
 
 def overlaps(
-    found: Float[np.ndarray, "n 4"], true: Float[np.ndarray, "m 4"], *, crowd: Bool[np.ndarray, "m"] | None = None
+    found: Float[np.ndarray, "n 4"],
+    true: Float[np.ndarray, "m 4"],
+    *,
+    areas: tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]],
+    crowd: Bool[np.ndarray, "m"] | None = None,
 ) -> Float[np.ndarray, "n m"]:
-    """IoU of every found box with every true one; with a crowd region, the part of the found box that lies on it."""
+    """IoU of every found box with every true one; with a crowd region, the part of the found box that lies on it.
+
+    Args:
+        areas: of the found and of the true boxes.
+    Source: pycocotools, common/maskApi.c, bbIou; the same to the last bit, as an IoU may be a threshold exactly.
+    """
     sides = np.minimum(found[:, None, 2:], true[None, :, 2:]) - np.maximum(found[:, None, :2], true[None, :, :2])
     shared = np.maximum(sides, 0).prod(-1)
-    own, other = ((boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (found, true))
-    union = own[:, None] + np.where(False if crowd is None else crowd, shared, other) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    own, other = areas[0][:, None], areas[1]
+    union = own + other - shared
+    if crowd is not None:
+        union = np.where(crowd, own, union)
+    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
 def match(boxes: Boxes, *, iou: float = 0.5) -> Matches:
@@ -162,14 +184,14 @@ def match_at(boxes: Boxes, ious: Sequence[float], *, required: Bool[np.ndarray, 
     """
     true, found = boxes.true, boxes.found
     required = ~true.crowd if required is None else required & ~true.crowd
-    least = np.array(ious, np.float64)
+    least = np.minimum(np.array(ious, np.float64), 1 - 1e-10)  # so that an IoU of 1 may be rounded
     true_index = np.full((len(least), len(found.scores)), -1)
     beyond = _rank(found) >= MAX_DETECTIONS
     for true_rows, found_rows in by_image(boxes):
         found_rows = found_rows[~beyond[found_rows]]
         same = found.classes[found_rows, None] == true.classes[true_rows]
         crowd, wanted = true.crowd[true_rows], required[true_rows]
-        overlap = overlaps(found.boxes[found_rows], true.boxes[true_rows], crowd=crowd) * same
+        overlap = boxes.overlaps(found_rows, true_rows) * same
         free = np.ones((len(least), len(true_rows)), bool)
         for row in np.flatnonzero((overlap >= least.min()).any(1)):
             best, enough = _choose(overlap[row], free & wanted, least)

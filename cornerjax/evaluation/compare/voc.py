@@ -66,7 +66,9 @@ def _judge(
         there = true_rows[boxes.true.images[true_rows] == image]
         places = np.flatnonzero(boxes.found.images[found_rows] == image)
         inclusive = np.array([0, 0, 1, 1])
-        ious = overlaps(boxes.found.boxes[found_rows[places]] + inclusive, boxes.true.boxes[there] + inclusive)
+        found, true = boxes.found.boxes[found_rows[places]] + inclusive, boxes.true.boxes[there] + inclusive
+        areas = (found[:, 2:] - found[:, :2]).prod(-1), (true[:, 2:] - true[:, :2]).prod(-1)
+        ious = overlaps(found, true, areas=areas)
         free = np.ones(len(there), bool)
         for place, row in zip(places, ious, strict=True):
             best = row.argmax()

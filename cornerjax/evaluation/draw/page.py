@@ -28,6 +28,7 @@ from cornerjax.evaluation.draw.plots import (
     draw_precision_recall,
 )
 from cornerjax.progress import progress
+from cornerjax.text import number
 
 MEANINGS = {
     "correct": "the first box on an object of its class, at IoU 0.5 or more",
@@ -125,7 +126,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "short": "{:g}".format}
+    environment.filters |= {"number": number, "short": "{:g}".format}
     return environment.get_template("report.html")
 
 
@@ -189,9 +190,3 @@ def _svg(figure: Figure, *, width: float) -> Markup:
     for colour, themed in _THEMED.items():
         drawing = drawing.replace(colour, themed)
     return Markup(f'<svg xmlns="http://www.w3.org/2000/svg" {box[0] if box else ""}>{drawing}')
-
-
-def _number(value: float | int) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "-" if math.isnan(value) else f"{value:.3f}"

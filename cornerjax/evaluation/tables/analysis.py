@@ -11,7 +11,7 @@ from cornerjax.evaluation.compare.analysis import Analysis
 from cornerjax.evaluation.compare.errors import ERRORS
 from cornerjax.evaluation.compare.false_discovery import SIZES
 from cornerjax.evaluation.compare.voc import VocAP, mean_voc
-from cornerjax.text import plain
+from cornerjax.text import number, plain
 
 LONG = 30  # of more classes, only the best and the worst are printed
 EXTREMES = 10
@@ -25,6 +25,8 @@ def print_tables(analysis: Analysis) -> None:
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
     if analysis.masks is not None:
         console.print(_table({f"mask {heading}": [analysis.masks[name]] for name, heading in columns}))
+    elif analysis.no_masks:
+        console.print(f"no AP of masks: {analysis.no_masks}", highlight=False)
     columns = [(f"AR_{s}", f"AR {s}") for s in ("1", "10", "100", *SIZES)]
     console.print(_table({heading: [metrics[name]] for name, heading in columns}))
     console.print(_table({name.replace("_", " "): [rate] for name, rate in analysis.false_discovery.items()}))
@@ -90,11 +92,5 @@ def _table(columns: dict[str, Sequence[str | float | int]], *, caption: str = ""
     for heading, cells in columns.items():
         table.add_column(heading, justify="left" if cells and isinstance(cells[0], str) else "right")
     for row in zip(*columns.values(), strict=True):
-        table.add_row(*(escape(plain(cell)) if isinstance(cell, str) else _shown(cell) for cell in row))
+        table.add_row(*(escape(plain(cell)) if isinstance(cell, str) else number(cell) for cell in row))
     return table
-
-
-def _shown(value: float | int) -> str:
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "-" if math.isnan(value) else f"{value:.3f}"

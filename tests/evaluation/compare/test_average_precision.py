@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cornerjax.evaluation.compare.average_precision import NAMES, average_precision, have_masks
+from cornerjax.evaluation.compare.average_precision import NAMES, average_precision, why_no_masks
 
 CASES = Path(__file__).parents[2] / "golden" / "metrics"
 PUBLISHED = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -125,7 +125,7 @@ def test_masks_are_compared_by_their_pixels():
         {"image_id": 5, "category_id": 3, "bbox": entry["bbox"], "score": 1.0, "segmentation": entry["segmentation"]}
         for entry in MASKS["annotations"]
     ]
-    assert have_masks(MASKS, found, [5])
+    assert why_no_masks(MASKS, found, [5]) is None
     assert average_precision(MASKS, found, [5])[0]["AP"] == pytest.approx(1)
     assert average_precision(MASKS, found, [5], of="segm")[0]["AP"] == pytest.approx(1)
     found[1]["segmentation"] = [[50, 0, 90, 0, 90, 20, 50, 20]]
@@ -135,8 +135,19 @@ def test_masks_are_compared_by_their_pixels():
     assert masks["AP75"] == pytest.approx(51 / 101)  # one of two: precision 1 up to a recall of a half
 
 
-@pytest.mark.parametrize("lacks", ["truth", "found", "sizes", "everything", "form"])
-def test_without_all_masks_and_sizes_there_is_no_mask_ap(lacks):
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("truth", "a true box in image id 5 has no segmentation that can be used: polygons, or a"),
+        ("found", "a found box in image id 5 has no segmentation that can be used: polygons, or a"),
+        ("sizes", "a found box in image id 5 has no segmentation that can be used: polygons, or a"),
+        ("form", "a found box in image id 5 has no segmentation that can be used: polygons, or a"),
+        ("every truth", "no true box has a segmentation"),
+        ("everything", "no found box has a segmentation"),
+        ("both", ""),
+    ],
+)
+def test_without_all_masks_and_sizes_there_is_no_mask_ap(lacks, said):
     truth = copy.deepcopy(MASKS)
     found: Any = [{**FOUND[0], "category_id": 3, "segmentation": square(0, 0, 40)}]
     if lacks == "truth":
@@ -147,9 +158,17 @@ def test_without_all_masks_and_sizes_there_is_no_mask_ap(lacks):
         del truth["images"][0]["width"]
     elif lacks == "form":
         found[0]["segmentation"] = [[0, 0, 40, 40]]
-    else:
+    elif lacks == "everything":
         found = []
-    assert not have_masks(truth, found, [5])
+    else:
+        for annotation in truth["annotations"]:
+            annotation["segmentation"] = []
+        if lacks == "both":
+            del found[0]["segmentation"]
+    why = why_no_masks(truth, found, [5])
+    assert why is not None
+    assert why.startswith(said)
+    assert bool(why) == bool(said)
 
 
 def test_masks_on_crowds_and_of_other_images_do_not_count():
@@ -165,6 +184,6 @@ def test_masks_on_crowds_and_of_other_images_do_not_count():
         {"image_id": 5, "category_id": 3, "bbox": [50, 0, 40, 40], "score": 0.8, "segmentation": square(50, 0, 40)},
         {"image_id": 5, "category_id": 3, "bbox": [20, 45, 20, 20], "score": 1.0, "segmentation": square(20, 45, 20)},
     ]
-    assert have_masks(truth, found, [5])
-    assert not have_masks(truth, found, [5, 9])
+    assert why_no_masks(truth, found, [5]) is None
+    assert why_no_masks(truth, found, [5, 9])
     assert average_precision(truth, found, [5], of="segm")[0]["AP"] == pytest.approx(1)

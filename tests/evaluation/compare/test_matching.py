@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.cocoeval import COCOeval
 
 from cornerjax.evaluation.compare.average_precision import _index
 from cornerjax.evaluation.compare.curves import matched_precision, mean_precision
 from cornerjax.evaluation.compare.false_discovery import IOUS, SIZES, false_discovery
-from cornerjax.evaluation.compare.matching import as_arrays, labels, match, match_at, overlaps
+from cornerjax.evaluation.compare.matching import as_arrays, labels, match, match_at
 
 
 def random_case(seed) -> tuple[Any, Any, list[int]]:
@@ -122,6 +123,39 @@ def test_of_equal_overlaps_the_last_is_taken_as_in_pycocotools():
 
 
 def test_overlaps_of_boxes_without_area_are_zero():
-    boxes = np.array([[1.0, 1, 1, 1], [0, 0, 2, 2]])
-    np.testing.assert_array_equal(overlaps(boxes, boxes), [[0, 0], [0, 1]])
-    np.testing.assert_allclose(overlaps(boxes[1:], boxes[1:] * 2, crowd=np.array([True])), [[1]])
+    truth: Any = {"categories": [{"id": 1, "name": "cat"}]}
+    found: Any = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 1} for box in ([1, 1, 0, 0], [0, 0, 2, 2])]
+    truth["annotations"] = [*found, {"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "iscrowd": 1}]
+    boxes = as_arrays(truth, found, [1])
+    np.testing.assert_array_equal(boxes.overlaps(np.arange(2), np.arange(3)), [[0, 0, 0], [0, 1, 1]])
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 12])
+def test_overlaps_are_those_of_pycocotools_to_the_last_bit(decimals):
+    rng = np.random.default_rng(decimals)
+    bboxes = np.round(rng.uniform(0, [60, 60, 40, 40], (600, 4)), decimals)
+    crowd = rng.random(300) < 0.3
+    truth: Any = {"categories": [{"id": 1, "name": "cat"}]}
+    truth["annotations"] = [
+        {"image_id": 1, "category_id": 1, "bbox": box, "iscrowd": int(is_crowd)}
+        for box, is_crowd in zip(bboxes[:300].tolist(), crowd, strict=True)
+    ]
+    found: Any = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.5} for box in bboxes[300:].tolist()]
+    boxes = as_arrays(truth, found, [1])
+    wanted = coco_mask.iou(bboxes[300:], bboxes[:300], crowd.astype(np.uint8))
+    np.testing.assert_array_equal(boxes.overlaps(np.arange(300), np.arange(300)), wanted)
+    assert (wanted > 0).mean() > 0.1
+
+
+def test_sizes_are_those_of_the_file_whatever_the_place():
+    """A square of 32 px is medium and small both, as in COCO; x + width - x is not always the width."""
+    truth: Any = {"images": [{"id": 1}], "categories": [{"id": 1, "name": "cat"}], "annotations": []}
+    found: Any = []
+    for i in range(50):
+        place = {"image_id": 1, "category_id": 1, "bbox": [0.1 + 33.3 * i, 0.7 + 1.1 * i, 32, 32]}
+        truth["annotations"].append(place)
+        found.append(place | {"score": 0.5})
+    boxes = as_arrays(truth, found, [1])
+    assert set(boxes.true.areas) == set(boxes.found.box_areas) == {1024}
+    rates = false_discovery(boxes)
+    assert rates["FD_small"] == rates["FD_medium"] == pytest.approx(0)
