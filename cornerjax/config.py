@@ -57,7 +57,7 @@ class Data:
     train: str = "train"
     val: str = "val"  # split to evaluate on; often "validation" in TFDS
     images: str = ""  # of folders: where the images are; empty: looked for in the usual places
-    # of folders; turn: images are turned as their EXIF data says, and boxes are those of the turned ones; ignore: both
+    # turn: images of folders are turned as their EXIF data says, and boxes are those of the turned ones; ignore: both
     # are as stored
     exif: Literal["turn", "ignore"] = "turn"
     batch: Rows = 8  # images a step, over all devices and hosts
