@@ -81,7 +81,8 @@ class Data:
     # process: each worker is a process of its own; thread: of the training process, which starts at once but has one
     # interpreter for all; the examples are the same
     worker_kind: Literal["process", "thread"] = "process"
-    # an image that cannot be read stops the run, or the next one takes its place, which is counted and logged
+    # an image that cannot be read stops the run, or the next one takes its place, which is logged; 20 of them in a row
+    # stop the run all the same
     on_bad_image: Literal["error", "skip"] = "error"
 
     def for_evaluation(self) -> "Data":
@@ -126,7 +127,8 @@ class Test:
     __test__ = False  # not a class of tests for pytest
 
     batch: Rows = 16  # images at a time
-    scales: Scales = (1.0,)  # images are resized by each of these factors; the boxes of all are put together
+    # images go through the network resized by each of these factors; the boxes of all are suppressed together
+    scales: Scales = (1.0,)
     flip: bool = False  # the mirrored image goes through the network as well
     top_k: Annotated[int, validation.between(1, 10**4)] = 100  # keypoints taken from each heat map
     peak_window: validation.Odd = 3  # a keypoint is the maximum of this many cells around it, in each direction

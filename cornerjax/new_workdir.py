@@ -67,7 +67,7 @@ def create_workdir(
                 "give another --workdir, or the same settings to resume"
             )
     else:
-        refuse_others(path)
+        refuse_others(path, config)
     run: dict[str, Any] = {
         "class_names": class_names,
         "category_ids": category_ids,
@@ -103,8 +103,8 @@ def _beginning(path: Path, step: int, steps: int, trained_on: str) -> dict[str, 
     return {name: run[name] for name in ("recipe", "init", "trained_on") if name in run}
 
 
-def refuse_others(path: Path) -> None:
-    """Refuse a folder without a run that holds anything but what the start of one leaves that is killed.
+def refuse_others(path: Path, config: Config) -> None:
+    """Refuse a folder without a run that holds anything but what a killed start with this configuration leaves.
 
     Raises: InputError: naming it.
     """
@@ -113,8 +113,8 @@ def refuse_others(path: Path) -> None:
     others = [name for name in _names_in(path) if not _OF_A_START.fullmatch(name)]
     if not others and is_file(path / "config.json"):
         with contextlib.suppress(InputError):
-            read_config(path / "config.json")
-            return
+            if read_config(path / "config.json") == config:
+                return
         others = ["config.json"]
     if others:
         raise InputError(

@@ -1,5 +1,6 @@
 """benchmarks/attack.py in short: hostile descriptions, checkpoints and command lines are refused, or work."""
 
+import logging
 import random
 
 import pytest
@@ -22,9 +23,11 @@ def test_descriptions(run, tmp_path):
 
 
 def test_checkpoints(run, tmp_path):
+    level = logging.getLogger("cornerjax").level
     outcome = checkpoints.attack_data(run, tmp_path / "damaged", 20, random.Random(0))
     assert not outcome.failures, outcome.failures
     assert outcome.tried == 20
+    assert logging.getLogger("cornerjax").level == level
 
 
 def test_files_of_pytorch(tmp_path):

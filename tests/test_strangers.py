@@ -1,6 +1,7 @@
 """Files and names of strangers: nothing is imported, fetched, written elsewhere or acted upon because they say so."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ from cornerjax.detectors.rows import Detections
 from cornerjax.errors import InputError
 from cornerjax.inference.results import Entry, write_results
 from cornerjax.inference.written import note
-from cornerjax.new_workdir import create_workdir, refuse_others
+from cornerjax.new_workdir import create_workdir
 from cornerjax.text import plain, shortened
 from cornerjax.training.log import _reopen
 from cornerjax.workdir import locked
@@ -58,9 +59,11 @@ def test_a_folder_of_others_is_no_work_directory(tmp_path):
 
 
 def test_a_configuration_of_others_is_left_alone(tmp_path):
-    (tmp_path / "config.json").write_text('{"of": "another program"}')
-    with pytest.raises(InputError, match=r"holds config\.json, but no run"):
-        refuse_others(tmp_path)
+    for content in ('{"of": "another program"}', to_json(dataclasses.replace(CornerConfig(), steps=7))):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(InputError, match=r"holds config\.json, but no run"):
+            create_workdir(tmp_path, CornerConfig(), ("a",), (1,), recipe="")
+        assert (tmp_path / "config.json").read_text() == content
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])

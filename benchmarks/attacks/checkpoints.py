@@ -1,5 +1,6 @@
 """Checkpoints: data of a run that is changed never loads as other weights, and no file of PyTorch takes all memory."""
 
+import contextlib
 import json
 import logging
 import pickle
@@ -41,6 +42,18 @@ CHANGES: dict[str, Change] = {
 }
 
 
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    log = logging.getLogger("cornerjax")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@_without_warnings()  # there is one of each damaged checkpoint
 def attack_data(run: Path, folder: Path, count: int, draws: random.Random) -> Outcome:
     """Change one file of a run's newest checkpoint, so many times, and restore the weights.
 
@@ -49,7 +62,6 @@ def attack_data(run: Path, folder: Path, count: int, draws: random.Random) -> Ou
         folder: for the damaged one.
     """
     outcome = Outcome("checkpoint data", str(folder), limit_s=10)
-    logging.getLogger("cornerjax").setLevel(logging.ERROR)  # of each damaged one there is a warning
     sound = {step: _bytes_of(run, step) for step in ("best", "latest")}
     shutil.copytree(run, folder)
     newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))

@@ -13,6 +13,7 @@ from cornerjax.data.coco import ImageEntry, ObjectEntry, Place
 from cornerjax.data.coco_entries import Json
 from cornerjax.data.extreme_points import Finder
 from cornerjax.data.records import Record
+from cornerjax.data.source import refuse_unused
 from cornerjax.errors import InputError
 from cornerjax.files import is_folder
 from cornerjax.text import short
@@ -56,6 +57,7 @@ def read_split(data: Data, split: str, findings: Findings, name: str = "") -> Sp
         name: what it is called in findings; by the name of its file if not given.
     Raises: InputError: the folder, a JSON with COCO's three lists, or every image is missing.
     """
+    refuse_unused(data)
     file, content, place = _open(data, split)
     name = name or Path(split).stem.removeprefix("instances_")
     categories = _categories(content["categories"], name, findings)
@@ -190,6 +192,10 @@ class _Objects:
             boxes.add(key)
             points: dict[str, np.ndarray] = {}
             if self._extremes:
+                own = extreme_points.own_points(entry)
+                if own is not None and not extreme_points.are_in_order(own):
+                    self._note("out of order", entry, f"{extreme_points.NAME} {own.tolist()}")
+                    continue
                 before = self._extremes.missing
                 found = self._extremes(entry, self._images[image_id].height, self._images[image_id].width)
                 if self._extremes.missing > before:
@@ -248,6 +254,8 @@ class _Objects:
         add("warning", "box", "with the same class and position as another in its image", noted["twice"])
         add("warning", "annotation", "with the same id as another", noted["id taken"])
         if self._extremes:
+            text = f"whose {extreme_points.NAME} are not {extreme_points.IN_ORDER}"
+            add("error", "annotation", text, noted["out of order"])
             what = "left out of training" if self._extremes.otherwise == "segmentation" else "which get substitutes"
             text = f"without {extreme_points.NAME} or a segmentation to make them from, {what}"
             add("warning", "object", text, noted["no extremes"])

@@ -175,8 +175,8 @@ def _images(entries: list[Json], file: Path) -> dict[int, ImageEntry]:
 
 
 def in_order(annotations: list[Json]) -> list[Json]:
-    """Annotations in the order of their ids; those without one come first, in the order of the file."""
-    return sorted(annotations, key=lambda entry: entry["id"] if type(entry.get("id")) is int else -math.inf)
+    """Annotations in the order of their ids; those without one, or with none of 64 bits, come first, as in the file."""
+    return sorted(annotations, key=lambda entry: entry["id"] if is_id(entry.get("id")) else -math.inf)
 
 
 def _objects(
@@ -216,6 +216,11 @@ def _objects(
             raise InputError(f"{name} has bbox {box}, all of it outside its image of {width}x{height} pixels")
         points: dict[str, np.ndarray] = {}
         if extremes:
+            own = extreme_points.own_points(entry)
+            if own is not None and not extreme_points.are_in_order(own):
+                raise InputError(
+                    f"{name} has {extreme_points.NAME} {short(own.tolist())}; expected {extreme_points.IN_ORDER}"
+                )
             if (found := extremes(entry, height, width)) is None:
                 continue
             points[extreme_points.NAME] = found

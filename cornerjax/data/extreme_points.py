@@ -13,6 +13,8 @@ from cornerjax.data.images import MOST_PIXELS
 NAME = "extreme_points"  # of the field of annotations, records, objects and detections
 LONGEST_OUTLINE = 2**21  # pixels of the sides of a polygon together
 NUMBER = 4  # of an object: topmost, leftmost, bottommost, rightmost
+IN_ORDER = "its topmost, leftmost, bottommost and rightmost point, x and y of each, in this order"
+ROUNDING_PX = 1.0  # by so much another point may lie further out: files round
 NEAR = 0.02  # points of an outline so near to the extreme one, as a part of the object's extent, are as extreme
 Polygon = Float[np.ndarray, "n 2"]
 
@@ -163,10 +165,10 @@ def own_points(entry: dict[str, Any]) -> Float[np.ndarray, "4 2"] | None:
     return np.array(numbers, np.float64).reshape(4, 2)
 
 
-def in_order(points: Float[np.ndarray, "4 2"]) -> bool:
+def are_in_order(points: Float[np.ndarray, "4 2"]) -> bool:
     """Whether they can be the topmost, leftmost, bottommost and rightmost point of one object."""
-    (left, top), (right, bottom) = points.min(0), points.max(0)
-    return bool(points[0, 1] == top and points[1, 0] == left and points[2, 1] == bottom and points[3, 0] == right)
+    (left, top), (right, bottom) = points.min(0) + ROUNDING_PX, points.max(0) - ROUNDING_PX
+    return bool(points[0, 1] <= top and points[1, 0] <= left and points[2, 1] >= bottom and points[3, 0] >= right)
 
 
 class Finder:

@@ -20,6 +20,7 @@ from PIL import (
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
@@ -50,6 +51,7 @@ _READERS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
 _SIZES: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
     (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", Jpeg2KImagePlugin.Jpeg2KImageFile),
     (rb"....ftypavi[fs]", AvifImagePlugin.AvifImageFile),
+    (rb"P[1-6]\s", PpmImagePlugin.PpmImageFile),
 )
 
 # How an image that was turned by its orientation is turned back.
@@ -105,19 +107,19 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     return turn if turn in _BACK else 1
 
 
-def _pixels(content: bytes, header: Header | None) -> int:
-    """How many an image has; 0 where only decoding tells."""
+def _pixels(content: bytes, header: Header | None) -> int | None:
+    """How many an image has; None where only decoding tells."""
     if header:
         return header.height * header.width
-    if content.startswith(b"\x89PNG"):  # of which Pillow refuses more than OpenCV does
-        return math.prod(struct.unpack(">II", content[16:24].ljust(8, b"\0")))
-    if content.startswith(b"GIF8"):
-        return math.prod(struct.unpack("<HH", content[6:10].ljust(4, b"\0")))
+    if re.match(rb"\x89PNG.{8}IHDR.{8}", content, re.DOTALL):  # of which Pillow refuses more than OpenCV does
+        return math.prod(struct.unpack(">II", content[16:24]))
+    if re.match(b"GIF8.{6}", content, re.DOTALL):
+        return math.prod(struct.unpack("<HH", content[6:10]))
     for start, reader in _SIZES:
         if re.match(start, content, re.DOTALL):
             with contextlib.suppress(Exception), reader(io.BytesIO(content)) as image:  # errors of all kinds
                 return math.prod(image.size)
-    return 0
+    return None
 
 
 def load_image(path: str | os.PathLike[str]) -> Image:
@@ -142,7 +144,7 @@ def decode_image(content: bytes, name: str | os.PathLike[str], *, turned: bool =
     reduced = _reduction(header, most_side)
     flags = (reduced or cv2.IMREAD_COLOR) | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
     pixels = _pixels(content, header)
-    if pixels > MOST_PIXELS and not (header and reduced and not header.progressive):
+    if pixels and pixels > MOST_PIXELS and not (header and reduced and not header.progressive):
         raise InputError(f"{name} has {pixels:,} pixels; accepted are up to {MOST_PIXELS:,}")
     try:
         # Not cv2.imread: it takes a JPEG that is cut short and makes the rest grey.

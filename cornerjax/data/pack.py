@@ -16,7 +16,7 @@ import numpy as np
 
 from cornerjax.config import Data
 from cornerjax.data.coco import in_order, read_annotations
-from cornerjax.data.coco_entries import Json
+from cornerjax.data.coco_entries import Json, is_id
 from cornerjax.data.images import decode_image, read_header
 from cornerjax.data.records import Record, Source
 from cornerjax.data.source import open_source
@@ -158,11 +158,12 @@ def _examples(source: Source, class_names: list[str]) -> Iterator[Json]:
     records = {record.image_id: record for record in source.records}
     label = dict(zip(source.category_ids, map(class_names.index, source.class_names), strict=True))
     objects = defaultdict(list)
+    identified = all(is_id(entry.get("id")) for entry in content["annotations"])  # otherwise all of them get numbers
     for number, entry in enumerate(in_order(content["annotations"]), start=1):
         record = records[entry["image_id"]]
         objects[record.image_id].append(
             {
-                "id": entry["id"] if type(entry.get("id")) is int else number,
+                "id": entry["id"] if identified else number,
                 "area": _area(entry),
                 "bbox": _relative(entry["bbox"], record),
                 "label": label[entry["category_id"]],

@@ -31,6 +31,18 @@ def refuse_to_fetch(root: str, file: Path) -> None:
         raise InputError(f"{file} names the data set {root}, which {what}; --root {root} allows it")
 
 
+def refuse_unused(data: Data) -> None:
+    """Refuse a folder of images beside a set of TFDS, where it would do nothing.
+
+    Raises: InputError: naming the option.
+    """
+    if data.root.startswith("tfds:") and data.images:
+        raise InputError(
+            f"data.images is {data.images!r}, which is for folders; the images of {data.root} lie in its own files: "
+            "accepted is ''"
+        )
+
+
 def generated_folder(kind: str, seed: str) -> Path:
     """Where a generated set is kept."""
     return Path("data") / f"{kind}-{seed}"
@@ -40,11 +52,13 @@ def open_source(data: Data, split: str) -> Source:
     """Open one split of the data set that the options name. Another kind of source is one more case here.
 
     Args:
-        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in data/shapes-SEED,
-            "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all others folders.
+        data: root, images, crowd and empty_images are used; a root "shapes:SEED" is generated in
+            data/shapes-SEED, "scenes:SEED" in data/scenes-SEED, "tfds:NAME" and "tfds:DIR" are prepared TFDS sets, all
+            others folders.
         split: usually data.train or data.val: a split of the set, or, of a folder, a path to a JSON file.
     Raises: InputError: something is missing or wrong; the message names the file and the value.
     """
+    refuse_unused(data)
     kind, colon, name = data.root.partition(":")
     if colon and kind == "tfds":
         from cornerjax.data.tfds import open_tfds  # not before it is needed: it imports tensorflow_datasets

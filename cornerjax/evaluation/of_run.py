@@ -110,7 +110,9 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
 def _source(run: Workdir, asked: Options, split: str) -> Source:
     """Images without boxes count, also for a run that was not trained on them."""
     data = run.config.data
-    root, images = asked.root or data.root, asked.images or data.images
+    root = asked.root or data.root
+    # A set of TFDS has its images itself; that option of the run is of the folder that it was trained on.
+    images = asked.images or ("" if root.startswith("tfds:") else data.images)
     if not asked.root:
         refuse_to_fetch(root, run.path / "config.json")
     source = asked.open_source(dataclasses.replace(data.for_evaluation(), root=root, images=images), split)

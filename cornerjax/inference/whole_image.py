@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from cornerjax.config import Config
 from cornerjax.data.geometry import MIRRORED_ORDER, Affine, is_points, mirrored
+from cornerjax.data.images import MOST_PIXELS
 from cornerjax.detectors.base import Detector, Image, InputMaps, Inspection, Outputs, Targets, Truth, View
 from cornerjax.detectors.rows import Candidates, Extra, Found
 from cornerjax.detectors.selection import clip_to_images, select
@@ -64,7 +65,7 @@ class WholeImage:
     def bucket(self, height: int, width: int) -> Sizes:
         """The size of the array that an image lies in, at each scale.
 
-        Raises: InputError: the image is smaller than one cell of the network's map, or has more than MOST_PX.
+        Raises: InputError: the image is smaller than one cell of the network's map, or it or its input are too large.
         """
         model, scales = self._config.model, self._config.test.scales
         stride = self._detector.stride(model)
@@ -74,6 +75,7 @@ class WholeImage:
                 f"image of {width}x{height} pixels: both sides must be at least {least}, one cell of the network's map"
             )
         if fixed := self._detector.fixed_size(self._config):
+            self._check_fixed(fixed, scaled(height, max(scales)) * scaled(width, max(scales)), (height, width))
             return (fixed,) * len(scales)
         sizes = tuple(self._detector.input_size(scaled(height, scale), scaled(width, scale), model) for scale in scales)
         if (most := max(rows * columns for rows, columns in sizes)) > MOST_PX:
@@ -82,6 +84,20 @@ class WholeImage:
                 f"accepted are up to {MOST_PX:,}: reduce it, as --max-side of cornerjax predict does, or the scale"
             )
         return sizes
+
+    def _check_fixed(self, fixed: tuple[int, int], resized_px: int, size: tuple[int, int]) -> None:
+        """Refuse an input of the network, or an image on its way into it, that would take gigabytes."""
+        if fixed[0] * fixed[1] > MOST_PX:
+            raise InputError(
+                f"test.fixed_px is {fixed}, {fixed[0] * fixed[1]:,} pixels for the network; "
+                f"accepted are up to {MOST_PX:,}"
+            )
+        largest = max(self._config.test.scales)
+        if largest > 1 and resized_px > MOST_PIXELS:
+            raise InputError(
+                f"image of {size[1]}x{size[0]} pixels is {resized_px:,} pixels at scale {largest:g}; "
+                f"accepted are up to {MOST_PIXELS:,}: reduce it, as --max-side of cornerjax predict does, or the scale"
+            )
 
     def rows(self, bucket: Sizes, largest: int) -> int:
         pixels = max(height * width for height, width in bucket) * (1 + self._config.test.flip)

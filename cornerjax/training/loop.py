@@ -70,7 +70,7 @@ def train(
     predict, fold = make_predictor_network(detector, config)
     evaluator = Evaluator(detector, predict, config, val_source)
     workdir = Path(workdir)
-    by_first(lambda: refuse_others(workdir))  # before even the lock is written
+    by_first(lambda: refuse_others(workdir, config))  # before even the lock is written
     with locked(workdir):
         params, model_state = _start(workdir, config, source, params, model_state, recipe, init)
         state = start_state(params, model_state, tx, mesh, ema=config.optim.ema_decay > 0)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from cornerjax.check.annotations import read_split
+from cornerjax.check.findings import Findings
 from cornerjax.config import Data
 from cornerjax.data import extreme_points as points
 from cornerjax.data.geometry import mirrored
@@ -14,6 +16,7 @@ from cornerjax.data.pack import pack
 from cornerjax.data.shapes import write_shapes
 from cornerjax.data.source import open_source
 from cornerjax.detectors.extremenet import ExtremeData
+from cornerjax.errors import InputError
 
 
 def test_outlines_and_masks_give_the_originals_points(golden):
@@ -91,12 +94,33 @@ def opened(folder, **options):
 
 
 def test_the_field_of_the_file_comes_first_then_the_segmentation(tmp_path):
-    own = [[1, 2], [3, 4], [5, 6], [7, 8]]
+    own = [[3, 1], [1, 4], [5, 8], [7, 6]]
     polygon = {"extreme_points": None, "segmentation": [[10, 5, 20, 15, 10, 25, 0, 15]]}
     folder, _ = folder_of(tmp_path, {"extreme_points": own}, polygon)
     found = opened(folder)
     assert found[0].tolist() == own
     assert found[1].tolist() == [[10, 5], [0, 15], [10, 25], [20, 15]]
+
+
+TOO_FAR = [[3, 2.5], [1, 4], [5, 8], [7, 1]]  # the rightmost lies higher than the topmost
+
+
+@pytest.mark.parametrize("own", [[[1, 4], [3, 1], [7, 6], [5, 8]], TOO_FAR], ids=["left first", "not the topmost"])
+def test_points_in_another_order_are_refused(tmp_path, own):
+    folder, _ = folder_of(tmp_path, {}, {"extreme_points": own})
+    said = r"instances_train\.json: annotation id 2 has extreme_points \[\[.*; expected its topmost, leftmost,"
+    with pytest.raises(InputError, match=said):
+        opened(folder)
+    findings = Findings()
+    read_split(ExtremeData(root=str(folder)), "train", findings)
+    assert findings.has_errors()
+    open_source(Data(root=str(folder)), "train")  # other detectors do not look at them
+
+
+def test_points_of_files_that_round_are_in_order(tmp_path):
+    own = [[3, 2], [1, 4], [5, 8], [7, 1]]
+    folder, _ = folder_of(tmp_path, {"extreme_points": own})
+    assert opened(folder)[0].tolist() == own
 
 
 def test_objects_without_are_left_out_or_get_substitutes(tmp_path, caplog):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cornerjax.config import Data
 from cornerjax.data.coco import ImageEntry, in_folder
-from cornerjax.data.images import JPEG, decode_image, load_image, read_header, size_of
+from cornerjax.data.images import JPEG, _pixels, decode_image, load_image, read_header, size_of
 from cornerjax.errors import InputError
 from cornerjax.files import read_bytes
 from cornerjax.inference.files import read_photo
@@ -94,7 +94,7 @@ def test_an_image_of_more_pixels_than_there_is_memory_for_is_not_decoded(monkeyp
 @pytest.mark.parametrize(
     ("kind", "options"),
     [("JPEG", {}), ("PNG", {}), ("WEBP", {}), ("TIFF", {}), ("BMP", {}), ("GIF", {}), ("AVIF", {}), ("JPEG2000", {}),
-     ("JPEG2000", {"no_jp2": True})],
+     ("JPEG2000", {"no_jp2": True}), ("PPM", {})],
 )  # fmt: skip
 def test_the_size_is_known_before_anything_is_decoded(monkeypatch, kind, options):
     file = io.BytesIO()
@@ -104,6 +104,23 @@ def test_the_size_is_known_before_anything_is_decoded(monkeypatch, kind, options
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(InputError, match=r"^small has 2,400 pixels; accepted are up to 2,399$"):
         decode_image(file.getvalue(), "small")
+
+
+@pytest.mark.parametrize("kind", [b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"])
+def test_the_size_of_every_portable_map_is_known_comments_in_it_or_not(kind):
+    with pytest.raises(InputError, match=r"^big has 900,000,000 pixels"):
+        decode_image(kind + b"\n# by a camera\n30000 30000\n" + b"255\n" * (kind not in (b"P1", b"P4")), "big")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x89PNG\r\n\x1a\n\0\0\0\rJUNK" + b"\xff" * 9,
+     b"GIF89a\xff", b"\0\0\0\x18ftypheic", b"P7\nWIDTH 60", b"P6 a b", b"8BPS"],
+)  # fmt: skip
+def test_of_what_only_decoding_tells_no_size_is_said(content):
+    assert _pixels(content, read_header(content)) is None
+    with pytest.raises(InputError, match=r"^cannot read x\.jpg as an image; expected an intact"):
+        decode_image(content, "x.jpg")
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):

@@ -84,6 +84,19 @@ def test_an_annotation_file_may_lack_ids_and_areas_and_boxes_may_reach_out(folde
     assert [int(i) for i in objects["area"]] == [60000, 0, 30]
 
 
+@pytest.mark.parametrize("odd", [2**63, -(2**70), 1.5, "a"])
+def test_objects_get_numbers_where_one_has_an_id_that_is_no_whole_number_of_64_bits(folder, tmp_path, odd):
+    file = folder / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    boxes = [{"id": i, "image_id": 7, "category_id": 4, "bbox": [x, 2, 5, 6]} for i, x in ((9, 20), (odd, 10), (2, 30))]
+    file.write_text(json.dumps(content | {"annotations": boxes}))
+    out = packed(folder, tmp_path / "pack")
+    objects = tfds.builder_from_directory(str(out)).as_data_source("train")[0]["objects"]
+    assert [int(i) for i in objects["id"]] == [1, 2, 3]
+    for root in (f"tfds:{out}", str(folder)):
+        assert open_source(Data(root=root), "train").records[2].boxes[:, 0].tolist() == [10, 30, 20]
+
+
 def test_a_bad_image_is_named(folder, tmp_path):
     file = folder / "train/002_3.png"
     file.write_bytes(file.read_bytes()[:-30])  # its header is whole

@@ -1,4 +1,5 @@
 from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from recorded import compare_training_step, opened, published
 from recorded_corners import ORIGINAL_LOSS, compare_forward, inside, targets
 
+from cornerjax.config import load_recipe
 from cornerjax.detectors.base import make_network
 from cornerjax.detectors.cornernet_saccade.detector import CornerNetSaccade
 from cornerjax.detectors.cornernet_saccade.options import SaccadeConfig
@@ -84,6 +86,13 @@ def test_the_configuration_of_the_published_network_is_accepted():
     SACCADE.check(replaced(SaccadeConfig(), {"model.num_classes": 80}))
 
 
+def test_the_defaults_are_those_of_the_paper():
+    recipe = load_recipe(Path(__file__).parents[2] / "configs" / "cornernet_saccade.py")
+    data = SaccadeConfig().data
+    assert isinstance(recipe, SaccadeConfig)
+    assert (data.crop_scales, data.gaussian_iou) == (recipe.data.crop_scales, recipe.data.gaussian_iou)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -93,6 +102,13 @@ def test_the_configuration_of_the_published_network_is_accepted():
         (
             {"data.attention_px": ((32, 32), (0, 32))},
             r"data\.attention_px is \(\(32, 32\), .*a largest size for each",
+        ),
+        ({"data.attention_px": ((0, 32), (32, 96))}, r"data\.attention_px is \(\(0, 32\), .*largest first"),
+        ({"data.attention_px": ((0, 96), (0, 32))}, r"data\.attention_px is \(\(0, 96\), .*largest first"),
+        ({"test.flip": True}, r"test\.flip is True, which CornerNet-Saccade has no use for"),
+        (
+            {"test.scales": (0.5, 1.0)},
+            r"test\.scales is \(0\.5, 1\.0\), which .*accepted are .*\(1\.0,\)",
         ),
         ({"test.saccade.view_px": (48, 64)}, r"test\.saccade\.view_px is \(48, 64\); no view is larger than .*63"),
         (

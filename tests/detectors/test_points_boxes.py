@@ -10,8 +10,9 @@ from cornerjax.detectors import apply_preset
 from cornerjax.detectors.centernet_points.detector import CenterNetPoints
 from cornerjax.detectors.centernet_points.options import PointConfig
 from cornerjax.detectors.rows import Candidates
+from cornerjax.errors import InputError
 from cornerjax.inference.placing import fit_images
-from cornerjax.inference.whole_image import decode
+from cornerjax.inference.whole_image import WholeImage, decode
 from cornerjax.validation import replaced
 
 POINTS = CenterNetPoints()
@@ -80,3 +81,27 @@ def test_boxes_go_back_into_the_image_as_by_the_original(golden):
     (found,) = decode(Recorded(recorded["dets_K100"]), config, [{}], images, borders, ratios, sizes)
     ours = np.concatenate([rows_of(found, i) for i in range(2)]) + np.array([0, 0, 0, 0, 0, 1])  # classes from 1
     same_rows(ours, recorded["pp_out"], within=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (
+            {"fixed_px": (64, 64), "scales": (1.0, 60.0)},
+            r"^image of 1000x800 pixels is 2,880,000,000 pixels at scale 60; accepted are up to 268,435,456: reduce it",
+        ),
+        (
+            {"fixed_px": (16384, 8192)},
+            r"^test\.fixed_px is \(16384, 8192\), 134,217,728 pixels for the network; accepted",
+        ),
+    ],
+    ids=["enlarged", "input"],
+)
+def test_what_would_take_gigabytes_on_its_way_into_a_fixed_input_is_refused(test, message):
+    with pytest.raises(InputError, match=message):
+        WholeImage(POINTS, lambda *_: None, replaced(PointConfig(), {"test": test})).bucket(800, 1000)
+
+
+def test_a_large_photo_is_fitted_into_a_small_input():
+    config = replaced(PointConfig(), {"test": {"fixed_px": (64, 96), "scales": (0.5, 1.0)}})
+    assert WholeImage(POINTS, lambda *_: None, config).bucket(20_000, 13_000) == ((64, 96), (64, 96))

@@ -12,6 +12,7 @@ from jax.experimental import pallas
 from jax.experimental.pallas import mosaic_gpu
 from jax.sharding import AbstractDevice, AbstractMesh
 
+from cornerjax.ops.running_max import corner_max
 from cornerjax.ops.running_max.reference import gradient_reference, running_max_reference
 
 H200 = AbstractMesh((1,), ("x",), abstract_device=AbstractDevice("NVIDIA H200", 132, "gpu"))
@@ -176,3 +177,14 @@ def test_maps_too_wide_for_the_fused_kernels_are_refused(kernels):
     x = jnp.zeros((1, 1, 513, 1))
     with pytest.raises(ValueError, match=r"512.*513"):
         kernels.corner_forward(x, x, False, interpret=True)
+
+
+def test_maps_too_wide_for_the_fused_kernels_are_pooled_in_one_direction_after_the_other(kernels, monkeypatch):
+    pallas_of_ours = importlib.import_module("cornerjax.ops.running_max.pallas")
+    monkeypatch.setattr(pallas_of_ours, "kernels_here", lambda: kernels.__name__.rpartition(".")[2])
+    (x1, g), (x2, _) = example((1, 2, 513, 1), jnp.float32), example((1, 2, 513, 1), jnp.float32, seed=1)
+    (y1, d1), (y2, d2) = expected(x1, g, 1, True), expected(x2, g, 2, True)
+    y, pull_back = jax.vjp(functools.partial(corner_max, reverse=True, implementation="pallas"), x1, x2)
+    np.testing.assert_array_equal(y, y1 + y2)
+    for found, slope in zip(pull_back(g), (d1, d2), strict=True):
+        np.testing.assert_array_equal(found, slope)

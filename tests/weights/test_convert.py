@@ -283,10 +283,10 @@ def test_presets(checkpoint):
 
 def test_options_by_name(checkpoint, tmp_path):
     values = checkpoint("cornernet_saccade")
-    test, compute = {"flip": True, "saccade.max_crops": 7}, {"precision": "default"}
+    test, compute = {"max_detections": 50, "saccade.max_crops": 7}, {"precision": "default"}
     config = from_torch("cornernet_saccade", values, test=test, compute=compute).config
     assert isinstance(config, SaccadeConfig)
-    assert (config.test.flip, config.test.saccade.max_crops, config.compute.precision) == (True, 7, "default")
+    assert (config.test.max_detections, config.test.saccade.max_crops, config.compute.precision) == (50, 7, "default")
     convert("cornernet_saccade", values, tmp_path / "out", test=test, compute=compute)
     assert cornerjax.load(tmp_path / "out").config == config
     for refused, message in (

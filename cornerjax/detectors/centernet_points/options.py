@@ -36,7 +36,8 @@ class PointTest(Test):
 
     # none: the peaks of a heat map need no suppression; with several scales none means gaussian
     nms: Nms = "none"
-    # height and width that images are fitted into by their longer side; empty: images are padded
+    # height and width that images, small ones too, are fitted into by their longer side; of an image at a scale above 1
+    # that is its middle; empty: images are padded
     fixed_px: tuple[Pixels, ...] = ()
 
 

@@ -95,8 +95,17 @@ class CornerNetSaccade(CornerDetector[SaccadeConfig]):
             raise InputError(
                 f"data.attention_px is {ranges}; it needs a smallest and a largest size for each of the {maps} maps"
             )
+        sizes = list(zip(*ranges, strict=True))
+        if any(list(of_all) != sorted(set(of_all), reverse=True) for of_all in sizes):
+            raise InputError(f"data.attention_px is {ranges}; the ranges stand in the order of the maps, largest first")
         if len(saccade.zooms) != maps:
             raise InputError(f"test.saccade.zooms is {saccade.zooms}; it needs one number for each of the {maps} maps")
+        if config.test.flip or config.test.scales != (1.0,):
+            name, value = ("flip", True) if config.test.flip else ("scales", config.test.scales)
+            raise InputError(
+                f"test.{name} is {value}, which CornerNet-Saccade has no use for: it looks at an image at the sizes of "
+                "test.saccade.view_px, as it is; accepted are test.flip False and test.scales (1.0,)"
+            )
 
     def input_size(self, height: int, width: int, model: CornerModel) -> tuple[int, int]:
         return -(-height // BUCKET_PX) * BUCKET_PX, -(-width // BUCKET_PX) * BUCKET_PX

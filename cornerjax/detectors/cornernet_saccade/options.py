@@ -6,7 +6,7 @@ from typing import Annotated
 from cornerjax.config import Data, Scales
 from cornerjax.detectors.cornernet import CornerConfig, CornerLegacy, CornerLoss, CornerModel, CornerTest
 from cornerjax.nn.backbones.hourglass import Hourglass
-from cornerjax.validation import Count, Natural, NotNegative, Odd, Pixels, Positive, Rows, Scale, Share, some
+from cornerjax.validation import Count, Natural, NotNegative, Odd, Part, Pixels, Positive, Rows, Scale, Share, some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,9 @@ class SaccadeData(Data):
 
     crop_px: tuple[Pixels, Pixels] = (255, 255)  # height and width of a training example
     # scale of images without objects: one of these is drawn for each; others are scaled by one of their objects
-    crop_scales: Scales = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)
+    crop_scales: Scales = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
+    # the radius of a gaussian is where a box moved so far may overlap the true one this little
+    gaussian_iou: Part = 0.5
     min_object_px: Natural = 16  # objects whose longer side in the crop is smaller are left out of the loss
     min_overlap: Share = 0.5  # objects of whose area the crop shows no more than this part are left out, too
     # least and largest longer side, in pixels of the crop, of the objects of each attention map, the coarsest first

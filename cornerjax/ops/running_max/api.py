@@ -1,6 +1,7 @@
 """The ops: choosing an implementation, and the gradient that all implementations share."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ class Implementation(NamedTuple):
     corner_marked: Callable  # (x1, x2, reverse) -> (y, marks)
     corner_gradient: Callable  # (marks, g, reverse) -> gradients for x1 and x2
     platforms: tuple[str, ...] = PLATFORMS  # those it runs on
+    fused_width: float = math.inf  # of wider maps the two running maxima of a corner are computed each by itself
 
 
 def _of_arrays(forward: Callable, gradient: Callable, *, stored: bool = False) -> Implementation:
@@ -60,7 +62,7 @@ def _of_arrays(forward: Callable, gradient: Callable, *, stored: bool = False) -
 def _of_kernels(kernels: str, platforms: tuple[str, ...] = PLATFORMS) -> Implementation:
     """Pallas kernels: the named ones, or if empty those for this platform."""
     functions = {name: functools.partial(pallas.run, name, kernels) for name in pallas.ARRAYS}
-    return Implementation(**functions, platforms=platforms)
+    return Implementation(**functions, platforms=platforms, fused_width=pallas.FUSED_WIDTH)
 
 
 def _starts(x: Float[Array, "..."], y: Float[Array, "..."], axis: int, reverse: bool) -> Bool[Array, "..."]:
@@ -84,7 +86,7 @@ def _by_platform(cpu: Implementation, default: Implementation) -> Implementation
         )
 
     functions = {name: functools.partial(choose, name) for name in pallas.ARRAYS}
-    return Implementation(**functions, platforms=PLATFORMS)
+    return Implementation(**functions, platforms=PLATFORMS, fused_width=math.inf)
 
 
 LOOP = _of_arrays(running_max_loop, gradient_loop, stored=True)
@@ -145,11 +147,17 @@ def corner_max(
 ) -> Float[Array, "b h w c"]:
     """The running maximum of x1 down its columns plus that of x2 along its rows; the kernels do both in one pass.
 
+    They do so with maps up to 512 cells wide; wider ones take a pass for each direction.
+
     Args, Raises: as of running_max.
     """
     check_implementation(implementation)
     with jax.named_scope("corner_max"):
-        return x1 + x2 if x1.size == 0 else _corner_max(x1, x2, reverse, implementation)
+        if x1.size == 0:
+            return x1 + x2
+        if x1.shape[2] > IMPLEMENTATIONS[implementation].fused_width:
+            return _running_max(x1, 1, reverse, implementation) + _running_max(x2, 2, reverse, implementation)
+        return _corner_max(x1, x2, reverse, implementation)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 # What every file of kernels has, with the number of arguments that are arrays.
 ARRAYS = {"forward": 1, "marked": 1, "gradient": 2, "corner_forward": 2, "corner_marked": 2, "corner_gradient": 2}
+FUSED_WIDTH = 512  # cells; the corner kernels for GPUs take no wider maps
 HOPPER = 9.0  # compute capability from which on the copy engine is there that the Mosaic kernels live on
 
 

@@ -15,13 +15,13 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jaxtyping import Float, Int
 
+from cornerjax.ops.running_max.pallas import FUSED_WIDTH
 from cornerjax.ops.running_max.pallas_mosaic_gpu_stream import COLUMNS, compile_kernel, stream
 
 # In float32 a stage is 32 KB, and two programs of 100 KB fit into a multiprocessor: at batch 48 all run at once.
 STAGES = 2
 CHUNKS = 8  # of at most 16 cells and 32 channels, 64 contiguous bytes in bfloat16; wider maps get more chunks
 CELLS = 16  # a word of marks has a bit for each cell and direction
-MAX_WIDTH = 512
 
 
 def corner_forward(
@@ -204,8 +204,8 @@ def _bits(first, end):
 def _tiles(x, reverse):
     """View x as (b, h, chunks, cells, channels), with padding scanned last where the sizes are unusual."""
     b, h, w, c = x.shape
-    if w > MAX_WIDTH:
-        raise ValueError(f"the fused kernel takes maps up to {MAX_WIDTH} cells wide, got {w}; the scan takes any")
+    if w > FUSED_WIDTH:
+        raise ValueError(f"the fused kernel takes maps up to {FUSED_WIDTH} cells wide, got {w}")
     chunks = CHUNKS
     while chunks * CELLS < w:
         chunks *= 2

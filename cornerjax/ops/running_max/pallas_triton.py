@@ -14,12 +14,13 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jaxtyping import Float, Int, Int32
 
+from cornerjax.ops.running_max.pallas import FUSED_WIDTH
+
 COLUMNS = 512  # of a program of 128 threads: 4 a thread, 8 or 16 bytes a load
 AHEAD = 16  # loads a thread starts before it uses the first: 64 registers of the 85 that six programs an SM leave it
 CORNER_COLUMNS = 256  # 8 chunks of a row with 32 channels each, 64 contiguous bytes in bfloat16
 CHUNKS = 8
 CELLS = 16  # of a chunk, at most: a word of marks has a bit for each cell and direction
-MAX_WIDTH = 512
 
 
 def forward(x: Float[Array, "..."], axis: int, reverse: bool, *, interpret=False) -> Float[Array, "..."]:
@@ -270,8 +271,8 @@ def _untiled(tiles, shape, axis):
 def _corner_tiles(x, reverse):
     """View x as (b, h, chunks, cells, channels), with padding scanned last where the sizes are unusual."""
     b, h, w, c = x.shape
-    if w > MAX_WIDTH:
-        raise ValueError(f"the fused kernel takes maps up to {MAX_WIDTH} cells wide, got {w}; the scan takes any")
+    if w > FUSED_WIDTH:
+        raise ValueError(f"the fused kernel takes maps up to {FUSED_WIDTH} cells wide, got {w}")
     chunks = CHUNKS
     while chunks * CELLS < w:
         chunks *= 2
