@@ -88,7 +88,7 @@ class Checkpoints:
             try:
                 if self._manager.metrics(step) is None:
                     write_ap(self._folder / str(step), float(ap))
-            except OSError as e:
+            except (OSError, InputError, AttributeError) as e:  # InputError and AttributeError: of the hashes there
                 raise not_written(f"the AP of checkpoint {self._path / 'checkpoints' / str(step)}", e) from None
 
         if not math.isnan(ap):
@@ -167,28 +167,20 @@ class Checkpoints:
                 return None, reason(e), None
             return None, "", RunError(f"cannot read checkpoint {self._path / 'checkpoints' / str(step)}: {reason(e)}")
 
-    def restore_weights(self, step: int, shapes: Shapes | None = None) -> dict[str, Any]:
-        """Read the weights alone as NumPy arrays, whatever devices wrote them.
+    def read(self, step: int, item: Literal["weights", "optimiser"], shapes: Shapes | None = None) -> Any:
+        """One of the two parts of a checkpoint as it is on the disk, as NumPy arrays, whatever devices wrote it.
 
-        Raises: InputError: they have not the shapes, by dotted path, that are given; nothing is read then.
+        Raises: InputError: the arrays have not the shapes, by dotted path, that are given; none is read then.
         """
-        described = self._manager.item_metadata(step)["weights"]
+        by_first(lambda: compare_checksums(self._folder / str(step), [item]))
+        described = self._manager.item_metadata(step)[item]
         if shapes is not None:
-            stored = _by_path(described.tree)
-            there = {path.partition(".")[2]: tuple(array.shape) for path, array in stored.items()}
+            there = {path.partition(".")[2]: tuple(array.shape) for path, array in _by_path(described.tree).items()}
             if other := sorted(path for path in there.keys() | shapes if there.get(path) != shapes.get(path)):
                 raise InputError(
                     f"{self._path}, step {step}: weights do not fit the network: shape of {other[0]} is "
                     f"{there.get(other[0])}, expected {shapes.get(other[0])}"
                 )
-        return self._read(step, "weights", described)
-
-    def read(self, step: int, item: Literal["weights", "optimiser"]) -> Any:
-        """One of the two parts of a checkpoint as it is on the disk, as NumPy arrays."""
-        return self._read(step, item, self._manager.item_metadata(step)[item])
-
-    def _read(self, step: int, item: str, described: Any) -> Any:
-        by_first(lambda: compare_checksums(self._folder / str(step), [item]))
         # Half the time of reading onto a device; arrays of the types and shapes, without memory of their own, say so.
         like = jax.tree.map(lambda array: np.broadcast_to(np.zeros((), array.dtype), array.shape), described)
         return self._manager.restore(step, args=ocp.args.Composite(**{item: ocp.args.StandardRestore(like)}))[item]
@@ -276,7 +268,7 @@ def restore_weights(
     If it is damaged, the newest of the others that can be read takes its place, with a warning.
 
     Args:
-        shapes: gives those of Checkpoints.restore_weights; called where there is a checkpoint.
+        shapes: gives those of Checkpoints.read; called where there is a checkpoint.
     Raises: InputError: the run has no checkpoint. RunError: it has none that can be read.
     """
     if (workdir / "checkpoints").is_dir():
@@ -285,7 +277,7 @@ def restore_weights(
             if steps := sorted(checkpoints.newest_first(), key=lambda step: step != wanted):
                 expected = shapes() if shapes else None
                 taken, weights, damaged = checkpoints.first_readable(
-                    steps, lambda step: checkpoints.restore_weights(step, expected)
+                    steps, lambda step: checkpoints.read(step, "weights", expected)
                 )
                 for step, why in damaged.items():
                     bad = f"checkpoint {workdir / 'checkpoints' / str(step)} is damaged ({why})"

@@ -293,3 +293,8 @@ def sha256_of(file: Path) -> str:
 def place_of(path: str | os.PathLike[str]) -> Path:
     """The absolute path without links; unlike Path.resolve it takes a link to itself as it is."""
     return Path(os.path.realpath(path))
+
+
+def user_cache() -> Path:
+    """Where files that are made of others are kept for this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cornerjax"

@@ -54,10 +54,10 @@ def create_workdir(
     path, began = Path(path), {}
     if is_file(path / "run.json"):
         there = open_workdir(path)
-        if (step := newest_step(path)) is not None:
-            began = _beginning(path, step, config.steps, trained_on)
+        step = newest_step(path)
         steps = ("steps",) if config.optim.schedule == "step" else ()  # a cosine ends with the last step
-        free = (*_FREE, *_FREE_PARTS, *steps)
+        unused = ("data.images",) if config.data.root.startswith("tfds:") else ()  # older runs may have it
+        free = (*_FREE, *_FREE_PARTS, *steps, *unused)
         other = [d for d in differences(there.config, config) if not d.startswith(free)]
         if there.class_names != class_names:
             other.append(f"class names: {list(there.class_names)}, {list(class_names)}")
@@ -66,6 +66,8 @@ def create_workdir(
                 f"work directory {path} belongs to another run (there, here: {'; '.join(other)}); "
                 "give another --workdir, or the same settings to resume"
             )
+        if step is not None:
+            began = _beginning(path, step, config.steps, trained_on)
     else:
         refuse_others(path, config)
     run: dict[str, Any] = {

@@ -43,7 +43,9 @@ def main(args: Sequence[str]) -> None:
     from cornerjax.check.run import check_set
 
     config = load_recipe(options.config) if options.config else published_squeeze()
-    data = dataclasses.replace(config.data, root=options.root, images=options.images or config.data.images)
+    # A set of TFDS has its images itself; that option of a recipe is of folders.
+    images = options.images or ("" if options.root.startswith("tfds:") else config.data.images)
+    data = dataclasses.replace(config.data, root=options.root, images=images)
     findings = check_set(
         dataclasses.replace(config, data=data),
         options.splits or (data.train, data.val),

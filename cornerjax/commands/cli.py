@@ -58,7 +58,9 @@ def _call(main: Callable[[], None]) -> None:
     """Call `main`, and write what Python still holds of what was printed: at its end it would do that, and complain."""
     try:
         main()
-    except SystemExit:
+    except SystemExit as e:
+        if isinstance(e.code, int) and e.code:
+            _leave(e.code)  # it says already how the command ended, whoever still listens
         _flush()
         raise
     _flush()

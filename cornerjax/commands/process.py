@@ -17,6 +17,7 @@ from typing import Any
 import absl.logging  # noqa: F401  # sets the level of its log when it is imported
 
 from cornerjax.errors import RunError
+from cornerjax.files import user_cache
 
 LOGS = ("absl", "asyncio")  # of orbax, and of the event loops that its threads have
 # What these threads leave behind of a save and of a read that failed.
@@ -120,8 +121,7 @@ def _damaged_programs_removed(folder: Path) -> Iterator[None]:
 def cache_folder() -> Path | None:
     """The folder of compiled programs, no larger than MOST_BYTES; None where there can be none."""
     try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = home / "cornerjax" / "compiled" / _instructions()
+        folder = user_cache() / "compiled" / _instructions()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # programs that others put there would run
         files = list(_files_in(folder))
     except (OSError, RuntimeError):  # no home

@@ -17,7 +17,7 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.utils.file_utils import list_data_dirs
 
 from cornerjax.errors import InputError
-from cornerjax.files import FEW_BYTES, read_json
+from cornerjax.files import FEW_BYTES, read_json, user_cache
 
 FEATURES, INFO = "features.json", "dataset_info.json"  # either may describe the features of a set
 
@@ -123,8 +123,7 @@ def _opened(name: str, split: str, place: str) -> Shards:
 
 def cache_folder(name: str) -> Path:
     """Where files derived from a set are kept: beside it they would be passed on with it."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "cornerjax" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    return user_cache() / hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _find_builder(name: str) -> tfds.core.DatasetBuilder:

@@ -27,7 +27,7 @@ from cornerjax.evaluation.tables.oracles import print_oracles
 from cornerjax.evaluation.tables.timing import print_timing
 from cornerjax.evaluation.timing import measure
 from cornerjax.evaluation.trained_on import warning
-from cornerjax.files import place_of
+from cornerjax.files import place_of, user_cache
 from cornerjax.inference.predictor import Predictor, checked_shapes
 from cornerjax.text import number, plain
 from cornerjax.validation import flat
@@ -61,7 +61,7 @@ def _evaluate(asked: Options, until_the_end: contextlib.ExitStack) -> None:
         run.path, asked.checkpoint, shapes=lambda: checked_shapes(detector, config)
     )
     source = _source(run, asked, split)
-    out, options = place_of(asked.out or run.path / "eval"), _options(asked, source)
+    out, options = place_of(asked.out or run.path / "eval"), _options(run, asked, source, split)
 
     def take_folder() -> None:
         if not asked.out and (run.path / "eval").is_symlink():
@@ -119,9 +119,12 @@ def _source(run: Workdir, asked: Options, split: str) -> Source:
     return align_classes(source, run.class_names, run.path)
 
 
-def _options(asked: Options, source: Source) -> dict[str, object]:
+def _options(run: Workdir, asked: Options, source: Source, split: str) -> dict[str, object]:
     """What decides the numbers, by name, for metrics.json."""
-    options = {"checkpoint": asked.checkpoint, "annotations": str(source.annotation_file), "min_score": asked.min_score}
+    boxes = source.annotation_file
+    # Of another user the same boxes lie in another cache.
+    known_as = f"{asked.root or run.config.data.root} {split}" if boxes.is_relative_to(user_cache()) else str(boxes)
+    options: dict[str, object] = {"checkpoint": asked.checkpoint, "annotations": known_as, "min_score": asked.min_score}
     options["exif"] = "turn" if all(record.turned for record in source.records) else "ignore"
     return options | flat(asked.test, "test.") | flat(asked.compute, "compute.")
 

@@ -138,7 +138,7 @@ def _compare(folder: Path, options: Options, extras: Collection[str]) -> None:
             f"{folder} holds an evaluation with --{lost[0]}, which would be lost; give it here too, "
             "--out names another folder, or remove that one"
         )
-    earlier = {"exif": "turn"} | metrics["options"]  # those of older versions do not say it
+    earlier = {"exif": options.get("exif")} | metrics["options"]  # those of older versions do not say it
     if changed := [name for name in options if earlier.get(name) != _as_json(options[name])]:
         raise InputError(
             f"{folder} holds an evaluation with {changed[0]} {earlier.get(changed[0])} instead of "

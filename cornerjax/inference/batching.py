@@ -19,7 +19,7 @@ from cornerjax.inference.whole_image import WholeImage
 from cornerjax.threads import THREADS, ahead
 
 AHEAD = 2  # batches loaded before they are needed
-WAIT = 32  # images that come one after the other: how many may come after one that waits for others of its bucket
+WAIT = 32  # how many images may come after one that waits for others of its bucket
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -66,12 +66,13 @@ class BatchPredictor:
             batches += _batches_of(bucket, indices, rows)
         return batches
 
-    def plan_ahead(self, coming: Iterable[tuple[int, Hashable]], *, most: int) -> Iterator[Batch]:
+    def plan_ahead(self, coming: Iterable[tuple[int, Hashable]], *, most: int, wait: int = 0) -> Iterator[Batch]:
         """Sort images that come one after the other into batches; none waits long for others of its bucket.
 
         Args:
             coming: index and bucket of each image.
             most: rows at most, but for the devices' share of them.
+            wait: how many images may come after one that waits for others of its bucket; 0: WAIT.
         """
         waiting: dict[Hashable, list[int]] = {}  # the bucket whose first image has waited longest stands first
         filled = set()
@@ -81,7 +82,7 @@ class BatchPredictor:
             return _batches_of(bucket, indices, rows if fill else batch_rows(len(indices), rows))
 
         for index, bucket in coming:
-            while waiting and index - next(iter(waiting.values()))[0] > WAIT:
+            while waiting and index - next(iter(waiting.values()))[0] > (wait or WAIT):
                 yield from batches_of(next(iter(waiting)))
             waiting.setdefault(bucket, []).append(index)
             if len(waiting[bucket]) == self.rows(bucket, most):
@@ -136,6 +137,7 @@ class BatchPredictor:
         image_of: Callable[[T], np.ndarray],
         *,
         most: int = 0,
+        wait: int = 0,
     ) -> Iterator[tuple[T, Detections] | InputError]:
         """Yield what was loaded and what is found in it, or what is wrong with it, in the order of the items.
 
@@ -145,6 +147,7 @@ class BatchPredictor:
             load: gives what has the image, which is of an accepted size, or what is wrong; called in threads.
             image_of: of what was loaded, BGR.
             most: images that go through the network together at most; 0: `test.batch`.
+            wait: as of plan_ahead.
         """
         waiting: dict[int, T] = {}
         done: dict[int, tuple[T, Detections] | InputError] = {}  # those that wait for one before them
@@ -159,7 +162,7 @@ class BatchPredictor:
 
         next_index = 0
         with contextlib.closing(ahead(load, items, threads=THREADS, count=THREADS)) as loaded:
-            batches = self.plan_ahead(coming(), most=most or self._batch)
+            batches = self.plan_ahead(coming(), most=most or self._batch, wait=wait)
             for index, found in self(params, model_state, batches, lambda index: image_of(waiting[index])):
                 done[index] = waiting.pop(index), found
                 while next_index in done:

@@ -91,7 +91,7 @@ class Predictor:
         Args:
             photos, min_score: as of a call; the photos may come from a generator.
         Returns: an iterator of Detections, in the order of the photos.
-        Raises: InputError: as of a call; of a photo when its turn comes.
+        Raises: InputError: as of a call; of a photo when its turn comes, which ends the iterator.
         """
         if isinstance(photos, (str, os.PathLike)):
             raise InputError(f"in_order takes several photos, such as a list of paths; got one path, {photos}")
@@ -108,7 +108,13 @@ class Predictor:
                 return e
             return image
 
-        for one in self.batches.in_order(*self.copies, photos, load, lambda image: image):
+        wait = 0
+        if isinstance(photos, (list, tuple)):
+            if all(isinstance(photo, np.ndarray) for photo in photos):  # in memory anyway, so that batches may be full
+                wait = len(photos)
+        else:  # a generator may fill the same array again while it runs ahead
+            photos = (photo.copy() if isinstance(photo, np.ndarray) else photo for photo in photos)
+        for one in self.batches.in_order(*self.copies, photos, load, lambda image: image, wait=wait):
             if isinstance(one, InputError):
                 raise one
             yield one[1].above(min_score)

@@ -35,7 +35,7 @@ def winograd(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c k"]) -> Flo
         return y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * bands.rows, 2 * bands.columns, y.shape[5])
 
     y = jnp.moveaxis(lax.map(outputs, jnp.arange(bands.number)), 0, 1)
-    return y.reshape(b, -1, *y.shape[3:])[:, :h, :w]
+    return y.reshape(b, 2 * bands.number * bands.rows, *y.shape[3:])[:, :h, :w]
 
 
 @jax.jit
@@ -71,7 +71,8 @@ class _Bands(NamedTuple):
 def _bands(shape: tuple[int, ...]) -> _Bands:
     """Of all images of a batch at once."""
     b, rows, columns = shape[0], -(-shape[1] // 2), -(-shape[2] // 2)
-    in_band = -(-rows // min(-(-b * rows * columns // TILES), rows))
+    number = min(-(-b * rows * columns // TILES), rows)
+    in_band = -(-rows // max(1, number))  # an empty batch has one empty band
     return _Bands(-(-rows // in_band), in_band, columns)
 
 
@@ -88,7 +89,7 @@ def _tiles(padded: Array, bands: _Bands, band: Array, side: int) -> Grid:
 
     def at(row: int, column: int) -> Array:
         every = of_band[:, row : row + 2 * bands.rows - 1 : 2, column : column + 2 * bands.columns - 1 : 2]
-        return every.reshape(-1, every.shape[3])
+        return every.reshape(len(every) * bands.rows * bands.columns, every.shape[3])
 
     return [[at(row, column) for column in range(side)] for row in range(side)]
 

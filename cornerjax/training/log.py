@@ -50,7 +50,7 @@ class TrainLog:
         hidden = self._silent or not sys.stderr.isatty()
         self._bar = tqdm(total=self._steps, initial=first_step, unit="step", disable=hidden)
         self._waiting: list[dict[str, jax.Array]] = []
-        self._since = time.perf_counter()
+        self._since = self._reported = time.perf_counter()  # without what `paused` leaves out, and with it
 
     def step(self, losses: dict[str, jax.Array]) -> None:
         """Take the losses of a step, still being computed; waits for those of the step before."""
@@ -77,11 +77,11 @@ class TrainLog:
         shown = " ".join(f"{name} {value:.3f}" for name, value in values.items())
         self._bar.set_postfix_str(f"{shown} {speed:.1f} images/s")
         if self._bar.disable and not self._silent:
-            left = (self._steps - step) * elapsed / len(losses)
+            left = (self._steps - step) * (time.perf_counter() - self._reported) / len(losses)
             minutes, seconds = divmod(round(left), 60)
             self.say(f"step {step}/{self._steps} {shown} {speed:.1f} images/s {minutes}:{seconds:02d} left")
         self._waiting = []
-        self._since = time.perf_counter()
+        self._since = self._reported = time.perf_counter()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

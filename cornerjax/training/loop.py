@@ -87,7 +87,7 @@ def train(
                     log.say(said)
                 run = Run(config, mesh, evaluator, fold, checkpoints, log, signals, Guard(workdir))
                 if first and run.evaluates(first) and not of_first(log.evaluated):
-                    run.evaluate(first, state)  # a stop kept it from that
+                    run.evaluate(first, state)  # a stop or an error kept it from that
                 batches = make_batches(
                     source,
                     config,

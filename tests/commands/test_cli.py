@@ -94,6 +94,18 @@ def test_standard_output_that_is_full_or_closed_at_the_end_is_one_sentence(words
         assert said_by(words, closed) == (1, "error: standard output was closed before the end\n")
 
 
+def test_who_is_stopped_says_so_by_the_exit_code_though_nobody_listens():
+    """Of a run that ends at Ctrl-C the whole pipe ends."""
+    code = (
+        "from cornerjax.commands.cli import run\ndef main():\n    print('saved')\n    raise SystemExit(130)\nrun(main)"
+    )
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_program_without_standard_output_says_what_is_wrong():
     command = shlex.join([sys.executable, "-c", PROGRAM, "trian"])
     done = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True, check=False)

@@ -73,6 +73,32 @@ def test_photos_are_taken_in_order_and_few_are_in_memory_at_a_time(predictor, mo
     assert list(predictor.in_order([])) == []
 
 
+def test_a_generator_may_fill_one_array_again_and_again(predictor):
+    def photos():
+        photo = np.empty((40, 40, 3), np.uint8)
+        for i in range(9):
+            photo[:] = draw(40, 40, (i, i, i + 9, i + 7))[..., ::-1]
+            yield photo
+
+    for i, found in enumerate(predictor.in_order(photos(), 0.1)):
+        np.testing.assert_allclose(found.boxes, [(i, i, i + 9, i + 7)], atol=1e-4)
+
+
+def test_arrays_of_a_list_wait_for_others_of_their_size(predictor, monkeypatch):
+    """They are in memory anyway; batches are as full as they can be."""
+    monkeypatch.setattr("cornerjax.inference.batching.WAIT", 1)
+    rows = []
+    procedure = type(predictor.procedure).__call__
+
+    def noted(self, params, state, images, bucket, count):
+        rows.append(count)
+        return procedure(self, params, state, images, bucket, count)
+
+    monkeypatch.setattr(type(predictor.procedure), "__call__", noted)
+    predictor([draw(40, side, BLUE)[..., ::-1] for side in [40, 20] * 4])
+    assert rows == [4, 4]
+
+
 def test_the_photos_of_a_list_are_not_all_in_memory(predictor, monkeypatch):
     monkeypatch.setattr("cornerjax.inference.batching.THREADS", 2)
     read: list[str] = []

@@ -60,6 +60,6 @@ def test_a_checkpoint_gives_back_the_same_trees(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, weights, {"step": jnp.int32(1)})
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        restored = checkpoints.restore_weights(1)
+        restored = checkpoints.read(1, "weights")
     assert same_structure(restored, weights)
     jax.tree.map(np.testing.assert_array_equal, restored, weights)

@@ -10,6 +10,7 @@ from cornerjax.ops import convolution, winograd
 
 SHAPES = [  # of a batch and the channels of the output; bands of at most 12 tiles in these tests
     ((1, 1, 1, 1), 1),
+    ((0, 4, 6, 3), 2),
     ((2, 4, 4, 3), 5),
     ((1, 7, 8, 4), 3),  # rows of an odd number
     ((3, 9, 5, 2), 2),  # more images than a band has tiles; bands of one row
@@ -45,7 +46,7 @@ def test_values_and_gradients_are_those_of_a_convolution(monkeypatch, shape, cou
     jax.clear_caches()
     for found, true in zip(ours, true_values(x, kernel, g), strict=True):
         assert found.dtype == jnp.float32
-        np.testing.assert_allclose(found, true, rtol=0, atol=2e-6 * max(1.0, float(np.abs(true).max())))
+        np.testing.assert_allclose(found, true, rtol=0, atol=2e-6 * max(1.0, float(np.abs(true).max(initial=0))))
 
 
 def test_wide_convolutions_are_off_by_rounding_only():

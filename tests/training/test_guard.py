@@ -125,7 +125,7 @@ def with_a_nan(source, config, *, first_step, **options):
 
 def weights(workdir, step):
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore_weights(step)
+        return checkpoints.read(step, "weights")
 
 
 def newest(workdir):

@@ -32,7 +32,7 @@ class Analysis:
         curve: precision and recall over the score, of all boxes together, at IoU 0.5.
         voc: PASCAL VOC's AP of every class at IoU 0.5, if asked for.
         masks: COCO's twelve numbers of the masks, where objects and detections have some.
-        no_masks: why there are none, where one side has some.
+        no_masks: why there are none, where detections have some.
     """
 
     boxes: Boxes

@@ -63,7 +63,7 @@ def average_precision(
 
 
 def why_no_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_ids: Iterable[int]) -> str | None:
-    """Why masks cannot be compared, as a sentence; empty: neither side has any. None: they can.
+    """Why masks cannot be compared, as a sentence; empty: no detection has any. None: they can.
 
     They can where in these images every object and every detection has one, polygons or run-length encoded, of an image
     whose size is known; and there are detections.
@@ -80,12 +80,11 @@ def why_no_masks(ground_truth: GroundTruth, results: Sequence[Detected], image_i
 
     found = [entry for entry in results if entry["image_id"] in images]
     true = [entry for entry in ground_truth["annotations"] if entry["image_id"] in images]
-    sides: tuple[tuple[str, Sequence[Annotation] | Sequence[Detected]], ...] = (("found", found), ("true", true))
-    lacking = [which for which, entries in sides if not any(entry.get("segmentation") for entry in entries)]
-    if len(lacking) == 2:
+    if not any(entry.get("segmentation") for entry in found):
         return ""
-    if lacking:
-        return f"no {lacking[0]} box has a segmentation"
+    if not any(entry.get("segmentation") for entry in true):
+        return "no true box has a segmentation"
+    sides: tuple[tuple[str, Sequence[Annotation] | Sequence[Detected]], ...] = (("found", found), ("true", true))
     for which, entries in sides:
         if wrong := next((entry for entry in entries if not sound(entry)), None):
             return (

@@ -36,7 +36,8 @@ def test_masks_that_cannot_be_compared_are_spoken_of(analysis, capsys):
     truth = GroundTruth(
         images=[{"id": 1, "height": 20, "width": 20}],
         categories=[{"id": 1, "name": "cat"}],
-        annotations=[{"image_id": 1, "category_id": 1, "bbox": box, "segmentation": outline}],
+        annotations=[{"image_id": 1, "category_id": 1, "bbox": box}],
     )
-    print_tables(analyse(truth, [Detected(image_id=1, category_id=1, bbox=box, score=1)], [1]))
-    assert "no AP of masks: no found box has a segmentation\n" in capsys.readouterr().out
+    found = Detected(image_id=1, category_id=1, bbox=box, score=1, segmentation=outline)
+    print_tables(analyse(truth, [found], [1]))
+    assert "no AP of masks: no true box has a segmentation\n" in capsys.readouterr().out
