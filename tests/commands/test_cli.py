@@ -96,9 +96,8 @@ def test_standard_output_that_is_full_or_closed_at_the_end_is_one_sentence(words
 
 def test_who_is_stopped_says_so_by_the_exit_code_though_nobody_listens():
     """Of a run that ends at Ctrl-C the whole pipe ends."""
-    code = (
-        "from cornerjax.commands.cli import run\ndef main():\n    print('saved')\n    raise SystemExit(130)\nrun(main)"
-    )
+    main = "def main():\n    print('saved')\n    raise SystemExit(130)\n"
+    command = [sys.executable, "-c", f"from cornerjax.commands.cli import run\n{main}run(main)"]
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as closed:
