@@ -74,10 +74,10 @@ def test_what_the_user_gave_and_what_happened_to_a_run_are_one_sentence_and_an_e
 PROGRAM = "import sys; from cornerjax.commands import main; main(*sys.argv[1:])"
 
 
-def said_by(words, stdout):
+def said_by(words, stdout, program=PROGRAM):
     """The exit code of a command in a process of its own, and what it says on stderr."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, "-c", PROGRAM, *words]
+    command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
     return done.returncode, done.stderr
 
@@ -97,12 +97,10 @@ def test_standard_output_that_is_full_or_closed_at_the_end_is_one_sentence(words
 def test_who_is_stopped_says_so_by_the_exit_code_though_nobody_listens():
     """Of a run that ends at Ctrl-C the whole pipe ends."""
     main = "def main():\n    print('saved')\n    raise SystemExit(130)\n"
-    command = [sys.executable, "-c", f"from cornerjax.commands.cli import run\n{main}run(main)"]
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as closed:
-        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "")
+        assert said_by([], closed, f"from cornerjax.commands.cli import run\n{main}run(main)") == (130, "")
 
 
 def test_a_program_without_standard_output_says_what_is_wrong():

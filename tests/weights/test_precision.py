@@ -36,7 +36,7 @@ def sums(values, compute, *, train):
 )
 def test_every_convolution_has_the_precision(checkpoint, compute, precision, train):
     for platform, lowered in sums(checkpoint("cornernet_squeeze"), compute, train=train).items():
-        assert len(lowered) > 70
+        assert len(lowered) > 30  # layers of one shape have one in common
         assert {NAMES.findall(one) == [precision] * 2 for one in lowered} == {True}, platform
         # Depthwise convolutions and learned up-sampling, which have a form of their own for CPUs.
         assert any("feature_group_count = 4" in one for one in lowered) == (platform != "cpu")
