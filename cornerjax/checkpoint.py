@@ -239,11 +239,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        try:
-            self._manager.close()  # waits for what is being written
-        except (OSError, ValueError) as e:
-            self._failure = self._not_written(e)
-            self._manager.close()  # the first call ended at the error
+        for _ in range(5):  # on a full disk several parts of orbax fail, each of which ends a call at its error
+            try:
+                self._manager.close()  # waits for what is being written
+                break
+            except (OSError, ValueError) as e:
+                self._failure = self._failure or self._not_written(e)
         if self._failure is None:
             return
         for unfinished in self._folder.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):

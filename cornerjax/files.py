@@ -252,8 +252,8 @@ def only_one(file: Path, busy: str) -> Iterator[None]:
     Raises: InputError: one has. OSError: it cannot be written.
     """
     missing = [folder for folder in file.absolute().parents if not folder.exists()]
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, "a", opener=no_links) as opened:
             # That of a process that has just ended is gone, and another may have made its own.
             if lock(opened.fileno()) is False or not (file.exists() and os.path.samefile(opened.fileno(), file)):
@@ -264,8 +264,8 @@ def only_one(file: Path, busy: str) -> Iterator[None]:
                 if not os.fstat(opened.fileno()).st_size:
                     file.unlink(missing_ok=True)
     finally:
-        with contextlib.suppress(OSError):  # it holds something
-            for folder in missing:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # it holds something, or could not be made
                 folder.rmdir()
 
 

@@ -64,7 +64,7 @@ Share = Annotated[float, between(0, 1)]
 Decay = Annotated[float, at_least(0), less_than(1)]  # of a running mean
 Part = Annotated[float, more_than(0), less_than(1)]
 Scale = Annotated[float, between(0.01, 100)]  # of an image
-Name = Annotated[str, Accepted("a name of up to 100 letters", lambda value: len(value) <= 100)]
+Name = Annotated[str, Accepted("a name of up to 100 letters", lambda name: len(name) <= 100 and name.isprintable())]
 Odd = Annotated[int, ODD]  # the side of a window or kernel
 
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from cornerjax.files import open_atomically, remove_leftovers, unfinished_folder, write_atomically
+from cornerjax.files import only_one, open_atomically, remove_leftovers, unfinished_folder, write_atomically
+from cornerjax.inference.written import only_writer
 
 
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
@@ -57,10 +58,19 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         assert sorted(tmp_path.iterdir()) == there
         process.kill()
     (tmp_path / ".vimrc").write_text("")
-    remove_leftovers(tmp_path, "set")
+    with unfinished_folder(tmp_path / "set"):  # of eval, pack and shapes
+        pass
     assert len(list(tmp_path.iterdir())) == 2
-    remove_leftovers(tmp_path)
+    with only_writer(tmp_path):  # of predict
+        pass
     assert [path.name for path in tmp_path.iterdir()] == [".vimrc"]
+
+
+def test_folders_made_for_a_lock_that_cannot_be_had_are_removed_again(tmp_path):
+    for folder in (tmp_path / "a" / "b", tmp_path / "a" / ("x" * 300)):
+        with pytest.raises(OSError, match="name too long"), only_one(folder / ("y" * 300), ""):
+            pass
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "ä" * 127])

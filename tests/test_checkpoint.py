@@ -10,6 +10,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from made_checkpoints import GIVEN_UP, as_numpy, save, trees, write_two_steps
 
@@ -66,7 +67,7 @@ def test_a_checkpoint_of_another_network_is_not_taken_for_damaged(two_steps, tmp
 
 
 def test_weights_of_another_shape_are_refused_before_they_are_read(two_steps, tmp_path, monkeypatch):
-    monkeypatch.setattr(Checkpoints, "read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", lambda *_, **__: pytest.fail("read"))
     run = shutil.copytree(two_steps, tmp_path / "run")
     with pytest.raises(InputError, match=r"run, step 2: weights do not fit the network: shape of .* is .*, expected"):
         restore_weights(run, "latest", shapes=lambda: {"a.0": (10_000, 10_000)})

@@ -34,6 +34,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("data.attention_px", [[0, 32], [32]], "data.attention_px[1]", "a list of 2"),
     ("model.backbone", "hourglass", "model.backbone", "a Hourglass"),
     ("compute.dtype", "bf16", "compute.dtype", "float32, bfloat16"),
+    ("compute.pooling_implementation", "\x1b[2J", "compute.pooling_implementation", "a name of up to 100 letters"),
+    ("test.nms", "zzz", "test.nms", "gaussian, linear, hard, none"),
     ("compute.remat", "full", "compute.remat", "none, stack, level"),
     ("data.render", "gpu", "data.render", "host, device"),
     ("optim.schedule", "linear", "optim.schedule", "step, cosine"),
@@ -48,6 +50,8 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("data.max_objects", 10**9, "data.max_objects", "1 to 131072"),
     ("data.workers", 10**9, "data.workers", "0 to 1024"),
     ("data.min_overlap", float("inf"), "data.min_overlap", "finite numbers"),
+    ("loss.attention", float("inf"), "loss.attention", "finite numbers"),
+    ("optim.eps", float("inf"), "optim.eps", "finite numbers"),
     ("optim.eps", 2.0, "optim.eps", "more than 0 and 1 or less"),
     ("optim.decay_factor", 10**400, "optim.decay_factor", "finite numbers"),
     ("data.root", "a\0b", "data.root", "text that a file could be named by"),
@@ -57,6 +61,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("data.crop_scales", [], "data.crop_scales", "one to 100 numbers"),
     ("data.gaussian_iou", 1.0, "data.gaussian_iou", "more than 0 and less than 1"),
     ("optim.b1", 1.0, "optim.b1", "0 or more and less than 1"),
+    ("optim.b1", -1.0, "optim.b1", "0 or more and less than 1"),
     ("optim.peak_lr", float("nan"), "optim.peak_lr", "finite numbers"),
     ("loss.group", 0.0, "loss.group", "more than 0 and 1000000000 or less"),
     ("test.saccade.max_crops", 0, "test.saccade.max_crops", "1 to 131072"),
@@ -150,11 +155,12 @@ OLD = {"model": {"detector": "cornernet", "stacks": 2, "dtype": "float32"}, "dat
     [
         ("{", "config.json is not JSON: Expecting"),
         ("[]", "config.json is no JSON object; expected the config.json that training writes"),
+        ("[" * 100_000, "config.json has lists in lists, too deep to be read; expected the config.json that"),
         ("{}", "config.json: no detector ''; there are: cornernet, "),
         ('{"model": {"detector": "centernet"}, "compute": {}}', "config.json: no detector 'centernet'; there are: "),
         (json.dumps(OLD), "config.json was written by an older version of cornerjax, whose runs this one cannot open"),
     ],
-    ids=["cut short", "a list", "empty", "another detector", "old"],
+    ids=["cut short", "a list", "lists in lists", "empty", "another detector", "old"],
 )
 def test_a_config_json_that_cannot_be_used_is_one_sentence(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
@@ -192,6 +198,8 @@ def test_a_missing_recipe_lists_those_there_are(tmp_path, monkeypatch):
             "from cornerjax.config import Data\nData(rendr='host')",
             "cannot be run: TypeError: ",
         ),
+        ("import nowhere_to_be_found", "cannot be run: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("raise ValueError('no')", "cannot be run: ValueError: no"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_one_sentence(tmp_path, code, message):

@@ -1,9 +1,10 @@
-"""What happens around a checkpoint while it is written: the clock is set, its folder is renamed."""
+"""What happens around a checkpoint while it is written: the clock is set, its folder is renamed, the disk is full."""
 
 import threading
 import time
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from cornerjax.checkpoint import Checkpoints
@@ -41,3 +42,26 @@ def test_a_folder_that_is_renamed_while_a_checkpoint_is_written_is_one_sentence(
 
     with pytest.raises(RunError, match=r"^cannot write a checkpoint to .*run/checkpoints: "):
         save()
+
+
+def test_a_full_disk_that_several_parts_of_orbax_complain_of_is_one_sentence(tmp_path, monkeypatch):
+    close = ocp.CheckpointManager.close
+    errors: list[Exception] = [
+        OSError(28, "No space left on device"),
+        ValueError("RESOURCE_EXHAUSTED"),
+        OSError("more"),
+    ]
+    monkeypatch.setattr(ocp.CheckpointManager, "close", lambda self: fail(errors.pop(0)) if errors else close(self))
+    (tmp_path / "checkpoints").mkdir()
+
+    def open_and_close() -> None:
+        with Checkpoints(tmp_path):
+            pass
+
+    with pytest.raises(RunError, match=r"^cannot write a checkpoint to .*: No space left on device"):
+        open_and_close()
+    assert not errors
+
+
+def fail(error: Exception) -> None:
+    raise error

@@ -120,8 +120,15 @@ def test_check_replaces_what_a_check_wrote_and_nothing_else(tmp_path):
     report["samples"] = hashlib.sha256(b"a holiday").hexdigest()
     (tmp_path / REPORT).write_text(json.dumps(report))
     refuse_to_replace(tmp_path)
+    (tmp_path / REPORT).write_text('{"AP": 0.5}')
+    with pytest.raises(InputError, match=r"report\.json is there and no check wrote it"):
+        refuse_to_replace(tmp_path)
+
+
+def test_every_data_set_has_a_folder_of_its_own_for_what_a_check_finds():
     assert default_folder("a/mine") != default_folder("b/mine")
     assert default_folder("a/mine").name.startswith("mine-")
+    assert len(default_folder("d" * 250).name) <= 255
 
 
 def test_names_are_text_to_a_spreadsheet(tmp_path):

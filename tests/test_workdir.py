@@ -59,10 +59,16 @@ def test_the_length_of_a_cosine_may_not_change(tmp_path):
         create_workdir(tmp_path, dataclasses.replace(config, steps=9), NAMES, IDS, recipe="")
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    ["{", "{}", "[]", '{"class_names": [1], "category_ids": [1]}', "[" * 100_000],
+    ids=["cut short", "empty", "a list", "names that are no text", "lists in lists"],
+)
 def test_a_damaged_description(tmp_path, text):
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(InputError, match=r"run\.json is (damaged|not JSON)"):
+    create_workdir(tmp_path / "sound", CornerConfig(), ("a",), (1,), recipe="")
+    shutil.copy(tmp_path / "sound" / "config.json", tmp_path)
+    with pytest.raises(InputError, match=r"run\.json (is damaged|is not JSON|has lists in lists, too deep to be read)"):
         open_workdir(tmp_path)
 
 

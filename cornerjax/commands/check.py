@@ -14,7 +14,7 @@ from pathlib import Path
 from cornerjax.commands.cli import parse, require
 from cornerjax.config import Config, load_recipe
 from cornerjax.errors import InputError
-from cornerjax.files import place_of
+from cornerjax.files import cut, place_of
 from cornerjax.text import short
 
 MOST_SAMPLES = 1000  # in one picture
@@ -60,7 +60,7 @@ def default_folder(root: str) -> Path:
     """Another one for each data set, also for two of the same name."""
     place = place_of(root.removeprefix("tfds:"))
     number = hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
-    return Path("runs/check") / f"{place.name}-{number}"
+    return Path("runs/check") / f"{cut(place.name, 200)}-{number}"
 
 
 def published_squeeze() -> Config:

@@ -62,7 +62,5 @@ def main(args: Sequence[str]) -> None:
                 run.path, checkpoint=options.checkpoint, compute=as_dict(options.compute), allow_code=options.allow_code
             )
         errors = predict_to_folder(predictor, plan, run.category_ids)
-    if options.results or options.pictures:
-        print(f"written: {options.out}")
     if errors:
         raise InputError("; ".join(map(str, errors)))

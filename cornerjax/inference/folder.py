@@ -61,6 +61,8 @@ def predict_to_folder(predictor: Predictor, plan: Plan, category_ids: Sequence[i
         if job.cut_short:
             print(f"stopped: {plan.out} has the results until then")
             raise KeyboardInterrupt
+    if any(entry.picture or plan.options.results for entry in job.entries):
+        print(f"written: {plan.out}")
     return job.errors
 
 
@@ -158,7 +160,8 @@ class _Job:
     def _clip(self, clip: Clip, name: str) -> None:
         options, writer = self._options, VideoFile(self._plan.out / name, clip.fps)
         if options.pictures and clip.said_fps > MOST_FPS:
-            print(f"{plain(clip.name)} says that it has {clip.said_fps:g} frames a second; {name} gets {clip.fps:g}")
+            rates = f"{clip.said_fps:g} frames a second; {plain(name)} gets {clip.fps:g}"
+            print(f"{plain(clip.name)} says that it has {rates}")
         frames = clip.frames(options.frames, self._stopped)
         batch = 1 if clip.live else options.batch
         total = min(clip.total or options.frames, options.frames or clip.total or 0) or None

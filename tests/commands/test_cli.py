@@ -37,6 +37,19 @@ def test_an_unknown_command_is_one_sentence(capsys, monkeypatch):
     assert capsys.readouterr().err == f"error: no command 'trian'; there are: {', '.join(COMMANDS)}\n"
 
 
+@pytest.mark.parametrize(
+    "words", [["shapes"], ["pack", "--root", "set"], ["weights", "--detector", "cornernet", "--source", "a.pth"]]
+)
+def test_an_empty_folder_name_is_none(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["cornerjax", *words, "--out", ""])
+    with pytest.raises(SystemExit) as ended:
+        commands.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: --out is missing; --help says what it is\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_words_of_a_script_come_first(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["shapes.py", "--help"])
     with pytest.raises(SystemExit) as ended:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cornerjax import commands
 from cornerjax.config import load_recipe
 from cornerjax.data.shapes import write_shapes
 from cornerjax.new_workdir import create_workdir
@@ -138,6 +139,38 @@ def test_a_work_directory_of_another_recipe(shapes, command, tmp_path):
     said = command("train.py", "--config", ROOT / "configs/shapes.py", "--data.root", shapes, "--workdir", "run")
     assert said.startswith("error: work directory run belongs to another run (there, here: model.")
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train --config RECIPE --data.root SET --workdir LONG",
+        "train --config RECIPE --workdir out --data.root LONG",
+        "train --config LONG --workdir out",
+        "eval --workdir LONG",
+        "predict LONG --workdir run --out out",
+        "predict photo.png --workdir LONG --out out",
+        "predict photo.png --workdir run --out out/LONG",
+        "check --root LONG",
+        "check --root SET --splits val --samples 0 --out out/LONG",
+        "pack --root LONG --out out",
+        "pack --root SET --split val --out LONG",
+        "weights --detector cornernet --source LONG --out out",
+    ],
+)
+def test_a_name_that_no_file_can_have(words, shapes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("photo.png", np.zeros((127, 127, 3), np.uint8))
+    create_workdir(tmp_path / "run", load_recipe(ROOT / "configs/shapes.py"), ("a",), (1,), recipe="shapes")
+    for name, value in (("RECIPE", ROOT / "configs/shapes.py"), ("SET", shapes), ("LONG", "x" * 300)):
+        words = words.replace(name, str(value))
+    monkeypatch.setattr(sys, "argv", ["cornerjax", *words.split()])
+    with pytest.raises(SystemExit) as end:
+        commands.main()
+    assert end.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(r"error: .*x{300}", last)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png", "run"]
 
 
 @pytest.mark.parametrize("script", ["eval.py", "predict.py"])

@@ -133,6 +133,27 @@ def test_a_run_that_was_computed_with_a_kernel_for_another_device_is_evaluated_h
     assert options["compute.pooling_implementation"] == "auto"
 
 
+def test_a_run_in_which_nothing_is_found_has_an_evaluation(call, workdir, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call("eval.py", "--workdir", workdir, "--min-score", 0.9999, "--pictures", 0, "--out", out) == 0
+    assert of_run.NOTHING_FOUND in capsys.readouterr().out
+    assert of_run.NOTHING_FOUND in (out / "report.html").read_text()
+    assert json.loads((out / "results.json").read_text()) == []
+
+
+def test_a_set_that_only_the_run_names_is_not_generated(call, workdir, tmp_path, error):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"data": config["data"] | {"root": "shapes:77"}}))
+    assert call("eval.py", "--workdir", run) == 2
+    assert "would be generated in the current folder; --root shapes:77 allows it" in error()
+    assert call("eval.py", "--workdir", run, "--root", "x" * 300) == 2
+    assert error().endswith(
+        "x' is not a folder; expected one in COCO format, tfds:NAME, tfds:DIR, shapes:SEED or scenes:SEED"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_test_options_that_cannot_be(call, workdir, capsys):
     assert call("eval.py", "--workdir", workdir, "--test.peak-window", 2) == 2
     assert capsys.readouterr().err == "error: test.peak_window is 2; accepted is an odd number from 1 to 255\n"

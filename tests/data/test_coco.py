@@ -201,6 +201,8 @@ def test_content_that_makes_no_sense_is_refused(tmp_path, changes, message):
         ({"id": 2**63}, "needs an integer id of 64 bits and a file_name"),
         ({"height": 10**400}, "image id 7 has height and width"),
         ({"file_name": "a" * 256}, "needs an integer id of 64 bits and a file_name"),
+        ({"id": float("inf")}, "needs an integer id of 64 bits and a file_name"),
+        ({"file_name": "\ud800.png"}, "needs an integer id of 64 bits and a file_name"),
         ({"file_name": "a\0.png"}, "needs an integer id of 64 bits and a file_name"),
         ({"file_name": 5}, "needs an integer id of 64 bits and a file_name"),
         ({"file_name": "nope.png", "id": 1}, "image nope.png of .* is missing; looked for .*train/nope.png"),

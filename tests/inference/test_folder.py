@@ -152,6 +152,17 @@ def test_a_broken_file_is_named_and_the_others_are_done(predict, photos, clip, t
     assert names(tmp_path / "out") == ["a.jpg", "c.jpg", "clip.mp4", "detections.json"]
 
 
+def test_written_is_said_where_something_is(predict, photos, tmp_path, capsys):
+    cv2.imwrite(str(photos / "wide.png"), draw(8, 65_600, (100, 0, 200, 8)))
+    for given, results, anything in [
+        ("wide.png", (), False),  # neither its picture, which cannot be encoded, nor its boxes
+        ("wide.png", ("csv",), True),
+        ("b.jpg", (), True),
+    ]:
+        predict([photos / given], tmp_path / "out", results=results)
+        assert (f"written: {tmp_path / 'out'}\n" in capsys.readouterr().out) == anything == (tmp_path / "out").exists()
+
+
 def test_a_picture_that_cannot_be_encoded_is_an_error_of_its_photo(predict, photos, tmp_path):
     """Its boxes are kept."""
     cv2.imwrite(str(photos / "b.png"), draw(8, 65_600, (100, 0, 200, 8)))
@@ -191,13 +202,15 @@ def test_nothing_is_written_if_nothing_can_be_read(predict, tmp_path):
 
 
 def test_a_speed_that_is_not_to_be_believed_is_said(predict, tmp_path, monkeypatch, capsys):
+    """Whatever the name of the video would do to a terminal."""
     FakeCapture.put_in(monkeypatch, FRAMES, fps=90_000.0)
-    (tmp_path / "clip.avi").write_text("")
+    (tmp_path / "\x1b[2Jclip.avi").write_text("")
     written = []
     monkeypatch.setattr(folder.VideoFile, "write", lambda made, frame: written.append(made.fps))
-    assert predict([tmp_path / "clip.avi"], tmp_path / "out") == []
+    assert predict([tmp_path / "\x1b[2Jclip.avi"], tmp_path / "out") == []
     assert written == [25.0] * 10
-    said = f"{tmp_path / 'clip.avi'} says that it has 90000 frames a second; clip.mp4 gets 25\n"
+    name = r"\x1b[2Jclip"
+    said = f"{tmp_path}/{name}.avi says that it has 90000 frames a second; {name}.mp4 gets 25\n"
     assert said in capsys.readouterr().out
 
 

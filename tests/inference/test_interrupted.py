@@ -10,6 +10,7 @@ from media import FRAMES, FakeCapture, entries_of, names, read, write
 from cornerjax.errors import InputError, RunError
 from cornerjax.inference import folder as folder_module
 from cornerjax.inference.video import VideoFile
+from cornerjax.inference.written import only_writer
 
 
 def press_at(monkeypatch, number):
@@ -78,6 +79,12 @@ def test_only_files_of_an_earlier_call_are_replaced(predict, photos, tmp_path):
         predict([photos], out)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     predict([photos], out, pictures=False)
+
+
+def test_a_folder_that_another_call_writes_into_is_refused(predict, photos, tmp_path):
+    with only_writer(tmp_path / "out"), pytest.raises(InputError, match="another call writes into"):
+        predict([photos], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_json_of_others_is_not_replaced(predict, photos, tmp_path):

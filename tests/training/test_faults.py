@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_after_kill_9_during_a_save_and_after_sigterm_a_run_ends_with_the_same_b
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # writes that orbax gives up
 def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config, small_disk, tmp_path, digest):
     straight = digest(train(config, tmp_path / "straight").path)
-    for left in (0, 96):  # KiB: for not even the record of the run, for no checkpoint
+    for left in (0, 12, 16, 96):  # KiB: for not even the record of the run, for some of it, for no checkpoint
         run, filler = small_disk / str(left), small_disk / "filler"
         free = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
         filler.write_bytes(bytes(free - left * 1024))
@@ -54,6 +55,7 @@ def test_a_full_disk_ends_a_run_with_one_sentence_and_room_lets_it_go_on(config,
         filler.unlink()
         assert not list(run.glob("checkpoints/*tmp*"))
         assert digest(train(config, run).path) == straight
+        shutil.rmtree(run)
 
 
 HOLD = """

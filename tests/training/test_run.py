@@ -15,7 +15,7 @@ from cornerjax.errors import InputError, RunError
 from cornerjax.evaluation.evaluator import Evaluator
 from cornerjax.training.guard import Guard
 from cornerjax.training.log import TrainLog
-from cornerjax.training.loop import Run
+from cornerjax.training.loop import Run, train
 from cornerjax.training.mesh import data_mesh
 from cornerjax.training.profile import STEPS, Profile
 from cornerjax.training.step import TrainState
@@ -141,3 +141,11 @@ def test_a_run_that_ends_while_it_is_profiled_leaves_a_trace(monkeypatch, tmp_pa
         trace.close()
         assert done == ([] if steps == STEPS else [str(tmp_path), "stopped"])
         done.clear()
+
+
+def test_an_unfinished_checkpoint_of_others_stays(config, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "3.orbax-checkpoint-tmp").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"run holds checkpoints, but no run; give another --workdir"):
+        train(config, tmp_path / "run")
+    assert sorted(tmp_path.rglob("*")) == before
