@@ -21,13 +21,18 @@ Grid = list[list[Array]]  # rows of arrays: the places of a tile, of a kernel, o
 @jax.jit  # layers of one shape are traced once
 def winograd(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c k"]) -> Float[Array, "b h w k"]:
     """Convolve with a 3x3 kernel, stride 1, padding 1, without a bias."""
+    return _convolved(x, kernel, 1)
+
+
+def _convolved(x: Array, kernel: Array, axis: int) -> Array:
+    """The convolution; axis: 1, or 2: the kernel's last axis is that of the inputs, and nothing need be transposed."""
     b, h, w, _ = x.shape
     bands, of_kernel = _bands(x.shape), _stacked(_on_both_axes(_of_kernel, [list(row) for row in kernel]))
     padded = _padded(x, bands, 1)
 
     def outputs(band: Array) -> Array:
         of_inputs = _stacked(_on_both_axes(_of_input, _tiles(padded, bands, band, 4)))
-        over = (((2,), (1,)), ((0,), (0,)))
+        over = (((2,), (axis,)), ((0,), (0,)))
         points = [list(lax.dot_general(a, b, over)) for a, b in zip(of_inputs, of_kernel, strict=True)]
         (y00, y01), (y10, y11) = _on_both_axes(_to_output, points)
         y = jnp.stack([jnp.stack([y00, y01], axis=1), jnp.stack([y10, y11], axis=1)], axis=1)  # tile, row, column, k
@@ -56,7 +61,7 @@ def winograd_gradient(
     none = [jnp.zeros((4, *kernel.shape[2:]), kernel.dtype)] * 4
     points, _ = lax.scan(add, none, jnp.arange(bands.number))
     dkernel = _on_both_axes(_to_kernel, [list(row) for row in points])
-    dx = winograd(g, kernel[::-1, ::-1].swapaxes(2, 3))
+    dx = _convolved(g, kernel[::-1, ::-1], 2)
     return dx, jnp.stack([jnp.stack(row) for row in dkernel])
 
 
